@@ -1,0 +1,33 @@
+//! What does a Sizewise task ask, promise and answer?
+//!
+//! This crate is the vocabulary that every other crate speaks: the task file, its questions, examples and
+//! their labels, decisions with the path that led to them, certificates, error codes, units and limits. It does no
+//! I/O: nothing here opens a file, a socket or a clock.
+//!
+//! ```text
+//!   task.toml ─► Task ─► Question ─► Class            what is asked
+//!                 └────► Promise                       what is promised
+//!   Example<Gold> · Example<Teacher>                   what people and models said
+//!   Evidence ─► Decide ─► Judgement ─► Answer ─► Decision   what one tier thinks, what is answered
+//!   Certificate                                        what was proven
+//! ```
+
+pub mod answer;
+pub mod certificate;
+pub mod error;
+pub mod example;
+pub mod hash;
+pub mod limits;
+pub mod record;
+pub mod task;
+pub mod tier;
+pub mod units;
+
+pub use answer::{Answer, Decision, Disposition, EscalationReason, Step};
+pub use certificate::{Certificate, Verdict};
+pub use error::{Code, Diagnose, Fault};
+pub use example::{ClassLabel, Example, Gold, Label, Teacher};
+pub use hash::ContentHash;
+pub use record::{QueuedItem, Record, StoredInput};
+pub use task::{Question, QuestionKind, Task};
+pub use tier::{Decide, Embed, Embeddings, Evidence, Generate, Judgement, Tier};

@@ -1,0 +1,58 @@
+//! What does one request leave behind?
+//!
+//! As little as the task's privacy setting says. A record never holds a key, only the public id of one.
+
+use crate::{answer::Answer, hash::ContentHash, units::UnixMillis};
+use serde::{Deserialize, Serialize};
+
+/// What one decision left behind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The decision's id.
+    pub id: String,
+    /// The task.
+    pub task: String,
+    /// The release that answered.
+    pub release: ContentHash,
+    /// When it was decided.
+    pub at: UnixMillis,
+    /// The input, as far as it may be kept.
+    pub input: StoredInput,
+    /// The answers with their paths.
+    pub answers: Vec<Answer>,
+    /// From admission to answer.
+    pub elapsed_us: u64,
+    /// Public id of the API key that asked; none on loopback without keys.
+    pub key_id: Option<String>,
+}
+
+/// An input, as far as the task's `privacy.store` lets it be kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kept", content = "text")]
+pub enum StoredInput {
+    /// Nothing of it.
+    Nothing,
+    /// The text with personal data replaced.
+    Redacted(String),
+    /// The text as it came.
+    Full(String),
+}
+
+/// A question that waits for a person.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QueuedItem {
+    /// The decision it belongs to.
+    pub decision: String,
+    /// The task.
+    pub task: String,
+    /// The question.
+    pub question: String,
+    /// Since when it waits.
+    pub at: UnixMillis,
+    /// The input, as far as it may be kept; a person cannot answer what was not kept.
+    pub input: StoredInput,
+    /// What the last tier would have said, by its value.
+    pub suggestion: String,
+    /// How sure it was.
+    pub confidence: f64,
+}
