@@ -31,3 +31,4 @@ pub use hash::ContentHash;
 pub use record::{QueuedItem, Record, StoredInput};
 pub use task::{Question, QuestionKind, Task};
 pub use tier::{Decide, Embed, Embeddings, Evidence, Generate, Judgement, Tier};
+pub use error::did_you_mean;

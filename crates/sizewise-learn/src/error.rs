@@ -1,0 +1,109 @@
+//! Why could nothing be learnt?
+
+use sizewise_contract::{Code, Diagnose};
+use std::path::PathBuf;
+
+/// Why nothing could be learnt.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A table cannot be opened or decoded.
+    #[error("{}: {problem}", path.display())]
+    Unreadable {
+        /// The table.
+        path: PathBuf,
+        /// What is wrong, with the line where there is one.
+        problem: String,
+        /// The way out.
+        hint: Option<String>,
+    },
+    /// A table was read but cannot be used as it is.
+    #[error("{}: {problem}", path.display())]
+    Unusable {
+        /// The table.
+        path: PathBuf,
+        /// What is wrong, with the row where there is one.
+        problem: String,
+        /// The way out.
+        hint: Option<String>,
+    },
+    /// Too few labelled rows for what is asked.
+    #[error("{what}: {found} rows, at least {needed} are needed")]
+    TooFewExamples {
+        /// What the rows were for.
+        what: String,
+        /// How many there are.
+        found: usize,
+        /// How many it takes.
+        needed: usize,
+    },
+    /// The locked rows are not the ones that were set aside.
+    #[error("{}: the locked rows have changed since they were set aside", path.display())]
+    LockedRowsChanged {
+        /// The table.
+        path: PathBuf,
+    },
+    /// A file could not be read or written.
+    #[error("{}: {cause}", path.display())]
+    FileSystem {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// A model failed.
+    #[error(transparent)]
+    Model(#[from] ModelsError),
+    /// The user stopped the work.
+    #[error("interrupted; what was finished is kept")]
+    Interrupted,
+    /// A rule inside the program was broken.
+    #[error("internal: {0}")]
+    Internal(&'static str),
+}
+
+/// A result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Diagnose for Error {
+    fn code(&self) -> Code {
+        match self {
+            Self::Unreadable { .. } => Code::DataUnreadable,
+            Self::Unusable { .. } => Code::DataInvalid,
+            Self::TooFewExamples { .. } => Code::TooFewExamples,
+            Self::LockedRowsChanged { .. } => Code::LockedRowsChanged,
+            Self::FileSystem { .. } => Code::FileSystem,
+            Self::Model(cause) => cause.code(),
+            Self::Interrupted => Code::Interrupted,
+            Self::Internal(_) => Code::Internal,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Unreadable { hint, .. } | Self::Unusable { hint, .. } => hint.clone(),
+            Self::TooFewExamples { .. } => {
+                Some("add labelled rows, or drop the classes that have almost none".into())
+            }
+            Self::LockedRowsChanged { .. } => Some(
+                "put the original file back, or run `sizewise init --force` to set new rows aside".into(),
+            ),
+            Self::Model(cause) => cause.hint(),
+            _ => None,
+        }
+    }
+}
+
+/// Names the file in an error of the file system.
+pub(crate) fn at(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
+    move |cause| Error::FileSystem { path: path.to_owned(), cause }
+}
+#[derive(Debug, thiserror::Error)]
+#[error("x")]
+pub struct ModelsError;
+impl Diagnose for ModelsError {
+    fn code(&self) -> Code {
+        Code::Internal
+    }
+}

@@ -1,0 +1,16 @@
+//! How does a small model come out of a table of examples?
+//!
+//! ```text
+//!   table ─► prepare ─► dataset ─► fit ─► calibrate ─► certify ─► package
+//!            columns,   gold and   tiers,  confidence   locked     parts of
+//!            splits     teacher    smallest             rows       a release
+//!            report     rows       first
+//! ```
+
+// pub mod distill;
+pub mod error;
+// pub mod quantize;
+pub mod prepare;
+pub mod table;
+
+pub use error::{Error, Result};

@@ -1,0 +1,199 @@
+//! Which row goes into which split?
+//!
+//! Rows with the same text or the same group stay together; every combination of labels is divided in the same
+//! proportion; and the choice hangs on the rows and the seed alone, not on their order in the file. With a time column
+//! the locked rows are the latest instead: the test then looks like the future.
+
+use super::{
+    Options, PlannedRow,
+    findings::{RowFacts, fnv},
+};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+
+/// How gold rows are divided.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Shares {
+    /// Share of the gold rows that is locked. Of a table without gold rows of its own, share of all rows.
+    pub locked: f64,
+    /// Share that becomes development rows.
+    pub dev: f64,
+}
+
+impl Default for Shares {
+    fn default() -> Self {
+        Self { locked: 0.35, dev: 0.1 }
+    }
+}
+
+/// How many rows went where.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitSizes {
+    /// Rows to fit on.
+    pub train: u64,
+    /// Gold rows for development.
+    pub dev: u64,
+    /// Gold rows that only `certify` opens.
+    pub locked: u64,
+    /// Rows without text, and training rows that share text or group with gold rows.
+    pub left_out: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Split {
+    Train = 0,
+    Dev = 1,
+    Locked = 2,
+}
+
+/// Rows that must stay together.
+#[derive(Debug, Default)]
+struct Unit {
+    rows: u64,
+    stratum: u64,
+    gold: bool,
+    latest: String,
+}
+
+/// Collects what is needed to divide the rows.
+pub(super) struct Splitter {
+    seed: u64,
+    shares: Shares,
+    by_time: bool,
+    /// Whether gold rows come from a file of their own.
+    own_gold: bool,
+    /// The unit of every row and whether the row is gold; none for rows without text.
+    rows: Vec<Option<(u64, bool)>>,
+    units: BTreeMap<u64, Unit>,
+    /// Texts seen in some group: the same text in two groups ties the groups together.
+    joined: HashMap<u64, u64>,
+}
+
+impl Splitter {
+    pub(super) fn new(options: &Options) -> Self {
+        Self {
+            seed: options.seed,
+            shares: options.shares,
+            by_time: options.time.is_some(),
+            own_gold: options.gold.is_some(),
+            rows: Vec::new(),
+            units: BTreeMap::new(),
+            joined: HashMap::new(),
+        }
+    }
+
+    pub(super) fn see(&mut self, row: &PlannedRow<'_>, facts: RowFacts, is_gold: bool) {
+        if facts.empty {
+            self.rows.push(None);
+            return;
+        }
+        let own_key = match row.group.filter(|group| !group.is_empty()) {
+            Some(group) => fnv(group.as_bytes(), 1),
+            None => facts.text_key,
+        };
+        let key = self.join(own_key, facts.text_key);
+        self.rows.push(Some((key, is_gold)));
+        let unit = self.units.entry(key).or_default();
+        if unit.rows == 0 {
+            unit.stratum = facts.stratum;
+        }
+        unit.rows += 1;
+        unit.gold |= is_gold;
+        if let Some(time) = row.time.filter(|time| *time > unit.latest.as_str()) {
+            unit.latest = time.to_owned();
+        }
+    }
+
+    /// The root of a unit after tying the row's group to the text's unit (union-find with path halving).
+    fn join(&mut self, group: u64, text: u64) -> u64 {
+        let a = self.root(group);
+        let b = self.root(text);
+        if a != b {
+            let (kept, dropped) = (a.min(b), a.max(b));
+            self.joined.insert(dropped, kept);
+            if let Some(unit) = self.units.remove(&dropped) {
+                let target = self.units.entry(kept).or_default();
+                target.stratum = if target.rows == 0 { unit.stratum } else { target.stratum };
+                target.rows += unit.rows;
+                target.gold |= unit.gold;
+                target.latest = target.latest.clone().max(unit.latest);
+            }
+        }
+        a.min(b)
+    }
+
+    fn root(&self, mut key: u64) -> u64 {
+        while let Some(&next) = self.joined.get(&key) {
+            key = next;
+        }
+        key
+    }
+
+    pub(super) fn assign(self) -> Assignment {
+        let candidates = self.units.iter().filter(|(_, unit)| unit.gold || !self.own_gold);
+        let mut strata: BTreeMap<u64, Vec<(u64, &Unit)>> = BTreeMap::new();
+        for (key, unit) in candidates {
+            let stratum = if self.by_time { 0 } else { unit.stratum };
+            strata.entry(stratum).or_default().push((*key, unit));
+        }
+        let (locked_share, dev_share) = match self.own_gold {
+            true => {
+                let all = self.shares.locked + self.shares.dev;
+                (self.shares.locked / all, self.shares.dev / all)
+            }
+            false => (self.shares.locked, self.shares.dev),
+        };
+        let mut splits: HashMap<u64, Split> = HashMap::new();
+        for units in strata.values_mut() {
+            if self.by_time {
+                units.sort_by(|(a, unit_a), (b, unit_b)| unit_b.latest.cmp(&unit_a.latest).then(a.cmp(b)));
+            } else {
+                units.sort_by_key(|(key, _)| fnv(&key.to_le_bytes(), self.seed));
+            }
+            let rows: u64 = units.iter().map(|(_, unit)| unit.rows).sum();
+            // A stratum with one row cannot be tested; rounding to nearest keeps larger ones in proportion.
+            let locked_quota = (rows as f64 * locked_share).round() as u64;
+            let dev_quota = (rows as f64 * dev_share).round() as u64;
+            let mut taken = 0;
+            for (key, unit) in units {
+                let split = if taken < locked_quota {
+                    Split::Locked
+                } else if taken < locked_quota + dev_quota || self.own_gold {
+                    Split::Dev
+                } else {
+                    Split::Train
+                };
+                taken += unit.rows;
+                splits.insert(*key, split);
+            }
+        }
+        let split_of = |(key, is_gold): (u64, bool)| match splits.get(&self.root(key)) {
+            // A training row that shares text or group with gold rows would give their answers away.
+            Some(_) if self.own_gold && !is_gold => None,
+            Some(split) => Some(*split),
+            None => Some(Split::Train),
+        };
+        Assignment { rows: self.rows.iter().map(|row| row.and_then(split_of)).collect() }
+    }
+}
+
+/// The split of every row, in the order of the files.
+pub(super) struct Assignment {
+    rows: Vec<Option<Split>>,
+}
+
+impl Assignment {
+    pub(super) fn split_of(&self, position: usize) -> Option<Split> {
+        self.rows.get(position).copied().flatten()
+    }
+
+    pub(super) fn sizes(&self) -> SplitSizes {
+        let count = |split| self.rows.iter().filter(|row| **row == split).count() as u64;
+        SplitSizes {
+            train: count(Some(Split::Train)),
+            dev: count(Some(Split::Dev)),
+            locked: count(Some(Split::Locked)),
+            left_out: count(None),
+        }
+    }
+}
