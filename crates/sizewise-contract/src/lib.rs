@@ -25,10 +25,9 @@ pub mod units;
 
 pub use answer::{Answer, Decision, Disposition, EscalationReason, Step};
 pub use certificate::{Certificate, Verdict};
-pub use error::{Code, Diagnose, Fault};
+pub use error::{Code, Diagnose, Fault, did_you_mean};
 pub use example::{ClassLabel, Example, Gold, Label, Teacher};
 pub use hash::ContentHash;
 pub use record::{QueuedItem, Record, StoredInput};
 pub use task::{Question, QuestionKind, Task};
-pub use tier::{Decide, Embed, Embeddings, Evidence, Generate, Judgement, Tier};
-pub use error::did_you_mean;
+pub use tier::{Decide, Embed, Embeddings, Evidence, Generate, Judgement, StaticFeatures, Tier};

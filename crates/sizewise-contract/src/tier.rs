@@ -50,10 +50,27 @@ impl std::fmt::Display for Tier {
 pub struct Evidence<'a> {
     /// The rendered input.
     pub text: &'a str,
-    /// The encoder's embedding, once somebody has paid for it. `[hidden]`, unit length.
+    /// What the static tier reads, computed once for all questions.
+    pub features: Option<StaticFeatures<'a>>,
+    /// The encoder's embedding, once somebody has paid for it. `[dimensions]`, unit length.
     pub embedding: Option<&'a [f32]>,
     /// What the cheaper tiers thought of the same question, cheapest first.
     pub earlier: &'a [Judgement],
+}
+
+/// What the static tier reads of one input.
+#[derive(Debug, Clone, Copy)]
+pub struct StaticFeatures<'a> {
+    /// Rows of the task's vocabulary with their values.
+    pub values: &'a [(u32, f32)],
+    /// Mean static embedding, of unit length. `[dimensions]`
+    pub embedding: &'a [f32],
+    /// Share of the words and pairs of words that training rows had too.
+    pub seen_words: f32,
+    /// The same for runs of characters.
+    pub seen_runs: f32,
+    /// How many words the input has.
+    pub word_count: usize,
 }
 
 /// What one tier thinks about one question.
@@ -80,11 +97,6 @@ pub trait Decide: Send + Sync {
 
     /// The tier this model stands on.
     fn tier(&self) -> Tier;
-
-    /// Whether the model needs [`Evidence::embedding`].
-    fn needs_embedding(&self) -> bool {
-        false
-    }
 
     /// Judges one input.
     ///

@@ -27,6 +27,16 @@ pub enum Error {
         /// The way out.
         hint: Option<String>,
     },
+    /// A file is not a task file.
+    #[error("{}: {problem}", path.display())]
+    TaskFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the key where there is one.
+        problem: String,
+        /// The way out.
+        hint: Option<String>,
+    },
     /// Too few labelled rows for what is asked.
     #[error("{what}: {found} rows, at least {needed} are needed")]
     TooFewExamples {
@@ -71,6 +81,7 @@ impl Diagnose for Error {
         match self {
             Self::Unreadable { .. } => Code::DataUnreadable,
             Self::Unusable { .. } => Code::DataInvalid,
+            Self::TaskFile { .. } => Code::TaskFileInvalid,
             Self::TooFewExamples { .. } => Code::TooFewExamples,
             Self::LockedRowsChanged { .. } => Code::LockedRowsChanged,
             Self::FileSystem { .. } => Code::FileSystem,
@@ -82,7 +93,9 @@ impl Diagnose for Error {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Unreadable { hint, .. } | Self::Unusable { hint, .. } => hint.clone(),
+            Self::Unreadable { hint, .. } | Self::Unusable { hint, .. } | Self::TaskFile { hint, .. } => {
+                hint.clone()
+            }
             Self::TooFewExamples { .. } => {
                 Some("add labelled rows, or drop the classes that have almost none".into())
             }

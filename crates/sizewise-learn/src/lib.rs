@@ -7,9 +7,11 @@
 //!            report     rows       first
 //! ```
 
+pub mod dataset;
 // pub mod distill;
 pub mod error;
 // pub mod quantize;
+pub mod fit;
 pub mod prepare;
 pub mod table;
 

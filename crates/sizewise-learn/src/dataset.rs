@@ -1,0 +1,279 @@
+//! Which examples does a task have, and who labelled them?
+//!
+//! Training rows come out as gold or teacher rows, two types; development rows are gold; and locked rows stay a
+//! [`Locked`], which can be opened only by giving it up.
+
+use crate::{
+    error::{Error, Result},
+    prepare::{SEAL_FILE, Seal, hash_file},
+    table::TableReader,
+};
+use sizewise_contract::{
+    ContentHash, Diagnose as _, Example, Gold, Label, Question, Task, Teacher, did_you_mean, limits,
+    task::LabelSource,
+};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// Labelled rows with the hash of what they say.
+#[derive(Debug, Clone)]
+pub struct Dataset<L> {
+    /// The rows, in the order of the table.
+    pub examples: Vec<Example<L>>,
+    /// Hash of texts and labels.
+    pub hash: ContentHash,
+}
+
+/// Training rows, by who labelled them.
+#[derive(Debug, Clone)]
+pub enum TrainingRows {
+    /// People checked the labels.
+    Gold(Dataset<Gold>),
+    /// A model gave the labels.
+    Teacher(Dataset<Teacher>),
+}
+
+/// Locked gold rows that nobody has looked at.
+#[derive(Debug)]
+pub struct Locked {
+    path: PathBuf,
+    rows: u64,
+    hash: ContentHash,
+}
+
+impl Locked {
+    /// Finds the locked rows of a task and checks that they are the ones that were set aside.
+    ///
+    /// Counts them without looking at a label.
+    ///
+    /// # Errors
+    /// Fails when the file is missing, cannot be read, or is not the one that was sealed.
+    pub fn find(task: &Task, folder: &Path) -> Result<Self> {
+        let path = folder.join(&task.data.locked);
+        let hash = hash_file(&path)?;
+        if let Ok(text) = std::fs::read(folder.join(SEAL_FILE))
+            && let Ok(seal) = serde_json::from_slice::<Seal>(&text)
+            && seal.locked != hash
+        {
+            return Err(Error::LockedRowsChanged { path });
+        }
+        let mut table = TableReader::open(&path)?;
+        let (mut row, mut rows) = (Vec::new(), 0);
+        while table.next_row(&mut row)?.is_some() {
+            rows += 1;
+        }
+        Ok(Self { path, rows, hash })
+    }
+
+    /// How many rows are locked.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Hash of the file of locked rows.
+    #[must_use]
+    pub fn hash(&self) -> ContentHash {
+        self.hash
+    }
+
+    /// Opens the rows. Log the opening in the store first: it spends part of the promise's risk.
+    ///
+    /// # Errors
+    /// Fails when a row cannot be read as the task says, naming the row.
+    pub fn open(self, task: &Task) -> Result<Dataset<Gold>> {
+        read(task, &self.path, Gold)
+    }
+}
+
+impl TrainingRows {
+    /// Reads a task's training rows.
+    ///
+    /// # Errors
+    /// Fails at the first row that cannot be read as the task says, naming the row.
+    pub fn read(task: &Task, folder: &Path) -> Result<Self> {
+        let path = folder.join(&task.data.train);
+        match task.data.train_labels {
+            LabelSource::Gold => read(task, &path, Gold).map(Self::Gold),
+            LabelSource::Teacher => {
+                let source: Arc<str> = task.data.train.as_str().into();
+                read(task, &path, |label| Teacher { label, source: Arc::clone(&source) }).map(Self::Teacher)
+            }
+        }
+    }
+}
+
+/// Reads gold rows that may be looked at: development rows, or a file to evaluate against.
+///
+/// # Errors
+/// Fails at the first row that cannot be read as the task says, naming the row.
+pub fn read_gold(task: &Task, path: &Path) -> Result<Dataset<Gold>> {
+    read(task, path, Gold)
+}
+
+fn read<L: Label>(
+    task: &Task,
+    path: &Path,
+    label: impl Fn(sizewise_contract::ClassLabel) -> L,
+) -> Result<Dataset<L>> {
+    let mut table = TableReader::open(path)?;
+    let find = |name: &str| column(&table, name);
+    let inputs = task.input.fields.iter().map(|field| find(field)).collect::<Result<Vec<_>>>()?;
+    let labels =
+        task.questions.iter().map(|question| find(question.label_column())).collect::<Result<Vec<_>>>()?;
+    let group = task.data.group.as_deref().and_then(|name| find(name).ok());
+    let time = task.data.time.as_deref().and_then(|name| find(name).ok());
+    let mut hash = ContentHash::builder();
+    let (mut examples, mut row) = (Vec::new(), Vec::new());
+    while let Some(number) = table.next_row(&mut row)? {
+        let cell = |place: usize| row.get(place).map_or("", String::as_str);
+        let text = inputs.iter().map(|&place| cell(place)).collect::<Vec<_>>().join("\n");
+        check_text(path, number, &text)?;
+        hash.field(text.as_bytes());
+        let mut row_labels = Vec::with_capacity(labels.len());
+        for (question, &place) in task.questions.iter().zip(&labels) {
+            let written = cell(place).trim();
+            hash.field(written.as_bytes());
+            row_labels.push(match written.is_empty() {
+                true => None,
+                false => Some(label(
+                    question
+                        .class_label(written)
+                        .ok_or_else(|| unknown_label(path, number, question, written))?,
+                )),
+            });
+        }
+        let optional = |place: Option<usize>| place.map(|place| cell(place).to_owned());
+        examples.push(Example {
+            row: number,
+            text,
+            labels: row_labels,
+            group: optional(group),
+            time: optional(time),
+        });
+    }
+    Ok(Dataset { examples, hash: hash.finish() })
+}
+
+fn column(table: &TableReader, name: &str) -> Result<usize> {
+    table.columns().iter().position(|column| column == name).ok_or_else(|| {
+        let columns = table.columns();
+        let meant = did_you_mean(name, columns.iter().map(String::as_str));
+        Error::Unusable {
+            path: table.path().to_owned(),
+            problem: format!("it has no column `{name}`, which the task file names"),
+            hint: Some(meant.map_or_else(
+                || format!("its columns are: {}", columns.join(", ")),
+                |m| format!("did you mean `{m}`?"),
+            )),
+        }
+    })
+}
+
+fn check_text(path: &Path, row: u64, text: &str) -> Result<()> {
+    let problem = if text.trim().is_empty() {
+        format!("row {row} has no text")
+    } else if text.len() > limits::INPUT_BYTES {
+        format!("row {row} has a text of {} bytes; at most {} are read", text.len(), limits::INPUT_BYTES)
+    } else {
+        return Ok(());
+    };
+    Err(Error::Unusable {
+        path: path.to_owned(),
+        problem,
+        hint: Some("remove the row, or shorten its text".into()),
+    })
+}
+
+fn unknown_label(path: &Path, row: u64, question: &Question, written: &str) -> Error {
+    let known: Vec<&str> =
+        question.class_values().into_iter().chain(question.out_of_scope_label.as_deref()).collect();
+    let shown: String = written.chars().take(60).collect();
+    let meant = did_you_mean(written, known.iter().copied());
+    Error::Unusable {
+        path: path.to_owned(),
+        problem: format!("row {row}: `{shown}` is no answer to `{}`", question.name),
+        hint: Some(meant.map_or_else(
+            || format!("add it to the choices in the task file, or correct the row; known: {}", list(&known)),
+            |meant| format!("did you mean `{meant}`?"),
+        )),
+    }
+}
+
+/// The first few of many names.
+fn list(names: &[&str]) -> String {
+    let shown = names.iter().take(12).copied().collect::<Vec<_>>().join(", ");
+    if names.len() > 12 { format!("{shown} and {} more", names.len() - 12) } else { shown }
+}
+
+/// Reads a task file.
+///
+/// # Errors
+/// Fails when the file is missing or is no task file; the message names the place.
+pub fn read_task(path: &Path) -> Result<Task> {
+    let text = std::fs::read_to_string(path).map_err(crate::error::at(path))?;
+    Task::parse(&text).map_err(|error| Error::TaskFile {
+        path: path.to_owned(),
+        hint: error.hint(),
+        problem: error.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sizewise_contract::{ClassLabel, Diagnose};
+
+    const TASK: &str = "schema = 1\nname = \"t\"\n[[question]]\nname = \"team\"\ntype = \"choice\"\nchoices = [{ value = \"billing\" }, { value = \"delivery\" }]\nout_of_scope_label = \"none\"\n";
+
+    fn folder(rows: &str) -> (tempfile::TempDir, Task) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("data")).unwrap();
+        for name in ["train", "locked"] {
+            std::fs::write(folder.path().join(format!("data/{name}.csv")), rows).unwrap();
+        }
+        (folder, Task::parse(TASK).unwrap())
+    }
+
+    #[test]
+    fn training_rows_carry_the_type_of_their_labels() {
+        let (folder, mut task) =
+            folder("text,team\nwhere is my invoice,billing\nhello,none\nno label yet,\n");
+        let TrainingRows::Gold(gold) = TrainingRows::read(&task, folder.path()).unwrap() else {
+            panic!("gold by default")
+        };
+        assert_eq!(gold.examples[1].labels, [Some(Gold(ClassLabel::OutOfScope))]);
+        assert_eq!(gold.examples[2].labels, [None]);
+        task.data.train_labels = LabelSource::Teacher;
+        assert!(matches!(TrainingRows::read(&task, folder.path()).unwrap(), TrainingRows::Teacher(_)));
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_used_is_named() {
+        for (rows, expected, way_out) in [
+            ("text,team\nhi,biling\n", "row 1: `biling` is no answer to `team`", "did you mean `billing`?"),
+            ("text,team\nhi,billing\n ,billing\n", "row 2 has no text", "remove the row"),
+            ("txt,team\nhi,billing\n", "no column `text`", "did you mean `txt`?"),
+        ] {
+            let (folder, task) = folder(rows);
+            let error = TrainingRows::read(&task, folder.path()).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+            assert!(error.hint().unwrap().contains(way_out), "{:?}", error.hint());
+        }
+    }
+
+    #[test]
+    fn locked_rows_that_changed_are_refused() {
+        let (folder, task) = folder("text,team\nwhere is my invoice,billing\n");
+        let locked = Locked::find(&task, folder.path()).unwrap();
+        assert_eq!(locked.rows(), 1);
+        let seal = Seal { locked: locked.hash(), seed: 1, splits: crate::prepare::SplitSizes::default() };
+        std::fs::write(folder.path().join(SEAL_FILE), serde_json::to_vec(&seal).unwrap()).unwrap();
+        assert_eq!(Locked::find(&task, folder.path()).unwrap().open(&task).unwrap().examples.len(), 1);
+        std::fs::write(folder.path().join("data/locked.csv"), "text,team\nwhere is my invoice,delivery\n")
+            .unwrap();
+        assert!(matches!(Locked::find(&task, folder.path()), Err(Error::LockedRowsChanged { .. })));
+    }
+}

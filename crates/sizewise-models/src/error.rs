@@ -1,0 +1,86 @@
+//! Why can a model not be loaded or run?
+
+use sizewise_contract::{Code, Diagnose};
+use std::path::PathBuf;
+
+/// Why a model cannot be loaded or run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A model or tokenizer file is damaged or hostile.
+    #[error("{file}: {problem}")]
+    File {
+        /// The file.
+        file: String,
+        /// What is wrong, with the tensor or key.
+        problem: String,
+    },
+    /// A model is of a kind that this build cannot run.
+    #[error("{file}: {problem}")]
+    Unsupported {
+        /// The file.
+        file: String,
+        /// The key and what it holds.
+        problem: String,
+    },
+    /// A file could not be read.
+    #[error("{}: {cause}", path.display())]
+    FileSystem {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// An input is longer than the model reads.
+    #[error("the input has {tokens} word pieces; the encoder reads at most {limit}")]
+    TooLong {
+        /// Word pieces of the input.
+        tokens: usize,
+        /// Most that are read.
+        limit: usize,
+    },
+    /// More inputs are waiting than the queue holds.
+    #[error("the encoder has {waiting} word pieces waiting, as many as its queue holds")]
+    Overloaded {
+        /// Word pieces waiting.
+        waiting: usize,
+    },
+    /// The model is being shut down.
+    #[error("the encoder is shutting down")]
+    ShuttingDown,
+    /// A rule inside the program was broken.
+    #[error("internal: {0}")]
+    Internal(&'static str),
+}
+
+/// A result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Diagnose for Error {
+    fn code(&self) -> Code {
+        match self {
+            Self::File { .. } => Code::ModelFileInvalid,
+            Self::Unsupported { .. } => Code::ModelUnsupported,
+            Self::FileSystem { .. } => Code::FileSystem,
+            Self::TooLong { .. } => Code::InputTooLong,
+            Self::Overloaded { .. } => Code::Overloaded,
+            Self::ShuttingDown => Code::ShuttingDown,
+            Self::Internal(_) => Code::Internal,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::File { .. } => Some("fetch the file anew, or train the task again".into()),
+            Self::Unsupported { .. } => {
+                Some("use a BERT, MiniLM or DistilBERT folder with a WordPiece tokenizer.json".into())
+            }
+            Self::TooLong { .. } => {
+                Some("set on_overflow = \"window\" or \"head-tail\" in the task file, or send less".into())
+            }
+            Self::Overloaded { .. } => Some("try again in a moment".into()),
+            _ => None,
+        }
+    }
+}

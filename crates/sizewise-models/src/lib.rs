@@ -1,0 +1,22 @@
+//! How do small models read a text and judge it?
+//!
+//! ```text
+//!   text ─► ngrams ─► vocabulary ─┐
+//!        └► wordpiece ─► static_embeddings ─┴─► static_head ─► logits
+//!        └► wordpiece ─► encoder (batching) ─► linear_head ─► logits,  neighbours ─► the nearest training rows
+//!   logits and signals ─► calibrator ─► confidence
+//! ```
+//!
+//! Nothing here is fitted: the forms that models have while they run, their files and the checks of those files.
+
+pub mod calibrator;
+pub mod error;
+pub mod linear_head;
+pub mod neighbours;
+pub mod ngrams;
+pub mod static_head;
+pub mod tensors;
+pub mod tiers;
+pub mod vocabulary;
+
+pub use error::{Error, Result};

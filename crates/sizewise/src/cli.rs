@@ -1,0 +1,377 @@
+//! Which commands are there, and what do they take?
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Runs every task on the smallest language model that reliably does it, and proves that it does.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sizewise",
+    version,
+    arg_required_else_help = true,
+    after_help = "Begin with `sizewise quickstart`, or `sizewise init NAME --from tickets.csv`.\n\n\
+        Exit codes: 0 done · 1 failed · 2 wrong call · 100 promise refused · 101 too little evidence to certify"
+)]
+pub struct Cli {
+    /// `json` for programs, `text` for people, or the file to write; may be given twice (`-o out.csv -o json`).
+    #[arg(short = 'o', long = "output", global = true, value_name = "json|text|FILE")]
+    pub output: Vec<Output>,
+    /// The project folder; by default the nearest one with `tasks/` or `sizewise.toml`, from here upwards.
+    #[arg(long, global = true, env = "SIZEWISE_PROJECT", value_name = "DIR")]
+    pub project: Option<PathBuf>,
+    /// No progress and no remarks on standard error.
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// One value of `-o`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Plain text on standard output.
+    Text,
+    /// One JSON document of a stable shape on standard output.
+    Json,
+    /// The file that the command writes.
+    File(PathBuf),
+}
+
+impl std::str::FromStr for Output {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "text" => Self::Text,
+            "json" => Self::Json,
+            path => Self::File(path.into()),
+        })
+    }
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a task of a table: guess columns and labels, check the rows, set the locked gold rows aside.
+    Init(Init),
+    /// Fit the tiers, smallest first, and say what each one bought.
+    Train(Train),
+    /// Open the locked rows once and test the promise on them.
+    Certify(Certify),
+    /// Measure a release on the development rows or on a table of yours.
+    Evaluate(Evaluate),
+    /// Answer over HTTP: all certified tasks, on the protocols that clients already speak.
+    Serve(Serve),
+    /// Answer one input in the terminal and show the path to the answer.
+    Decide(Decide),
+    /// Answer every row of a table into another one: `sizewise batch TASK in.csv -o out.csv`.
+    Batch(Batch),
+    /// Write one HTML file that shows the promise, its proof and the errors (-o FILE names it).
+    Report(Report),
+    /// Check this machine and project, each line with a way out.
+    Doctor,
+    /// List the project's tasks.
+    List,
+    /// Show one task: contract, release, certificates.
+    Show(TaskName),
+    /// Check task files without touching anything.
+    Lint(Lint),
+    /// The questions that wait for a person.
+    #[command(subcommand)]
+    Queue(Queue),
+    /// The API keys of the server.
+    #[command(subcommand)]
+    Keys(Keys),
+    /// Put an earlier release back in force.
+    Rollback(Rollback),
+    /// Derive the weights that ship with the program.
+    #[command(subcommand)]
+    Models(Models),
+    /// Measure what the product claims, on this machine.
+    Bench(Bench),
+    /// All of the above on the bundled example, narrated; ends serving.
+    Quickstart(Quickstart),
+}
+
+/// A task by its name.
+#[derive(Debug, Args)]
+pub struct TaskName {
+    /// The task.
+    pub task: String,
+}
+
+/// Makes a task of a table.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// The task's name: a-z, 0-9, - and _.
+    pub task: String,
+    /// The labelled rows: .csv, .tsv, .jsonl or .parquet.
+    #[arg(long, value_name = "FILE")]
+    pub from: PathBuf,
+    /// Rows that people checked, kept apart; without it they are drawn from --from.
+    #[arg(long, value_name = "FILE")]
+    pub gold: Option<PathBuf>,
+    /// An input column; repeat for several. Guessed when absent.
+    #[arg(long = "text", value_name = "COLUMN")]
+    pub text: Vec<String>,
+    /// A label column, one question each; repeat for several. Guessed when absent.
+    #[arg(long = "label", value_name = "COLUMN")]
+    pub labels: Vec<String>,
+    /// The label that marks rows outside every class.
+    #[arg(long, value_name = "LABEL")]
+    pub out_of_scope: Option<String>,
+    /// A column (a customer, a thread) whose values must not stand on both sides of a split.
+    #[arg(long, value_name = "COLUMN")]
+    pub group: Option<String>,
+    /// A column with the time: the locked rows are then the latest.
+    #[arg(long, value_name = "COLUMN")]
+    pub time: Option<String>,
+    /// The labels of --from were given by a model, not checked by people. Needs --gold.
+    #[arg(long, requires = "gold")]
+    pub teacher: bool,
+    /// The largest share of served answers that may be wrong.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
+    pub max_served_error: f64,
+    /// Share of the rows that is locked for the certificate.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.35)]
+    pub locked_share: f64,
+    /// Share of the rows that becomes development rows.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
+    pub dev_share: f64,
+    /// Decides which rows are locked.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Keep labels apart that differ only by case.
+    #[arg(long)]
+    pub keep_case: bool,
+    /// Replace a task of the same name. Its locked rows are drawn anew.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Fits the tiers.
+#[derive(Debug, Args)]
+pub struct Train {
+    /// The task.
+    pub task: String,
+    /// Decides the order of rows and folds.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Threads; by default one per core.
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// An encoder folder (config.json, tokenizer.json, *.safetensors) in place of the built-in one.
+    #[arg(long, value_name = "DIR")]
+    pub encoder: Option<PathBuf>,
+}
+
+/// Tests the promise.
+#[derive(Debug, Args)]
+pub struct Certify {
+    /// The task.
+    pub task: String,
+    /// Only say the chance; open nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Measures a release.
+#[derive(Debug, Args)]
+pub struct Evaluate {
+    /// The task.
+    pub task: String,
+    /// A table with inputs and gold labels; by default the development rows.
+    #[arg(long, value_name = "FILE")]
+    pub against: Option<PathBuf>,
+    /// How many of the surest mistakes to show.
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    pub mistakes: usize,
+}
+
+/// Answers over HTTP.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Address and port.
+    #[arg(long, value_name = "ADDRESS")]
+    pub bind: Option<std::net::SocketAddr>,
+    /// Worker threads; by default one per core.
+    #[arg(long, value_name = "N")]
+    pub workers: Option<usize>,
+    /// Let tasks without a certificate answer; every such answer says so.
+    #[arg(long)]
+    pub allow_uncertified: bool,
+    /// One line a request on standard error, without content.
+    #[arg(long)]
+    pub access_log: bool,
+}
+
+/// Answers one input.
+#[derive(Debug, Args)]
+pub struct Decide {
+    /// The task.
+    pub task: String,
+    /// The input; `-` reads standard input.
+    pub input: String,
+    /// How many of the nearest training examples to show.
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    pub nearest: usize,
+    /// Keep a record, and queue what nobody here is sure of, as the server would.
+    #[arg(long)]
+    pub record: bool,
+}
+
+/// Answers every row of a table.
+#[derive(Debug, Args)]
+pub struct Batch {
+    /// The task.
+    pub task: String,
+    /// The rows: .csv, .tsv, .jsonl or .parquet with the task's input columns.
+    pub input: PathBuf,
+    /// Replace an existing output.
+    #[arg(long)]
+    pub force: bool,
+    /// Let a task without a certificate answer; every such answer says so.
+    #[arg(long)]
+    pub allow_uncertified: bool,
+}
+
+/// Writes the report.
+#[derive(Debug, Args)]
+pub struct Report {
+    /// The task.
+    pub task: String,
+    /// A table with inputs and gold labels; by default the development rows.
+    #[arg(long, value_name = "FILE")]
+    pub against: Option<PathBuf>,
+}
+
+/// Checks task files.
+#[derive(Debug, Args)]
+pub struct Lint {
+    /// The task; all of them when absent.
+    pub task: Option<String>,
+}
+
+/// The review queue.
+#[derive(Debug, Subcommand)]
+pub enum Queue {
+    /// What waits, oldest first.
+    List {
+        /// The task; all of them when absent.
+        task: Option<String>,
+        /// At most this many.
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+    /// Answer one question; the answer becomes a gold row.
+    Answer {
+        /// The decision's id.
+        decision: String,
+        /// The right answer.
+        label: String,
+        /// The question, where the decision left several open.
+        #[arg(long)]
+        question: Option<String>,
+        /// Who answers.
+        #[arg(long, env = "USER", default_value = "unknown")]
+        by: String,
+    },
+    /// Drop one question without an answer.
+    Skip {
+        /// The decision's id.
+        decision: String,
+        /// The question, where the decision left several open.
+        #[arg(long)]
+        question: Option<String>,
+    },
+    /// Write the gold rows that people's answers made to -o FILE (.csv, .jsonl or .parquet).
+    Export {
+        /// The task.
+        task: String,
+    },
+}
+
+/// The API keys.
+#[derive(Debug, Subcommand)]
+pub enum Keys {
+    /// Make a key; its secret is shown once.
+    Create {
+        /// Who or what will use it.
+        name: String,
+    },
+    /// List the keys, without secrets.
+    List,
+    /// Revoke a key for good.
+    Revoke {
+        /// The key's public id.
+        id: String,
+    },
+}
+
+/// Puts an earlier release back.
+#[derive(Debug, Args)]
+pub struct Rollback {
+    /// The task.
+    pub task: String,
+    /// The release, or the beginning of its hash; by default the one before.
+    pub release: Option<String>,
+}
+
+/// Derives weights.
+#[derive(Debug, Subcommand)]
+pub enum Models {
+    /// Write an 8-bit copy of an encoder folder to -o DIR.
+    Quantize {
+        /// The encoder: config.json, tokenizer.json, *.safetensors.
+        encoder: PathBuf,
+    },
+    /// Distil static token embeddings from an encoder, without any data, to -o DIR.
+    DistilStatic {
+        /// The encoder: config.json, tokenizer.json, *.safetensors.
+        encoder: PathBuf,
+    },
+}
+
+/// Measures the claims.
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// Which measurement; all that this machine has the data for when absent.
+    #[arg(value_enum)]
+    pub what: Vec<BenchPart>,
+    /// The folder with the public data sets.
+    #[arg(long, env = "SIZEWISE_SHARED", default_value = "../shared", value_name = "DIR")]
+    pub shared: PathBuf,
+    /// Resamples for the certificates.
+    #[arg(long, default_value_t = 200, value_name = "N")]
+    pub resamples: usize,
+}
+
+/// One measurement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BenchPart {
+    /// Accuracy of each tier on the public data sets, and the time to fit.
+    Quality,
+    /// Eight examples a label.
+    FewShot,
+    /// Coverage and truth of certificates over many resamples.
+    Certificates,
+    /// Time of one decision in process.
+    Latency,
+    /// Memory and start-up with ten tasks.
+    Memory,
+}
+
+/// The guided tour.
+#[derive(Debug, Args)]
+pub struct Quickstart {
+    /// Where the example project is put.
+    #[arg(long, default_value = "sizewise-quickstart", value_name = "DIR")]
+    pub folder: PathBuf,
+    /// Stop before serving.
+    #[arg(long)]
+    pub no_serve: bool,
+    /// Address and port to serve on.
+    #[arg(long, default_value = "127.0.0.1:8484")]
+    pub bind: std::net::SocketAddr,
+}

@@ -1,0 +1,3 @@
+//! Which command was asked for?
+
+fn main() {}

@@ -1,0 +1,180 @@
+//! Where is everything?
+//!
+//! A project is a folder with `tasks/NAME/task.toml` and, optionally, `sizewise.toml`. What the program keeps lies in
+//! `.sizewise/` beside them.
+
+use crate::error::{Error, Result};
+use serde::Deserialize;
+use sizewise_contract::{Task, did_you_mean};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+/// Name of the settings file.
+pub const SETTINGS_FILE: &str = "sizewise.toml";
+/// Largest settings file, in bytes.
+const SETTINGS_BYTES: u64 = 1 << 20;
+
+/// A project on disk.
+#[derive(Debug, Clone)]
+pub struct Project {
+    root: PathBuf,
+    settings: Settings,
+}
+
+/// The settings of a project; the command line goes before them.
+#[derive(Debug, Clone, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// How the server runs.
+    pub serve: ServeSettings,
+}
+
+/// How the server runs.
+#[derive(Debug, Clone, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServeSettings {
+    /// Address and port.
+    pub bind: SocketAddr,
+    /// Worker threads; one per core when absent.
+    pub workers: Option<usize>,
+    /// Tasks without a certificate answer, and say so in every answer.
+    pub allow_uncertified: bool,
+    /// One line a request on standard error, without content.
+    pub access_log: bool,
+}
+
+impl Default for ServeSettings {
+    fn default() -> Self {
+        Self { bind: SocketAddr::from(([127, 0, 0, 1], 8484)), workers: None, allow_uncertified: false, access_log: false }
+    }
+}
+
+impl Project {
+    /// Finds the project: the folder named, or the nearest one upwards that looks like one, or the current folder.
+    ///
+    /// # Errors
+    /// Fails when the folder named is none, or its settings cannot be read.
+    pub fn find(named: Option<&Path>) -> Result<Self> {
+        let root = match named {
+            Some(folder) if !folder.is_dir() => return Err(Error::usage(format!("{} is not a folder", folder.display()))),
+            Some(folder) => folder.to_owned(),
+            None => {
+                let here = std::env::current_dir().map_err(|cause| Error::file(Path::new("."), cause))?;
+                let looks_like_one = |folder: &&Path| folder.join(SETTINGS_FILE).is_file() || folder.join("tasks").is_dir();
+                here.ancestors().find(looks_like_one).unwrap_or(&here).to_owned()
+            }
+        };
+        let settings = read_settings(&root.join(SETTINGS_FILE))?;
+        Ok(Self { root, settings })
+    }
+
+    /// The project's folder.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The project's settings.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Where the program keeps releases and records.
+    #[must_use]
+    pub fn store_folder(&self) -> PathBuf {
+        self.root.join(".sizewise")
+    }
+
+    /// A task's folder.
+    #[must_use]
+    pub fn task_folder(&self, name: &str) -> PathBuf {
+        self.root.join("tasks").join(name)
+    }
+
+    /// Reads a task's file.
+    ///
+    /// # Errors
+    /// Fails when the project has no such task, or its file breaks a rule.
+    pub fn task(&self, name: &str) -> Result<Task> {
+        let known = self.task_names()?;
+        // The name is looked up, never used as a path: it comes from outside.
+        if !known.iter().any(|task| task == name) {
+            return Err(self.unknown_task(name, &known));
+        }
+        let path = self.task_folder(name).join("task.toml");
+        let task = sizewise_learn::dataset::read_task(&path)?;
+        if task.name != name {
+            return Err(Error::usage(format!("{} calls its task `{}`; folder and name must agree", path.display(), task.name)));
+        }
+        Ok(task)
+    }
+
+    fn unknown_task(&self, name: &str, known: &[String]) -> Error {
+        let hint = match did_you_mean(name, known.iter().map(String::as_str)) {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None if known.is_empty() => format!("make one: sizewise init {name} --from FILE"),
+            None => format!("the tasks here are: {}", known.join(", ")),
+        };
+        Error::UnknownTask { name: name.to_owned(), folder: self.root.clone(), hint }
+    }
+
+    /// The names of the project's tasks, sorted.
+    ///
+    /// # Errors
+    /// Fails when the folder cannot be read.
+    pub fn task_names(&self) -> Result<Vec<String>> {
+        let folder = self.root.join("tasks");
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Error::file(&folder, error)),
+        };
+        let mut names: Vec<String> = entries
+            .filter_map(|entry| entry.ok())
+            .filter(|entry| entry.path().join("task.toml").is_file())
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+}
+
+fn read_settings(path: &Path) -> Result<Settings> {
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Settings::default()),
+        Err(error) => return Err(Error::file(path, error)),
+        Ok(facts) if facts.len() > SETTINGS_BYTES => {
+            return Err(Error::usage(format!("{} is larger than {SETTINGS_BYTES} bytes", path.display())));
+        }
+        Ok(_) => {}
+    }
+    let text = std::fs::read_to_string(path).map_err(|cause| Error::file(path, cause))?;
+    toml::from_str(&text).map_err(|error| Error::usage(format!("{}: {}", path.display(), error.to_string().trim_end())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_is_looked_up_and_never_used_as_a_path() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("tasks/support")).unwrap();
+        std::fs::write(folder.path().join("tasks/support/task.toml"), "schema = 1").unwrap();
+        std::fs::write(folder.path().join("task.toml"), "schema = 1").unwrap();
+        let project = Project::find(Some(folder.path())).unwrap();
+        assert!(matches!(project.task(".."), Err(Error::UnknownTask { .. })));
+        let Err(Error::UnknownTask { hint, .. }) = project.task("suport") else { panic!("unknown") };
+        assert_eq!(hint, "did you mean `support`?");
+    }
+
+    #[test]
+    fn a_wrong_key_in_the_settings_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(SETTINGS_FILE), "[serve]\nbnd = \"127.0.0.1:1\"\n").unwrap();
+        assert!(Project::find(Some(folder.path())).unwrap_err().to_string().contains("bnd"));
+    }
+}
