@@ -10,13 +10,17 @@
 //! Nothing here is fitted: the forms that models have while they run, their files and the checks of those files.
 
 pub mod calibrator;
+pub mod encoder;
 pub mod error;
+mod kernels;
 pub mod linear_head;
 pub mod neighbours;
 pub mod ngrams;
+pub mod package;
 pub mod static_head;
 pub mod tensors;
 pub mod tiers;
 pub mod vocabulary;
+pub mod wordpiece;
 
 pub use error::{Error, Result};

@@ -186,7 +186,7 @@ fn class_of(c: char) -> Class {
 
 /// Hashes a few bytes: eight at a time, multiplied and folded (after wyhash, Wang Yi 2019).
 #[inline]
-fn hash(bytes: &[u8]) -> u64 {
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
     let mut state = 0xa076_1d64_78bd_642f ^ bytes.len() as u64;
     let mut rest = bytes;
     while let Some((eight, after)) = rest.split_first_chunk::<8>() {

@@ -1,0 +1,256 @@
+//! What does a text look like to a transformer encoder?
+//!
+//! BERT, MiniLM and DistilBERT (Devlin et al. 2019; Wang et al. 2020; Sanh et al. 2019) with mean or CLS pooling. The
+//! texts of a batch are packed one after the other, so nothing is computed for padding; every text's result is the
+//! same in every batch and on any number of threads. Folders with 8-bit weights run on the byte kernels, folders with
+//! floating point weights in floating point.
+
+mod config;
+mod folder;
+mod forward;
+mod layers;
+
+pub use config::Pooling;
+pub use folder::EncoderFiles;
+
+use crate::{
+    error::{Error, Result},
+    wordpiece::WordPiece,
+};
+use forward::Workspace;
+use layers::Stack;
+use sizewise_contract::{ContentHash, Embed, Embeddings, task::Overflow};
+use std::{
+    path::Path,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+/// Word pieces that one thread takes at once; their activations stay in the cache.
+const BATCH_TOKENS: usize = 512;
+
+/// A transformer encoder with its tokenizer.
+#[derive(Debug)]
+pub struct Encoder {
+    tokenizer: WordPiece,
+    stack: Stack,
+    hash: ContentHash,
+    threads: usize,
+}
+
+/// A text as word pieces, cut into as many windows as the overflow rule says.
+struct Windows {
+    text: usize,
+    ids: Vec<Vec<u32>>,
+}
+
+impl Encoder {
+    /// Loads an encoder folder: `config.json`, `tokenizer.json`, `*.safetensors` and, where present,
+    /// `1_Pooling/config.json`.
+    ///
+    /// # Errors
+    /// Fails when a file is missing, damaged or of a kind that this build cannot run; the message names file and key.
+    pub fn load(folder: &Path) -> Result<Self> {
+        Self::from_files(&EncoderFiles::read(folder)?.as_ref())
+    }
+
+    /// Puts an encoder together from the bytes of its files.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn from_files(files: &EncoderFiles<&[u8]>) -> Result<Self> {
+        let tokenizer = WordPiece::from_tokenizer_json("tokenizer.json", files.tokenizer)?;
+        let stack = Stack::load(files)?;
+        if tokenizer.ids() > stack.vocabulary() {
+            let problem = format!(
+                "its ids reach {}, the model has embeddings for {}",
+                tokenizer.ids() - 1,
+                stack.vocabulary()
+            );
+            return Err(Error::File { file: "tokenizer.json".into(), problem });
+        }
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self { tokenizer, stack, hash: files.hash(), threads })
+    }
+
+    /// Uses at most this many threads for one call.
+    #[must_use]
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        self.threads = threads.max(1);
+        self
+    }
+
+    /// Reads only the last layer, as the sentence-transformers library does, in place of the last and the one two below.
+    #[must_use]
+    pub fn with_last_layer_only(mut self) -> Self {
+        self.stack.pool_last_layer_only();
+        self
+    }
+
+    /// Hash of weights, tokenizer and settings: what a release was fitted with.
+    #[must_use]
+    pub fn hash(&self) -> ContentHash {
+        self.hash
+    }
+
+    /// The tokenizer.
+    #[must_use]
+    pub fn tokenizer(&self) -> &WordPiece {
+        &self.tokenizer
+    }
+
+    /// Most word pieces of one input, the special ones included.
+    #[must_use]
+    pub fn token_limit(&self) -> usize {
+        self.stack.positions().min(512)
+    }
+
+    /// Length of the vectors.
+    #[must_use]
+    pub fn dimensions(&self) -> usize {
+        self.stack.dimensions()
+    }
+
+    /// Counts the word pieces of a text, the special ones included.
+    #[must_use]
+    pub fn count_tokens(&self, text: &str) -> usize {
+        let mut ids = Vec::new();
+        self.tokenizer.encode_into(text, &mut ids);
+        ids.len() + 2
+    }
+
+    /// Embeds sequences of ids that already have their special ones. One row per sequence.
+    ///
+    /// # Errors
+    /// Fails when an id has no embedding or a sequence is longer than the model reads.
+    pub fn embed_ids(&self, sequences: &[Vec<u32>]) -> Result<Embeddings> {
+        let limit = self.token_limit();
+        for ids in sequences {
+            if ids.is_empty() || ids.len() > limit {
+                return Err(Error::TooLong { tokens: ids.len(), limit });
+            }
+            if ids.iter().any(|id| *id as usize >= self.stack.vocabulary()) {
+                return Err(Error::Internal("every id has an embedding"));
+            }
+        }
+        let dimensions = self.dimensions();
+        let mut order: Vec<usize> = (0..sequences.len()).collect();
+        order.sort_by_key(|position| std::cmp::Reverse(sequences.get(*position).map_or(0, Vec::len)));
+        let batches = batches(&order, sequences);
+        let values = Mutex::new(vec![0.0f32; sequences.len() * dimensions]);
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut workspace = Workspace::default();
+            while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let texts: Vec<&[u32]> =
+                    batch.iter().filter_map(|p| sequences.get(*p).map(Vec::as_slice)).collect();
+                let rows = self.stack.forward(&texts, &mut workspace);
+                let Ok(mut values) = values.lock() else { return };
+                for (position, row) in batch.iter().zip(rows.chunks_exact(dimensions)) {
+                    if let Some(slot) = values.get_mut(position * dimensions..(position + 1) * dimensions) {
+                        slot.copy_from_slice(row);
+                    }
+                }
+            }
+        };
+        match self.threads.min(batches.len()) {
+            0 | 1 => work(),
+            threads => std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work)))),
+        }
+        let values = values.into_inner().map_err(|_| Error::Internal("an encoder thread panicked"))?;
+        let tokens = sequences.iter().map(|ids| ids.len() as u32).collect();
+        Ok(Embeddings { values, dimensions, tokens })
+    }
+
+    /// Cuts a text into the windows that the overflow rule asks for.
+    fn windows(&self, text: usize, content: &str, overflow: Overflow) -> Result<Windows> {
+        let mut ids = Vec::new();
+        self.tokenizer.encode_into(content, &mut ids);
+        let limit = self.token_limit();
+        let room = limit.saturating_sub(2).max(1);
+        let framed = |part: &[u32]| {
+            let mut framed = Vec::with_capacity(part.len() + 2);
+            framed.push(self.tokenizer.cls());
+            framed.extend_from_slice(part);
+            framed.push(self.tokenizer.sep());
+            framed
+        };
+        if ids.len() <= room {
+            return Ok(Windows { text, ids: vec![framed(&ids)] });
+        }
+        match overflow {
+            Overflow::Error => Err(Error::TooLong { tokens: ids.len() + 2, limit }),
+            Overflow::Window => Ok(Windows { text, ids: ids.chunks(room).map(framed).collect() }),
+            Overflow::HeadTail => {
+                // Three quarters from the beginning: the matter usually comes first.
+                let head = room * 3 / 4;
+                let tail = ids.len() - (room - head);
+                let kept =
+                    [ids.get(..head).unwrap_or_default(), ids.get(tail..).unwrap_or_default()].concat();
+                Ok(Windows { text, ids: vec![framed(&kept)] })
+            }
+        }
+    }
+}
+
+/// Groups sequences, longest first, into batches of at most [`BATCH_TOKENS`] word pieces.
+fn batches(order: &[usize], sequences: &[Vec<u32>]) -> Vec<Vec<usize>> {
+    let mut batches: Vec<Vec<usize>> = Vec::new();
+    let mut tokens = usize::MAX;
+    for &position in order {
+        let length = sequences.get(position).map_or(0, Vec::len);
+        match batches.last_mut() {
+            Some(batch) if tokens.saturating_add(length) <= BATCH_TOKENS => {
+                batch.push(position);
+                tokens += length;
+            }
+            _ => {
+                batches.push(vec![position]);
+                tokens = length;
+            }
+        }
+    }
+    batches
+}
+
+impl Embed for Encoder {
+    type Error = Error;
+
+    fn dimensions(&self) -> usize {
+        self.stack.dimensions()
+    }
+
+    fn embed(&self, texts: &[&str], overflow: Overflow) -> Result<Embeddings> {
+        let mut owners = Vec::with_capacity(texts.len());
+        let mut sequences = Vec::with_capacity(texts.len());
+        for (position, text) in texts.iter().enumerate() {
+            let windows = self.windows(position, text, overflow)?;
+            owners.extend(std::iter::repeat_n(windows.text, windows.ids.len()));
+            sequences.extend(windows.ids);
+        }
+        let parts = self.embed_ids(&sequences)?;
+        if parts.tokens.len() == texts.len() {
+            return Ok(parts);
+        }
+        Ok(merge_windows(&parts, &owners, texts.len()))
+    }
+}
+
+/// Averages the windows of each text by their length and makes the mean unit length.
+fn merge_windows(parts: &Embeddings, owners: &[usize], texts: usize) -> Embeddings {
+    let dimensions = parts.dimensions;
+    let mut merged = Embeddings { values: vec![0.0; texts * dimensions], dimensions, tokens: vec![0; texts] };
+    for ((row, tokens), &owner) in parts.rows().zip(&parts.tokens).zip(owners) {
+        if let (Some(sum), Some(total)) = (
+            merged.values.get_mut(owner * dimensions..(owner + 1) * dimensions),
+            merged.tokens.get_mut(owner),
+        ) {
+            sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value * *tokens as f32);
+            *total += tokens;
+        }
+    }
+    merged.values.chunks_exact_mut(dimensions.max(1)).for_each(forward::to_unit_length);
+    merged
+}

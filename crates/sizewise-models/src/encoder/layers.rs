@@ -1,0 +1,290 @@
+//! What do an encoder's files hold?
+//!
+//! Two families name their tensors differently; here they become one stack of layers. A matrix is either floating point
+//! or bytes with one scale per output (`NAME.scale`), told by its type in the file.
+
+use super::{
+    config::{Activation, Config, Pooling},
+    folder::EncoderFiles,
+};
+use crate::{
+    error::{Error, Result},
+    kernels::{PackedWeights, Scratch},
+    tensors::Tensors,
+};
+use ndarray::{ArrayView2, ArrayViewMut2, linalg::general_mat_mul};
+use safetensors::Dtype;
+
+/// All weights of an encoder.
+#[derive(Debug)]
+pub(super) struct Stack {
+    pub(super) config: Config,
+    pub(super) words: Table,
+    /// Position embeddings, the first token type's added. `[positions, hidden]`
+    pub(super) positions: Vec<f32>,
+    pub(super) norm: Norm,
+    pub(super) layers: Vec<Layer>,
+    /// The layers whose outputs are pooled, counted from 1, in the order of the vector's parts.
+    pub(super) pooled: Vec<usize>,
+}
+
+/// One transformer layer.
+#[derive(Debug)]
+pub(super) struct Layer {
+    pub(super) query_key_value: Linear,
+    pub(super) attention_out: Linear,
+    pub(super) attention_norm: Norm,
+    pub(super) up: Linear,
+    pub(super) down: Linear,
+    pub(super) norm: Norm,
+}
+
+/// A layer normalisation (Ba et al. 2016).
+#[derive(Debug)]
+pub(super) struct Norm {
+    pub(super) weight: Vec<f32>,
+    pub(super) bias: Vec<f32>,
+    pub(super) epsilon: f32,
+}
+
+/// An embedding table that stays in the form of its file.
+#[derive(Debug)]
+pub(super) enum Table {
+    /// `[rows, hidden]`
+    Float(Vec<f32>),
+    /// `[rows, hidden]` and `[rows]`
+    Bytes(Vec<i8>, Vec<f32>),
+}
+
+/// A linear layer.
+#[derive(Debug)]
+pub(super) enum Linear {
+    /// Weights `[outputs, inputs]` and bias `[outputs]`.
+    Float { weights: Vec<f32>, bias: Vec<f32>, inputs: usize },
+    /// Bytes, arranged for the kernels.
+    Bytes(PackedWeights),
+}
+
+impl Linear {
+    /// out = inputs · weightsᵀ + bias. `rows` is `[tokens, inputs]`; `out` becomes `[tokens, outputs]`.
+    pub(super) fn apply(&self, rows: &[f32], out: &mut Vec<f32>, scratch: &mut Scratch) {
+        match self {
+            Self::Bytes(packed) => {
+                out.resize(rows.len() / packed.inputs().max(1) * packed.outputs(), 0.0);
+                packed.multiply(rows, out, scratch);
+            }
+            Self::Float { weights, bias, inputs } => {
+                let (tokens, outputs) = (rows.len() / (*inputs).max(1), bias.len());
+                out.clear();
+                (0..tokens).for_each(|_| out.extend_from_slice(bias));
+                let shapes = (
+                    ArrayView2::from_shape((tokens, *inputs), rows),
+                    ArrayView2::from_shape((outputs, *inputs), weights),
+                    ArrayViewMut2::from_shape((tokens, outputs), out.as_mut_slice()),
+                );
+                // The shapes hold by construction: weights were checked when they were read.
+                if let (Ok(rows), Ok(weights), Ok(mut out)) = shapes {
+                    general_mat_mul(1.0, &rows, &weights.t(), 1.0, &mut out);
+                }
+            }
+        }
+    }
+}
+
+impl Stack {
+    pub(super) fn load(files: &EncoderFiles<&[u8]>) -> Result<Self> {
+        let config = Config::parse(files.config, files.pooling)?;
+        let parsed = files
+            .weights
+            .iter()
+            .map(|(name, bytes)| Tensors::parse(name, bytes))
+            .collect::<Result<Vec<_>>>()?;
+        let source = Source { prefix: find_prefix(&parsed, config.distil)?, files: parsed };
+        let hidden = config.hidden;
+        let names = if config.distil { &DISTIL } else { &BERT };
+        let mut positions =
+            source.floats("embeddings.position_embeddings.weight", &[config.positions, hidden])?;
+        if !config.distil {
+            let types = source.file_of("embeddings.token_type_embeddings.weight")?;
+            let name = source.name("embeddings.token_type_embeddings.weight");
+            let rows = types.shape(&name)?.first().copied().unwrap_or(0);
+            let types = types.floats(&name, &[rows, hidden])?;
+            for row in positions.chunks_exact_mut(hidden) {
+                row.iter_mut().zip(&types).for_each(|(sum, value)| *sum += value);
+            }
+        }
+        let layers =
+            (0..config.layers).map(|layer| source.layer(&config, names, layer)).collect::<Result<_>>()?;
+        let words = source.table("embeddings.word_embeddings.weight", config.vocabulary, hidden)?;
+        let norm = source.norm("embeddings.LayerNorm", &config)?;
+        // The layer two below the last holds what the last has already traded for similarity: together they separate
+        // classes better than the last alone.
+        let pooled =
+            if config.layers >= 4 { vec![config.layers, config.layers - 2] } else { vec![config.layers] };
+        Ok(Self { words, positions, norm, layers, pooled, config })
+    }
+
+    pub(super) fn pool_last_layer_only(&mut self) {
+        self.pooled = vec![self.config.layers];
+    }
+
+    pub(super) fn vocabulary(&self) -> usize {
+        self.config.vocabulary
+    }
+
+    pub(super) fn positions(&self) -> usize {
+        self.config.positions
+    }
+
+    pub(super) fn dimensions(&self) -> usize {
+        self.config.hidden * self.pooled.len()
+    }
+
+    pub(super) fn pooling(&self) -> Pooling {
+        self.config.pooling
+    }
+
+    pub(super) fn activation(&self) -> Activation {
+        self.config.activation
+    }
+}
+
+/// Where each family keeps the parts of layer `{}`.
+struct Names {
+    layer: &'static str,
+    query: &'static str,
+    key: &'static str,
+    value: &'static str,
+    attention_out: &'static str,
+    attention_norm: &'static str,
+    up: &'static str,
+    down: &'static str,
+    norm: &'static str,
+}
+
+const BERT: Names = Names {
+    layer: "encoder.layer",
+    query: "attention.self.query",
+    key: "attention.self.key",
+    value: "attention.self.value",
+    attention_out: "attention.output.dense",
+    attention_norm: "attention.output.LayerNorm",
+    up: "intermediate.dense",
+    down: "output.dense",
+    norm: "output.LayerNorm",
+};
+
+const DISTIL: Names = Names {
+    layer: "transformer.layer",
+    query: "attention.q_lin",
+    key: "attention.k_lin",
+    value: "attention.v_lin",
+    attention_out: "attention.out_lin",
+    attention_norm: "sa_layer_norm",
+    up: "ffn.lin1",
+    down: "ffn.lin2",
+    norm: "output_layer_norm",
+};
+
+/// Some files put the family's name before every tensor.
+fn find_prefix(files: &[Tensors<'_>], distil: bool) -> Result<&'static str> {
+    let family = if distil { "distilbert." } else { "bert." };
+    let known = ["", family];
+    let found = known.iter().find(|prefix| {
+        let name = format!("{prefix}embeddings.word_embeddings.weight");
+        files.iter().any(|file| file.has(&name))
+    });
+    found.copied().ok_or_else(|| Error::File {
+        file: "*.safetensors".into(),
+        problem: "no tensor `embeddings.word_embeddings.weight`, with or without the family's name before it"
+            .into(),
+    })
+}
+
+/// The tensors of all files under one naming.
+struct Source<'a> {
+    files: Vec<Tensors<'a>>,
+    prefix: &'static str,
+}
+
+impl Source<'_> {
+    fn name(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    fn file_of(&self, name: &str) -> Result<&Tensors<'_>> {
+        let full = self.name(name);
+        let found = self.files.iter().find(|file| file.has(&full));
+        found.ok_or_else(|| Error::File {
+            file: "*.safetensors".into(),
+            problem: format!("no tensor `{full}`"),
+        })
+    }
+
+    fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        self.file_of(name)?.floats(&self.name(name), shape)
+    }
+
+    fn norm(&self, name: &str, config: &Config) -> Result<Norm> {
+        let part = |part: &str| self.floats(&format!("{name}.{part}"), &[config.hidden]);
+        Ok(Norm { weight: part("weight")?, bias: part("bias")?, epsilon: config.epsilon })
+    }
+
+    fn is_bytes(&self, name: &str) -> Result<bool> {
+        Ok(self.file_of(name)?.dtype(&self.name(name))? == Dtype::I8)
+    }
+
+    fn bytes(&self, name: &str, rows: usize, columns: usize) -> Result<(Vec<i8>, Vec<f32>)> {
+        let values = self.file_of(name)?.bytes(&self.name(name), &[rows, columns])?;
+        Ok((values, self.floats(&format!("{name}.scale"), &[rows])?))
+    }
+
+    fn table(&self, name: &str, rows: usize, columns: usize) -> Result<Table> {
+        if self.is_bytes(name)? {
+            let (values, scales) = self.bytes(name, rows, columns)?;
+            return Ok(Table::Bytes(values, scales));
+        }
+        Ok(Table::Float(self.floats(name, &[rows, columns])?))
+    }
+
+    /// One linear layer out of several that read the same inputs, stacked.
+    fn linear(&self, names: &[String], outputs: usize, inputs: usize) -> Result<Linear> {
+        let weight_names: Vec<String> = names.iter().map(|name| format!("{name}.weight")).collect();
+        let mut bias = Vec::with_capacity(outputs * names.len());
+        for name in names {
+            bias.extend(self.floats(&format!("{name}.bias"), &[outputs])?);
+        }
+        let quantized = weight_names.iter().map(|name| self.is_bytes(name)).collect::<Result<Vec<_>>>()?;
+        if quantized.iter().all(|bytes| *bytes) {
+            let (mut weights, mut scales) = (Vec::new(), Vec::new());
+            for name in &weight_names {
+                let (part, part_scales) = self.bytes(name, outputs, inputs)?;
+                weights.extend(part);
+                scales.extend(part_scales);
+            }
+            return Ok(Linear::Bytes(PackedWeights::new(&weights, scales, bias)));
+        }
+        let mut weights = Vec::with_capacity(outputs * names.len() * inputs);
+        for name in &weight_names {
+            weights.extend(self.floats(name, &[outputs, inputs])?);
+        }
+        Ok(Linear::Float { weights, bias, inputs })
+    }
+
+    fn layer(&self, config: &Config, names: &Names, layer: usize) -> Result<Layer> {
+        let name = |part: &str| format!("{}.{layer}.{part}", names.layer);
+        let (hidden, intermediate) = (config.hidden, config.intermediate);
+        Ok(Layer {
+            query_key_value: self.linear(
+                &[name(names.query), name(names.key), name(names.value)],
+                hidden,
+                hidden,
+            )?,
+            attention_out: self.linear(&[name(names.attention_out)], hidden, hidden)?,
+            attention_norm: self.norm(&name(names.attention_norm), config)?,
+            up: self.linear(&[name(names.up)], intermediate, hidden)?,
+            down: self.linear(&[name(names.down)], hidden, intermediate)?,
+            norm: self.norm(&name(names.norm), config)?,
+        })
+    }
+}
