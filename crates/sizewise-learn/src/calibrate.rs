@@ -65,13 +65,20 @@ pub fn fit(names: &[&str], observations: &[Observation]) -> Calibrator {
 fn standardiser(names: &[&str], observations: &[Observation]) -> Calibrator {
     let total: f64 = observations.iter().map(|o| o.weight).sum::<f64>().max(1e-9);
     let moment = |position: usize, power: i32, around: f64| {
-        let value = |o: &Observation| o.signals.get(position).copied().filter(|v| v.is_finite()).map_or(around, f64::from);
+        let value = |o: &Observation| {
+            o.signals.get(position).copied().filter(|v| v.is_finite()).map_or(around, f64::from)
+        };
         observations.iter().map(|o| o.weight * (value(o) - around).powi(power)).sum::<f64>() / total
     };
     let signals = names.iter().enumerate().map(|(position, name)| {
         let mean = moment(position, 1, 0.0);
         let deviation = moment(position, 2, mean).sqrt();
-        SignalWeight { name: (*name).to_owned(), mean, deviation: if deviation > 1e-9 { deviation } else { 1.0 }, weight: 0.0 }
+        SignalWeight {
+            name: (*name).to_owned(),
+            mean,
+            deviation: if deviation > 1e-9 { deviation } else { 1.0 },
+            weight: 0.0,
+        }
     });
     Calibrator { signals: signals.collect(), bias: 0.0 }
 }
@@ -79,7 +86,8 @@ fn standardiser(names: &[&str], observations: &[Observation]) -> Calibrator {
 /// Standardised signals and a one for the bias.
 fn row(calibrator: &Calibrator, observation: &Observation) -> Vec<f64> {
     let signals = calibrator.signals.iter().zip(&observation.signals);
-    let values = signals.map(|(signal, value)| if value.is_finite() { signal.standardise(f64::from(*value)) } else { 0.0 });
+    let values = signals
+        .map(|(signal, value)| if value.is_finite() { signal.standardise(f64::from(*value)) } else { 0.0 });
     values.chain([1.0]).collect()
 }
 
@@ -172,8 +180,9 @@ mod tests {
 
     #[test]
     fn without_a_single_wrong_answer_the_confidence_stays_below_one() {
-        let observations: Vec<Observation> =
-            (0..50).map(|i| Observation { signals: vec![i as f32 / 50.0], right: true, weight: 1.0 }).collect();
+        let observations: Vec<Observation> = (0..50)
+            .map(|i| Observation { signals: vec![i as f32 / 50.0], right: true, weight: 1.0 })
+            .collect();
         let confidence = fit(&["top"], &observations).confidence(&[1.0]);
         assert!(confidence > 0.9 && confidence < 0.999, "{confidence}");
         assert!(fit(&["top"], &[]).confidence(&[1.0]) > 0.4);

@@ -64,7 +64,7 @@ pub enum Error {
     },
     /// A model failed.
     #[error(transparent)]
-    Model(#[from] ModelsError),
+    Model(#[from] sizewise_models::Error),
     /// The user stopped the work.
     #[error("interrupted; what was finished is kept")]
     Interrupted,
@@ -111,12 +111,4 @@ impl Diagnose for Error {
 /// Names the file in an error of the file system.
 pub(crate) fn at(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
     move |cause| Error::FileSystem { path: path.to_owned(), cause }
-}
-#[derive(Debug, thiserror::Error)]
-#[error("x")]
-pub struct ModelsError;
-impl Diagnose for ModelsError {
-    fn code(&self) -> Code {
-        Code::Internal
-    }
 }

@@ -7,12 +7,13 @@
 //!            report     rows       first
 //! ```
 
+pub mod calibrate;
 pub mod dataset;
-// pub mod distill;
+pub mod distill;
 pub mod error;
-// pub mod quantize;
 pub mod fit;
 pub mod prepare;
+pub mod quantize;
 pub mod table;
 
 pub use error::{Error, Result};

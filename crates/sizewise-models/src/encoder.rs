@@ -82,7 +82,7 @@ impl Encoder {
         self
     }
 
-    /// Reads only the last layer, as the sentence-transformers library does, in place of the last and the one two below.
+    /// Pools only the last layer, as the sentence-transformers library does, in place of four layers from top to bottom.
     #[must_use]
     pub fn with_last_layer_only(mut self) -> Self {
         self.stack.pool_last_layer_only();
@@ -111,6 +111,12 @@ impl Encoder {
     #[must_use]
     pub fn dimensions(&self) -> usize {
         self.stack.dimensions()
+    }
+
+    /// Length of the part that comes from the last layer; it is the first part of every vector.
+    #[must_use]
+    pub fn last_layer_dimensions(&self) -> usize {
+        self.stack.config.hidden
     }
 
     /// Counts the word pieces of a text, the special ones included.

@@ -9,6 +9,7 @@
 //!
 //! Nothing here is fitted: the forms that models have while they run, their files and the checks of those files.
 
+pub mod builtin;
 pub mod calibrator;
 pub mod encoder;
 pub mod error;
@@ -17,6 +18,7 @@ pub mod linear_head;
 pub mod neighbours;
 pub mod ngrams;
 pub mod package;
+pub mod static_embeddings;
 pub mod static_head;
 pub mod tensors;
 pub mod tiers;

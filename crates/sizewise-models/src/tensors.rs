@@ -57,6 +57,14 @@ impl<'a> Tensors<'a> {
         }
     }
 
+    /// The names of all tensors, sorted.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.tensors.names().into_iter().map(ToString::to_string).collect();
+        names.sort();
+        names
+    }
+
     /// Whether a tensor of this name is there.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {

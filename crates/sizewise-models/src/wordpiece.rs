@@ -155,7 +155,7 @@ impl WordPiece {
     }
 
     fn encode_clean(&self, chars: impl Iterator<Item = char>, word: &mut Vec<u8>, ids: &mut Vec<u32>) {
-        let mut push = |c: char, word: &mut Vec<u8>| {
+        let push = |c: char, word: &mut Vec<u8>| {
             let mut buffer = [0; 4];
             word.extend_from_slice(c.encode_utf8(&mut buffer).as_bytes());
         };

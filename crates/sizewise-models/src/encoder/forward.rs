@@ -5,7 +5,7 @@
 
 use super::{
     config::{Activation, Pooling},
-    layers::{Layer, Linear, Norm, Stack, Table},
+    layers::{Layer, Norm, Stack, Table},
 };
 use crate::kernels::Scratch;
 
@@ -38,9 +38,11 @@ impl Stack {
             #[inline(always)]
             || self.embed_tokens(texts, &mut workspace.hidden),
         );
-        for (number, layer) in self.layers.iter().enumerate() {
-            self.run_layer(layer, texts, workspace, arch);
-            if let Some(part) = self.pooled.iter().position(|pooled| *pooled == number + 1) {
+        for number in 0..=self.layers.len() {
+            if let Some(layer) = number.checked_sub(1).and_then(|below| self.layers.get(below)) {
+                self.run_layer(layer, texts, workspace, arch);
+            }
+            if let Some(part) = self.pooled.iter().position(|pooled| *pooled == number) {
                 arch.dispatch(
                     #[inline(always)]
                     || self.pool(texts, &workspace.hidden, part, &mut pooled),
@@ -254,6 +256,7 @@ fn exp(x: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encoder::layers::Linear;
 
     #[test]
     fn the_exponential_is_close_everywhere() {

@@ -24,7 +24,7 @@ pub(super) struct Stack {
     pub(super) positions: Vec<f32>,
     pub(super) norm: Norm,
     pub(super) layers: Vec<Layer>,
-    /// The layers whose outputs are pooled, counted from 1, in the order of the vector's parts.
+    /// The layers whose outputs are pooled, in the order of the vector's parts; 0 is the embedding layer.
     pub(super) pooled: Vec<usize>,
 }
 
@@ -117,10 +117,12 @@ impl Stack {
             (0..config.layers).map(|layer| source.layer(&config, names, layer)).collect::<Result<_>>()?;
         let words = source.table("embeddings.word_embeddings.weight", config.vocabulary, hidden)?;
         let norm = source.norm("embeddings.LayerNorm", &config)?;
-        // The layer two below the last holds what the last has already traded for similarity: together they separate
-        // classes better than the last alone.
-        let pooled =
-            if config.layers >= 4 { vec![config.layers, config.layers - 2] } else { vec![config.layers] };
+        // Lower layers keep what the last one has traded for similarity: together they separate classes better, and
+        // handing them out costs nothing.
+        let pooled = match config.layers {
+            few @ 0..3 => vec![few],
+            many => vec![many, many * 2 / 3, many / 3, 0],
+        };
         Ok(Self { words, positions, norm, layers, pooled, config })
     }
 

@@ -1,0 +1,99 @@
+//! How does an encoder become four times smaller?
+//!
+//! Every matrix becomes signed bytes with one scale per output row, chosen so that the row's largest weight is 127.
+//! Biases and normalisations stay as they are. The result is an ordinary encoder folder.
+
+use crate::error::{Error, Result, at};
+use sizewise_models::{
+    encoder::EncoderFiles,
+    tensors::{self, Output, Tensors},
+};
+use std::path::Path;
+
+/// Writes an 8-bit copy of the encoder in `folder` to `output`.
+///
+/// # Errors
+/// Fails when the encoder cannot be read or the folder cannot be written.
+pub fn encoder(folder: &Path, output: &Path, notice: &str) -> Result<()> {
+    let files = EncoderFiles::read(folder)?;
+    let mut outputs = Vec::new();
+    for (name, bytes) in &files.weights {
+        let tensors = Tensors::parse(name, bytes)?;
+        for tensor in tensors.names() {
+            // Buffers of positions and the pooling head are never read.
+            if tensor.ends_with("position_ids") || tensor.contains("pooler.") {
+                continue;
+            }
+            let shape = tensors.shape(&tensor)?;
+            let values = tensors.floats(&tensor, &shape)?;
+            match shape.as_slice() {
+                &[rows, columns] if !keeps_precision(&tensor) => {
+                    let (quantized, scales) = rows_to_bytes(&values, columns);
+                    outputs.push(Output::bytes(&tensor, &shape, &quantized));
+                    outputs.push(Output::floats(&format!("{tensor}.scale"), &[rows], &scales));
+                }
+                _ => outputs.push(Output::floats(&tensor, &shape, &values)),
+            }
+        }
+    }
+    let weights = tensors::write("sizewise-int8-encoder/1", &outputs)?;
+    // A model that cannot be loaded again must not be written.
+    sizewise_models::encoder::Encoder::from_files(&EncoderFiles {
+        config: &files.config,
+        tokenizer: &files.tokenizer,
+        pooling: files.pooling.as_deref(),
+        weights: vec![("model.safetensors".into(), &weights)],
+    })?;
+    std::fs::create_dir_all(output).map_err(at(output))?;
+    let write =
+        |name: &str, bytes: &[u8]| std::fs::write(output.join(name), bytes).map_err(at(&output.join(name)));
+    write("config.json", &files.config)?;
+    write("tokenizer.json", &slim_tokenizer(&files.tokenizer)?)?;
+    if let Some(pooling) = &files.pooling {
+        std::fs::create_dir_all(output.join("1_Pooling")).map_err(at(output))?;
+        write("1_Pooling/config.json", pooling)?;
+    }
+    write("model.safetensors", &weights)?;
+    write("NOTICE", notice.as_bytes())
+}
+
+/// Positions and token types are few and are added up at loading.
+fn keeps_precision(tensor: &str) -> bool {
+    tensor.contains("position_embeddings") || tensor.contains("token_type_embeddings")
+}
+
+fn rows_to_bytes(values: &[f32], columns: usize) -> (Vec<i8>, Vec<f32>) {
+    let (mut bytes, mut scales) = (Vec::with_capacity(values.len()), Vec::new());
+    for row in values.chunks_exact(columns.max(1)) {
+        let largest = row.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+        let scale = if largest > 0.0 { largest / 127.0 } else { 1.0 };
+        bytes.extend(row.iter().map(|value| (value / scale).round() as i8));
+        scales.push(scale);
+    }
+    (bytes, scales)
+}
+
+/// The parts of a `tokenizer.json` that decide the ids, without padding and truncation, which belong to a caller.
+fn slim_tokenizer(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut json: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(bytes).map_err(|_| Error::Internal("the tokenizer was read before"))?;
+    json.retain(|key, _| {
+        ["version", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder", "model"]
+            .contains(&key.as_str())
+    });
+    serde_json::to_vec(&json).map_err(|_| Error::Internal("a tokenizer has a JSON form"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_weight_moves_by_more_than_half_a_step() {
+        let values: Vec<f32> = (0..200).map(|i| ((i * 37 % 101) as f32 - 50.0) / 17.0).collect();
+        let (bytes, scales) = rows_to_bytes(&values, 20);
+        for (i, (value, byte)) in values.iter().zip(bytes).enumerate() {
+            assert!((value - f32::from(byte) * scales[i / 20]).abs() <= scales[i / 20] * 0.5001);
+        }
+    }
+}
