@@ -1,1 +1,16 @@
-//! (being written)
+//! How good is it, and how sure may we be of that?
+//!
+//! ```text
+//!   outcomes of rows ─► cascade (risk and coverage) ─► plan (from development rows) ─► run (on locked rows) ─► verdict
+//!                    └► metrics with intervals, calibration, ranking
+//! ```
+//!
+//! Pure functions: nothing here reads a file, a clock or a random device.
+
+pub mod advice;
+pub mod binomial;
+pub mod cascade;
+pub mod certify;
+pub mod claim;
+pub mod metrics;
+pub mod random;
