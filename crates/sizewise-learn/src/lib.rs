@@ -15,5 +15,6 @@ pub mod fit;
 pub mod prepare;
 pub mod quantize;
 pub mod table;
+pub mod train;
 
 pub use error::{Error, Result};

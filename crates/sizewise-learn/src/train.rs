@@ -1,0 +1,332 @@
+//! How does a task get its models?
+//!
+//! For every question: cross-fit each tier (fit it on some folds, let it answer the fold it has not seen), calibrate it
+//! on those answers, then fit it once more on all rows. The cross-fitted answers are also the development rows on which
+//! a certificate's thresholds are ordered, together with the answers to the development table.
+
+mod encoder_tier;
+mod folds;
+mod jobs;
+mod static_tier;
+mod summary;
+
+pub use summary::{QuestionSummary, TierSummary, TrainSummary};
+
+use crate::{
+    dataset::{Dataset, TrainingRows},
+    error::{Error, Result},
+};
+use folds::Folds;
+use sizewise_contract::{
+    ContentHash, Decide, Embed, Evidence, Example, Gold, Label, Question, StaticFeatures, Task, Tier,
+    task::Overflow,
+};
+use sizewise_measure::cascade::{RowOutcome, TierOutcome};
+use sizewise_models::{
+    encoder::Encoder,
+    package::{QuestionModels, TaskModels},
+    static_embeddings::StaticEmbeddings,
+    vocabulary::{Features, Vocabulary},
+};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Instant,
+};
+
+/// Fewest rows that a class needs to be learnt.
+pub const LEAST_ROWS_PER_CLASS: usize = 2;
+/// How much the static embedding counts beside the two blocks of n-grams.
+pub(crate) const STATIC_SCALE: f32 = 4.0;
+
+/// What training works with.
+#[derive(Clone, Copy)]
+pub struct Tools<'a> {
+    /// Static embeddings.
+    pub static_embeddings: &'a StaticEmbeddings,
+    /// The encoder, for tasks whose cascade may have one.
+    pub encoder: Option<&'a Encoder>,
+    /// Threads to use.
+    pub threads: usize,
+    /// Decides folds and the order of rows.
+    pub seed: u64,
+    /// Told what is done: a step's name, how much of it, and of how much.
+    pub progress: &'a (dyn Fn(&str, usize, usize) + Sync),
+    /// Raised when the user wants to stop.
+    pub stop: &'a AtomicBool,
+}
+
+/// A trained task.
+#[derive(Debug)]
+pub struct Trained {
+    /// Its models.
+    pub models: TaskModels,
+    /// Cross-fitted answers to the training rows and answers to the development rows, by question.
+    pub development: Vec<Vec<RowOutcome>>,
+    /// Hash of training and development rows.
+    pub development_hash: ContentHash,
+    /// What each tier bought.
+    pub summary: TrainSummary,
+}
+
+/// Trains a task on its training rows; `dev` are gold rows that may be looked at.
+///
+/// **Determinism.** The same rows, seed and tools give the same bytes, on any number of threads.
+///
+/// # Errors
+/// Fails when a class has too few rows, an input is longer than the task allows, or the user stopped the work.
+pub fn train(task: &Task, rows: &TrainingRows, dev: &Dataset<Gold>, tools: Tools<'_>) -> Result<Trained> {
+    match rows {
+        TrainingRows::Gold(rows) => train_on(task, rows, dev, tools),
+        TrainingRows::Teacher(rows) => train_on(task, rows, dev, tools),
+    }
+}
+
+fn train_on<L: Label>(
+    task: &Task,
+    rows: &Dataset<L>,
+    dev: &Dataset<Gold>,
+    tools: Tools<'_>,
+) -> Result<Trained> {
+    let began = Instant::now();
+    for (position, question) in task.questions.iter().enumerate() {
+        check_classes(question, position, &rows.examples)?;
+    }
+    let texts: Vec<&str> = rows.examples.iter().map(|example| example.text.as_str()).collect();
+    let folds = Folds::assign(&rows.examples, tools.seed);
+    let tiers = task.cascade.tiers.allowed();
+    let corpus = static_tier::Corpus::new(&texts, &folds, tools);
+    let embeddings = match (tiers.contains(&Tier::Encoder), tools.encoder) {
+        (true, Some(encoder)) => Some(embed(encoder, &texts, task.input.on_overflow, tools)?),
+        (true, None) => {
+            return Err(Error::Internal("a task with an encoder tier is trained with an encoder"));
+        }
+        (false, _) => None,
+    };
+    let neighbours = embeddings.as_ref().map(|all| encoder_tier::neighbours(all, tools));
+    let mut questions = Vec::new();
+    let mut development = Vec::new();
+    let mut summaries = Vec::new();
+    for (position, question) in task.questions.iter().enumerate() {
+        let labels = Labels::new(question, position, &rows.examples);
+        // The encoder tier reads what the static tier thought, so the latter is always fitted.
+        let fitted = static_tier::fit(&corpus, &labels, tools)?;
+        let mut outcomes = fitted.outcomes(&labels);
+        let static_seconds = fitted.seconds;
+        let mut encoder_seconds = 0.0;
+        let encoder_tier = match (&embeddings, &neighbours) {
+            (Some(all), Some(near)) => {
+                let data = encoder_tier::Data {
+                    embeddings: all,
+                    neighbours: near,
+                    folds: &folds,
+                    earlier: &fitted.judgements,
+                    features: &corpus,
+                };
+                let fitted = encoder_tier::fit(&data, &labels, tools)?;
+                fitted.add_outcomes(&labels, &mut outcomes);
+                encoder_seconds = fitted.seconds;
+                Some(fitted.tier)
+            }
+            _ => None,
+        };
+        let keep_static = tiers.contains(&Tier::Static);
+        if !keep_static {
+            outcomes.iter_mut().for_each(|row| *row = row.only(&[Tier::Encoder]));
+        }
+        questions.push(QuestionModels {
+            name: question.name.clone(),
+            classes: labels.classes,
+            static_tier: Some(fitted.tier),
+            encoder_tier,
+        });
+        summaries.push(summary::question(task, question, &outcomes, (static_seconds, encoder_seconds)));
+        development.push(outcomes);
+    }
+    let vocabulary = corpus.into_vocabulary();
+    let encoder = tools.encoder.filter(|_| embeddings.is_some()).map(Encoder::hash);
+    let models =
+        TaskModels { vocabulary, static_embeddings: tools.static_embeddings.hash(), encoder, questions };
+    let on_dev = judge(task, &models, &dev.examples, tools)?;
+    for (all, more) in development.iter_mut().zip(on_dev) {
+        all.extend(more.into_iter().filter_map(|judged| judged.outcome));
+    }
+    let mut hash = ContentHash::builder();
+    hash.field(rows.hash.as_bytes());
+    hash.field(dev.hash.as_bytes());
+    let summary = TrainSummary {
+        rows: rows.examples.len(),
+        questions: summaries,
+        seconds: began.elapsed().as_secs_f64(),
+    };
+    Ok(Trained { models, development, development_hash: hash.finish(), summary })
+}
+
+/// Every class of a question must have rows to learn from.
+fn check_classes<L: Label>(question: &Question, position: usize, examples: &[Example<L>]) -> Result<()> {
+    let values = question.class_values();
+    let mut counts = vec![0usize; values.len()];
+    for class in examples.iter().filter_map(|example| example.class_label(position)?.class()) {
+        if let Some(count) = counts.get_mut(class) {
+            *count += 1;
+        }
+    }
+    match values.iter().zip(&counts).find(|(_, count)| **count < LEAST_ROWS_PER_CLASS) {
+        Some((value, found)) => Err(Error::TooFewExamples {
+            what: format!("class `{value}` of question `{}`", question.name),
+            found: *found,
+            needed: LEAST_ROWS_PER_CLASS,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The labels of one question.
+pub(crate) struct Labels {
+    /// Classes of the question.
+    pub(crate) classes: usize,
+    /// Outputs of a head: one more than there are classes when there are rows outside of them.
+    pub(crate) outputs: usize,
+    /// The target of every row; none where the row does not answer the question. `[rows]`
+    pub(crate) targets: Vec<Option<u16>>,
+}
+
+impl Labels {
+    fn new<L: Label>(question: &Question, position: usize, examples: &[Example<L>]) -> Self {
+        let classes = question.class_values().len();
+        let outside = classes as u16;
+        let target = |example: &Example<L>| {
+            example.class_label(position).map(|label| label.class().map_or(outside, |class| class as u16))
+        };
+        let targets: Vec<Option<u16>> = examples.iter().map(target).collect();
+        let outputs = classes + usize::from(targets.contains(&Some(outside)));
+        Self { classes, outputs, targets }
+    }
+
+    /// Rows that answer the question, with their targets.
+    pub(crate) fn labelled(&self) -> impl Iterator<Item = (usize, u16)> {
+        self.targets.iter().enumerate().filter_map(|(row, target)| target.map(|target| (row, target)))
+    }
+}
+
+fn embed(
+    encoder: &Encoder,
+    texts: &[&str],
+    overflow: Overflow,
+    tools: Tools<'_>,
+) -> Result<sizewise_contract::Embeddings> {
+    const CHUNK: usize = 1_024;
+    let mut all =
+        sizewise_contract::Embeddings { dimensions: Embed::dimensions(encoder), ..Default::default() };
+    for chunk in texts.chunks(CHUNK) {
+        if tools.stop.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(Error::Interrupted);
+        }
+        let part = encoder.embed(chunk, overflow)?;
+        all.values.extend(part.values);
+        all.tokens.extend(part.tokens);
+        (tools.progress)("encode", all.tokens.len(), texts.len());
+    }
+    Ok(all)
+}
+
+/// What the tiers of one question thought of one row.
+#[derive(Debug, Clone)]
+pub struct Judged {
+    /// Position of the row.
+    pub row: usize,
+    /// One judgement per tier, cheapest first.
+    pub judgements: Vec<sizewise_contract::Judgement>,
+    /// Whether each tier was right; none where the row does not answer the question.
+    pub outcome: Option<RowOutcome>,
+}
+
+/// Lets every tier of a task judge rows. One list per question.
+///
+/// # Errors
+/// Fails when an input is longer than the task allows or the user stopped the work.
+pub fn judge(
+    task: &Task,
+    models: &TaskModels,
+    rows: &[Example<Gold>],
+    tools: Tools<'_>,
+) -> Result<Vec<Vec<Judged>>> {
+    let texts: Vec<&str> = rows.iter().map(|example| example.text.as_str()).collect();
+    let embeddings = match (models.encoder.is_some(), tools.encoder) {
+        (true, Some(encoder)) => Some(embed(encoder, &texts, task.input.on_overflow, tools)?),
+        _ => None,
+    };
+    let allowed = task.cascade.tiers.allowed();
+    let mut reader = StaticReader::new(tools.static_embeddings);
+    let mut judged: Vec<Vec<Judged>> = vec![Vec::with_capacity(rows.len()); models.questions.len()];
+    for (row, example) in rows.iter().enumerate() {
+        let features = reader.read(&models.vocabulary, &example.text);
+        let embedding = embeddings
+            .as_ref()
+            .and_then(|all| all.values.get(row * all.dimensions..(row + 1) * all.dimensions));
+        for (question, (models, judged)) in models.questions.iter().zip(&mut judged).enumerate() {
+            let mut judgements = Vec::with_capacity(2);
+            if let Some(tier) = &models.static_tier {
+                judgements.push(tier.decide(Evidence {
+                    text: &example.text,
+                    features: Some(features),
+                    embedding,
+                    earlier: &[],
+                })?);
+            }
+            if let (Some(tier), Some(_)) = (&models.encoder_tier, embedding) {
+                judgements.push(tier.decide(Evidence {
+                    text: &example.text,
+                    features: Some(features),
+                    embedding,
+                    earlier: &judgements,
+                })?);
+            }
+            judgements.retain(|judgement| allowed.contains(&judgement.tier));
+            let outcome = example.class_label(question).map(|label| RowOutcome {
+                tiers: judgements
+                    .iter()
+                    .map(|j| TierOutcome {
+                        tier: j.tier,
+                        confidence: j.confidence,
+                        right: label.class() == Some(j.class),
+                    })
+                    .collect(),
+                out_of_scope: label.class().is_none(),
+            });
+            judged.push(Judged { row, judgements, outcome });
+        }
+    }
+    Ok(judged)
+}
+
+/// Reads the static features of one text after the other.
+pub struct StaticReader<'a> {
+    embeddings: &'a StaticEmbeddings,
+    features: Features,
+    ids: Vec<u32>,
+    mean: Vec<f32>,
+}
+
+impl<'a> StaticReader<'a> {
+    /// Begins to read.
+    #[must_use]
+    pub fn new(embeddings: &'a StaticEmbeddings) -> Self {
+        Self { embeddings, features: Features::default(), ids: Vec::new(), mean: Vec::new() }
+    }
+
+    /// The features of a text, until the next one is read.
+    pub fn read(&mut self, vocabulary: &Vocabulary, text: &str) -> StaticFeatures<'_> {
+        vocabulary.read(text, &mut self.features);
+        self.embeddings.embed_into(text, &mut self.ids, &mut self.mean);
+        StaticFeatures {
+            values: &self.features.values,
+            embedding: &self.mean,
+            seen_words: self.features.seen_words,
+            seen_runs: self.features.seen_runs,
+            word_count: self.features.word_count,
+        }
+    }
+}
+
+/// Shares models between threads that fit.
+pub(crate) type Shared<T> = Arc<T>;

@@ -1,0 +1,213 @@
+//! How is an encoder tier fitted?
+
+use super::{Labels, Shared, Tools, folds::Folds, jobs, static_tier};
+use crate::{
+    calibrate::{self, Observation},
+    error::{Error, Result},
+    fit::{Target, lbfgs},
+};
+use sizewise_contract::{Embeddings, Judgement, Tier};
+use sizewise_measure::cascade::{RowOutcome, TierOutcome};
+use sizewise_models::{
+    linear_head::LinearHead,
+    neighbours::Neighbours,
+    tiers::{ENCODER_SIGNALS, EncoderTier, LabelledNeighbours, NO_CLASS, Scores, blend, encoder_signals},
+};
+use std::time::Instant;
+
+/// Shares of the static tier in this tier's answer that are tried.
+const BLENDS: [f32; 4] = [0.0, 0.15, 0.3, 0.45];
+
+/// What the tier is fitted to.
+pub(crate) struct Data<'a> {
+    pub(crate) embeddings: &'a Embeddings,
+    pub(crate) neighbours: &'a Shared<Neighbours>,
+    pub(crate) folds: &'a Folds,
+    /// What the cross-fitted static tier thought. `[rows]`
+    pub(crate) earlier: &'a [Option<Judgement>],
+    pub(crate) features: &'a static_tier::Corpus<'a>,
+}
+
+/// A fitted tier and what its cross-fitted forms thought of the training rows.
+pub(crate) struct Fitted {
+    pub(crate) tier: EncoderTier,
+    /// Confidence and class of each labelled row's cross-fitted answer. `[labelled]`
+    answers: Vec<(f64, usize)>,
+    pub(crate) seconds: f64,
+}
+
+/// The rows that every question's tier compares inputs with: the last layer's part of the embeddings.
+pub(crate) fn neighbours(all: &Embeddings, tools: Tools<'_>) -> Shared<Neighbours> {
+    let part = tools.encoder.map_or(all.dimensions, |encoder| encoder.last_layer_dimensions());
+    let last: Vec<f32> = all.rows().flat_map(|row| row.iter().take(part)).copied().collect();
+    Shared::new(Neighbours::new(&last, part))
+}
+
+/// Fits the encoder tier of one question.
+pub(crate) fn fit(data: &Data<'_>, labels: &Labels, tools: Tools<'_>) -> Result<Fitted> {
+    let began = Instant::now();
+    let folds = data.folds.count;
+    let standard = Standard::of(
+        data.embeddings,
+        tools.encoder.map_or(1, |e| e.dimensions() / e.last_layer_dimensions().max(1)),
+    );
+    let done = std::sync::atomic::AtomicUsize::new(0);
+    let heads = jobs::run(folds + 1, tools.threads, |number| {
+        let number = (number + folds) % (folds + 1);
+        let head = fit_head(data, labels, &standard, (number, tools))?;
+        let done = done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+        (tools.progress)("encoder head", done, folds + 1);
+        Some((number, head))
+    });
+    let mut heads = heads.ok_or(Error::Interrupted)?;
+    heads.sort_by_key(|(number, _)| *number);
+    let (_, head) = heads.pop().ok_or(Error::Internal("the last fit is on all rows"))?;
+    let logits = held_out_logits(data, labels, &heads)?;
+    let share = best_blend(data, labels, &logits);
+    let classes = labels
+        .targets
+        .iter()
+        .map(|target| target.filter(|t| usize::from(*t) < labels.classes).unwrap_or(NO_CLASS))
+        .collect();
+    let near = LabelledNeighbours { neighbours: Shared::clone(data.neighbours), classes };
+    let observed = observe(data, labels, (&logits, share, &near), tools)?;
+    let observations: Vec<Observation> =
+        observed.iter().map(|(observation, _)| observation.clone()).collect();
+    let calibrator = calibrate::fit(ENCODER_SIGNALS, &observations);
+    let answers = observed.iter().map(|(o, class)| (calibrator.confidence(&o.signals), *class)).collect();
+    let tier = EncoderTier { head, calibrator, classes: labels.classes, neighbours: near, blend: share };
+    Ok(Fitted { tier, answers, seconds: began.elapsed().as_secs_f64() })
+}
+
+/// How embeddings are shifted and scaled for the fit: the mean of each dimension, and one scale for all.
+struct Standard {
+    mean: Vec<f32>,
+    scale: f32,
+}
+
+impl Standard {
+    fn of(embeddings: &Embeddings, layers: usize) -> Self {
+        let rows = embeddings.tokens.len().max(1) as f64;
+        let mut mean = vec![0.0f64; embeddings.dimensions];
+        let mut square = vec![0.0f64; embeddings.dimensions];
+        for row in embeddings.rows() {
+            for ((value, mean), square) in row.iter().zip(&mut mean).zip(&mut square) {
+                *mean += f64::from(*value) / rows;
+                *square += f64::from(*value).powi(2) / rows;
+            }
+        }
+        let deviation: f64 =
+            mean.iter().zip(&square).map(|(mean, square)| (square - mean * mean).max(0.0).sqrt()).sum();
+        let scale = deviation / embeddings.dimensions.max(1) as f64 * (layers.max(1) as f64).sqrt();
+        Self { mean: mean.iter().map(|value| *value as f32).collect(), scale: scale.max(1e-6) as f32 }
+    }
+}
+
+/// Fits one head on all labelled rows outside a fold; the number after the last fold stands for all rows.
+fn fit_head(
+    data: &Data<'_>,
+    labels: &Labels,
+    standard: &Standard,
+    (number, tools): (usize, Tools<'_>),
+) -> Option<LinearHead> {
+    let dimensions = data.embeddings.dimensions;
+    let used = |row: usize| number == data.folds.count || !data.folds.holds(number, row);
+    let mut rows = Vec::new();
+    let mut targets = Vec::new();
+    for (row, target) in labels.labelled().filter(|(row, _)| used(*row)) {
+        let embedding = data.embeddings.values.get(row * dimensions..(row + 1) * dimensions)?;
+        rows.extend(
+            embedding.iter().zip(&standard.mean).map(|(value, mean)| (value - mean) / standard.scale),
+        );
+        targets.push(Target::Class(target));
+    }
+    let weights = vec![1.0; labels.outputs];
+    let examples =
+        lbfgs::Examples { embeddings: &rows, dimensions, targets: &targets, class_weights: &weights };
+    let head = lbfgs::fit(examples, &lbfgs::Settings::default(), &|_| (), tools.stop)?;
+    Some(LinearHead::from_standardised(&head.weights, &head.bias, &standard.mean, standard.scale))
+}
+
+/// What the heads think of the rows they were not fitted to. One row of logits per labelled row.
+fn held_out_logits(data: &Data<'_>, labels: &Labels, heads: &[(usize, LinearHead)]) -> Result<Vec<Vec<f32>>> {
+    let dimensions = data.embeddings.dimensions;
+    let logits = |(row, _): (usize, u16)| {
+        let fold = usize::from(*data.folds.of.get(row)?);
+        let (_, head) = heads.get(fold)?;
+        let mut logits = vec![0.0; labels.outputs];
+        head.logits(data.embeddings.values.get(row * dimensions..(row + 1) * dimensions)?, &mut logits);
+        Some(logits)
+    };
+    labels
+        .labelled()
+        .map(|row| logits(row).ok_or(Error::Internal("every labelled row has an embedding and a head")))
+        .collect()
+}
+
+/// The share of the static tier that makes the held-out answers likeliest.
+fn best_blend(data: &Data<'_>, labels: &Labels, logits: &[Vec<f32>]) -> f32 {
+    let loss = |share: f32| -> f64 {
+        let rows =
+            labels.labelled().zip(logits).filter(|((_, target), _)| usize::from(*target) < labels.classes);
+        rows.map(|((row, target), logits)| {
+            let mut mixed = logits.clone();
+            blend(&mut mixed, data.earlier.get(row).and_then(Option::as_ref), share);
+            let scores = Scores::of(&mixed, labels.classes);
+            -f64::from(scores.given_inside().get(usize::from(target)).copied().unwrap_or(0.0).max(1e-9).ln())
+        })
+        .sum()
+    };
+    BLENDS
+        .into_iter()
+        .map(|share| (loss(share), share))
+        .min_by(|a, b| a.0.total_cmp(&b.0))
+        .map_or(0.0, |(_, share)| share)
+}
+
+/// What the tier would have noticed about each held-out answer, and the answer.
+fn observe(
+    data: &Data<'_>,
+    labels: &Labels,
+    (logits, share, near): (&[Vec<f32>], f32, &LabelledNeighbours),
+    tools: Tools<'_>,
+) -> Result<Vec<(Observation, usize)>> {
+    let labelled: Vec<(usize, u16)> = labels.labelled().collect();
+    let chunk = labelled.len().div_ceil(64).max(1);
+    let parts = jobs::run(labelled.len().div_ceil(chunk), tools.threads, |part| {
+        let mut reader = static_tier::Reader::default();
+        let range = part * chunk..((part + 1) * chunk).min(labelled.len());
+        let rows = labelled.get(range.clone())?.iter().zip(logits.get(range)?);
+        rows.map(|((row, target), logits)| {
+            let earlier = data.earlier.get(*row)?.as_ref();
+            let mut mixed = logits.clone();
+            blend(&mut mixed, earlier, share);
+            let scores = Scores::of(&mixed, labels.classes);
+            let begin = row * data.embeddings.dimensions;
+            let embedding = data.embeddings.values.get(begin..begin + data.embeddings.dimensions)?;
+            let votes = near.votes(embedding, scores.best, Some(*row as u32));
+            let signals = data.features.with_held_out(*row, &mut reader, |features| {
+                encoder_signals(&scores, votes, earlier, features)
+            })?;
+            let observation =
+                Observation { signals, right: usize::from(*target) == scores.best, weight: 1.0 };
+            Some((observation, scores.best))
+        })
+        .collect::<Option<Vec<_>>>()
+    });
+    Ok(parts.ok_or(Error::Internal("every labelled row has features"))?.into_iter().flatten().collect())
+}
+
+impl Fitted {
+    /// Adds the cross-fitted answers to those of the static tier, row by row.
+    pub(crate) fn add_outcomes(&self, labels: &Labels, outcomes: &mut [RowOutcome]) {
+        for (((_, target), (confidence, class)), outcome) in
+            labels.labelled().zip(&self.answers).zip(outcomes)
+        {
+            outcome.tiers.push(TierOutcome {
+                tier: Tier::Encoder,
+                confidence: *confidence,
+                right: usize::from(target) == *class,
+            });
+        }
+    }
+}
