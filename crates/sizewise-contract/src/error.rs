@@ -92,6 +92,14 @@ codes! {
     PromiseImpossible, "promise_impossible", Policy, false, "the evidence shows that the promise cannot be kept";
     KeyMissing, "key_missing", Caller, false, "the request carries no API key";
     KeyInvalid, "key_invalid", Caller, false, "the API key is unknown or revoked";
+    UnknownRoute, "unknown_route", Caller, false, "the server has nothing under that path";
+    MethodNotAllowed, "method_not_allowed", Caller, false, "the path exists but not for that method";
+    MediaUnsupported, "media_unsupported", Caller, false, "the body is of a kind or compression that is not read";
+    BodyTooLarge, "body_too_large", Caller, false, "the body is larger than the server reads";
+    BodyTooSlow, "body_too_slow", Caller, true, "the body did not arrive in time";
+    OriginRefused, "origin_refused", Policy, false, "a web page from elsewhere may not use a server without keys";
+    KeysNeeded, "keys_needed", Policy, false, "an address that others can reach is only served with API keys";
+    AddressUnavailable, "address_unavailable", Caller, false, "the address to listen on is taken or not of this machine";
     ReleaseDamaged, "release_damaged", Internal, false, "a stored release does not match its content hash";
     StoreUnavailable, "store_unavailable", Internal, true, "the store is locked, full or unreachable";
     StoreDamaged, "store_damaged", Internal, false, "the store's database is damaged or of another version";

@@ -1,0 +1,46 @@
+//! What does the product reach on the public data sets?
+//!
+//! `cargo run --release -p sizewise-learn --example figures -- [quality|few-shot|certificates] [--resamples N]`
+//!
+//! Reads the folder in `SIZEWISE_SHARED` (default `../shared`) and skips, by name, what is not there.
+
+mod certificates;
+mod public;
+mod quality;
+
+use std::{path::PathBuf, process::ExitCode};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let shared =
+        std::env::var_os("SIZEWISE_SHARED").map_or_else(|| PathBuf::from("../shared"), PathBuf::from);
+    let resamples = arguments
+        .iter()
+        .position(|a| a == "--resamples")
+        .and_then(|at| arguments.get(at + 1)?.parse().ok())
+        .unwrap_or(200);
+    let asked = |name: &str| {
+        !arguments.iter().any(|a| ["quality", "few-shot", "certificates"].contains(&a.as_str()))
+            || arguments.iter().any(|a| a == name)
+    };
+    let run = || -> Result<(), Box<dyn std::error::Error>> {
+        let world = public::World::open(&shared)?;
+        if asked("quality") {
+            quality::run(&world)?;
+        }
+        if asked("few-shot") {
+            quality::few_shot(&world)?;
+        }
+        if asked("certificates") {
+            certificates::run(&world, resamples)?;
+        }
+        Ok(())
+    };
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The public data sets as tasks.
+
+use sizewise_contract::{ClassLabel, ContentHash, Example, Gold, Task};
+use sizewise_learn::{
+    dataset::{Dataset, TrainingRows},
+    table::TableReader,
+    train::{self, Tools, Trained},
+};
+use sizewise_measure::{cascade::RowOutcome, random::Random};
+use sizewise_models::{builtin, encoder::Encoder, static_embeddings::StaticEmbeddings};
+use std::{collections::BTreeSet, path::Path, sync::atomic::AtomicBool};
+
+pub type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+/// The built-in models and the data folder.
+pub struct World {
+    shared: std::path::PathBuf,
+    encoder: Encoder,
+    static_embeddings: StaticEmbeddings,
+}
+
+/// A text with its label; none stands for out of scope.
+pub type Row = (String, Option<String>);
+
+/// One data set: rows to learn from and rows to test on.
+pub struct Set {
+    pub name: &'static str,
+    pub train: Vec<Row>,
+    pub test: Vec<Row>,
+    classes: Vec<String>,
+}
+
+impl World {
+    pub fn open(shared: &Path) -> Outcome<Self> {
+        Ok(Self {
+            shared: shared.to_owned(),
+            encoder: builtin::encoder()?,
+            static_embeddings: builtin::static_embeddings()?,
+        })
+    }
+
+    fn file(&self, name: &str) -> Option<std::path::PathBuf> {
+        let path = self.shared.join("data").join(name);
+        if !path.exists() {
+            println!("skipped: {name}: no such file below {}", self.shared.display());
+            return None;
+        }
+        Some(path)
+    }
+
+    /// BANKING77 with its official split.
+    pub fn banking77(&self) -> Outcome<Option<Set>> {
+        let (Some(train), Some(test)) = (self.file("banking77/train.csv"), self.file("banking77/test.csv"))
+        else {
+            return Ok(None);
+        };
+        Ok(Some(Set::new("BANKING77", csv(&train)?, csv(&test)?)))
+    }
+
+    /// CLINC150 full: the official training rows with their 100 out-of-scope ones, and the test rows with their 1,000.
+    pub fn clinc150(&self) -> Outcome<Option<Set>> {
+        let Some(path) = self.file("clinc150/data_full.json") else { return Ok(None) };
+        let json: std::collections::BTreeMap<String, Vec<(String, String)>> =
+            serde_json::from_slice(&std::fs::read(path)?)?;
+        let part = |names: &[&str]| -> Vec<Row> {
+            let rows = names.iter().flat_map(|name| json.get(*name).into_iter().flatten());
+            rows.map(|(text, label)| (text.clone(), (label != "oos").then(|| label.clone()))).collect()
+        };
+        Ok(Some(Set::new("CLINC150", part(&["train", "oos_train", "oos_val"]), part(&["test", "oos_test"]))))
+    }
+
+    /// Sentence polarity, half to learn from and half to test on.
+    pub fn polarity(&self) -> Outcome<Option<Set>> {
+        let (Some(good), Some(bad)) =
+            (self.file("sentence-polarity/rt-polarity.pos"), self.file("sentence-polarity/rt-polarity.neg"))
+        else {
+            return Ok(None);
+        };
+        let mut rows = Vec::new();
+        for (path, label) in [(good, "positive"), (bad, "negative")] {
+            rows.extend(
+                String::from_utf8_lossy(&std::fs::read(path)?)
+                    .lines()
+                    .map(|line| (line.to_owned(), Some(label.to_owned()))),
+            );
+        }
+        Ok(Some(Set::halves("sentence polarity", rows)))
+    }
+
+    /// Twenty of the languages of Tatoeba, half to learn from and half to test on.
+    pub fn languages(&self) -> Outcome<Option<Set>> {
+        const LANGUAGES: [&str; 20] = [
+            "dan", "nob", "nno", "swe", "isl", "deu", "nld", "afr", "spa", "glg", "por", "cat", "ita", "fra",
+            "ron", "ces", "slk", "pol", "hrv", "srp",
+        ];
+        let mut rows = Vec::new();
+        for language in LANGUAGES {
+            let Some(path) = self.file(&format!("tatoeba-langid/tatoeba.{language}-eng.{language}")) else {
+                return Ok(None);
+            };
+            rows.extend(
+                std::fs::read_to_string(path)?
+                    .lines()
+                    .filter(|l| !l.trim().is_empty())
+                    .map(|line| (line.to_owned(), Some(language.to_owned()))),
+            );
+        }
+        Ok(Some(Set::halves("Tatoeba, 20 languages", rows)))
+    }
+
+    /// Trains both tiers on rows.
+    pub fn train(&self, set: &Set, rows: &[Row], seed: u64) -> Outcome<(Task, Trained)> {
+        let task = set.task()?;
+        let data = Dataset { examples: set.examples(rows)?, hash: ContentHash::of(b"") };
+        let dev = Dataset { examples: Vec::new(), hash: ContentHash::of(b"") };
+        let stop = AtomicBool::new(false);
+        let trained = train::train(&task, &TrainingRows::Gold(data), &dev, self.tools(seed, &stop))?;
+        Ok((task, trained))
+    }
+
+    /// Lets every tier answer rows.
+    pub fn judge(&self, set: &Set, task: &Task, trained: &Trained, rows: &[Row]) -> Outcome<Vec<RowOutcome>> {
+        let stop = AtomicBool::new(false);
+        let judged = train::judge(task, &trained.models, &set.examples(rows)?, self.tools(0, &stop))?;
+        Ok(judged.into_iter().flatten().filter_map(|judged| judged.outcome).collect())
+    }
+
+    fn tools<'a>(&'a self, seed: u64, stop: &'a AtomicBool) -> Tools<'a> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Tools {
+            static_embeddings: &self.static_embeddings,
+            encoder: Some(&self.encoder),
+            threads,
+            seed,
+            progress: &|_, _, _| (),
+            stop,
+        }
+    }
+}
+
+fn csv(path: &Path) -> Outcome<Vec<Row>> {
+    let mut table = TableReader::open(path)?;
+    let (mut rows, mut row) = (Vec::new(), Vec::new());
+    while table.next_row(&mut row)?.is_some() {
+        rows.push((row[0].clone(), Some(row[1].clone())));
+    }
+    Ok(rows)
+}
+
+impl Set {
+    fn new(name: &'static str, train: Vec<Row>, test: Vec<Row>) -> Self {
+        let classes: BTreeSet<String> = train.iter().filter_map(|(_, label)| label.clone()).collect();
+        Self { name, train, test, classes: classes.into_iter().collect() }
+    }
+
+    fn halves(name: &'static str, mut rows: Vec<Row>) -> Self {
+        Random::new(7).shuffle(&mut rows);
+        let test = rows.split_off(rows.len() / 2);
+        Self::new(name, rows, test)
+    }
+
+    fn task(&self) -> Outcome<Task> {
+        let choices: Vec<String> =
+            self.classes.iter().map(|class| format!("{{ value = {class:?} }}")).collect();
+        Ok(Task::parse(&format!(
+            "schema = 1\nname = \"public\"\n[[question]]\nname = \"label\"\ntype = \"choice\"\nchoices = [{}]\n",
+            choices.join(", ")
+        ))?)
+    }
+
+    fn examples(&self, rows: &[Row]) -> Outcome<Vec<Example<Gold>>> {
+        let example = |(number, (text, label)): (usize, &Row)| {
+            let class = match label {
+                Some(label) => ClassLabel::Class(
+                    self.classes.binary_search(label).map_err(|_| format!("unknown label {label}"))? as u16,
+                ),
+                None => ClassLabel::OutOfScope,
+            };
+            Ok(Example {
+                row: number as u64 + 1,
+                text: text.clone(),
+                labels: vec![Some(Gold(class))],
+                group: None,
+                time: None,
+            })
+        };
+        rows.iter().enumerate().map(example).collect()
+    }
+
+    /// At most `count` rows of every label, drawn with a seed.
+    pub fn few(&self, count: usize, seed: u64) -> Vec<Row> {
+        let mut rows: Vec<&Row> = self.train.iter().filter(|(_, label)| label.is_some()).collect();
+        Random::new(seed).shuffle(&mut rows);
+        let mut taken = std::collections::BTreeMap::new();
+        rows.retain(|(_, label)| {
+            let seen: &mut usize = taken.entry(label.clone()).or_default();
+            *seen += 1;
+            *seen <= count
+        });
+        rows.into_iter().cloned().collect()
+    }
+}

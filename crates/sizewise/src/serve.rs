@@ -1,0 +1,173 @@
+//! How does a request over HTTP become a reply?
+//!
+//! ```text
+//!   connection ─► route ─► admit ─────────► body ──────► endpoint ─────► reply
+//!   limits,       one      host, key,       bounded,     wire ⇄ engine   status, headers,
+//!   timeouts      table    free places      decompressed                 counted, logged
+//! ```
+//!
+//! [`Serving::answer`] is that row, and each step is a module of that name. There is one table of routes
+//! ([`routes::ROUTES`]) and one place where requests are admitted ([`admit`]): a route is open only where the table says so.
+//! HTTP/1.1 is spoken through `hyper` without a framework on top: the table already holds what a router and its
+//! middleware would, and the documentation, the metrics and the tests read it too.
+
+mod access_log;
+mod admit;
+mod body;
+mod connections;
+mod endpoints;
+mod metrics;
+mod reply;
+pub mod routes;
+mod settings;
+pub mod status;
+
+pub use admit::KeyCheck;
+pub use connections::{Drained, Server, run};
+pub use metrics::QueueDepth;
+pub use settings::{ServeError, Settings};
+
+use crate::wire::WireError;
+use access_log::{Line, Log};
+use hyper::{Request, Response, body::Incoming, http::request::Parts};
+use metrics::Metrics;
+use reply::{Body, Reply};
+use routes::Found;
+use sizewise_contract::{Code, Decision, Diagnose, Fault};
+use sizewise_engine::{Engine, TaskInfo};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+use tokio::sync::Semaphore;
+
+/// What the server needs of an engine.
+pub trait Decider: Send + Sync + 'static {
+    /// Decides every input of a request.
+    fn decide(
+        &self,
+        request: sizewise_engine::Request,
+    ) -> impl Future<Output = Result<Vec<Decision>, sizewise_engine::Error>> + Send;
+
+    /// One task that is served.
+    ///
+    /// # Errors
+    /// Fails when no task of that name is served.
+    fn task(&self, name: &str) -> Result<TaskInfo, sizewise_engine::Error>;
+
+    /// The tasks that are served.
+    fn tasks(&self) -> Vec<TaskInfo>;
+
+    /// How much waits in each queue, for the metrics.
+    fn queue_depths(&self) -> Vec<QueueDepth> {
+        Vec::new()
+    }
+}
+
+impl Decider for Engine {
+    async fn decide(
+        &self,
+        request: sizewise_engine::Request,
+    ) -> Result<Vec<Decision>, sizewise_engine::Error> {
+        self.decide(request).await
+    }
+
+    fn task(&self, name: &str) -> Result<TaskInfo, sizewise_engine::Error> {
+        self.task(name)
+    }
+
+    fn tasks(&self) -> Vec<TaskInfo> {
+        self.tasks()
+    }
+}
+
+/// A server and everything that its requests share.
+pub(crate) struct Serving<D> {
+    decider: Arc<D>,
+    keys: Arc<dyn KeyCheck>,
+    settings: Settings,
+    metrics: Metrics,
+    log: Log,
+    /// Free places for requests that are worked on.
+    places: Semaphore,
+    /// Bytes of bodies that may still be held in memory.
+    free_body_bytes: AtomicUsize,
+    draining: AtomicBool,
+    stopping: AtomicBool,
+    /// When the server started, in seconds since 1970.
+    started: u64,
+}
+
+impl<D: Decider> Serving<D> {
+    fn new(settings: Settings, keys: Arc<dyn KeyCheck>, decider: Arc<D>) -> Self {
+        Self {
+            metrics: Metrics::new(),
+            log: Log::to_stderr(settings.access_log),
+            places: Semaphore::new(settings.concurrent_requests.min(Semaphore::MAX_PERMITS)),
+            free_body_bytes: AtomicUsize::new(settings.body_budget_bytes),
+            draining: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            started: unix_seconds(),
+            settings,
+            keys,
+            decider,
+        }
+    }
+
+    /// Answers one request; whatever happens, it is counted.
+    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let begun = Instant::now();
+        let (parts, body) = request.into_parts();
+        let found = routes::find(&parts.method, parts.uri.path());
+        let mut line = Line::default();
+        let passed = self.pass(&found, &parts, body, &mut line);
+        let outcome = match tokio::time::timeout(self.settings.request_timeout, passed).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(WireError::new(Code::Overloaded, None, "the request took longer than the limit")
+                .with_hint("try again, or send fewer inputs at once")),
+        };
+        let reply = outcome.unwrap_or_else(|error| {
+            line.code = Some(error.code());
+            if error.code().facts().fault == Fault::Internal {
+                self.log.error(found.label(), &error);
+            }
+            Reply::error(&error, found.protocol(), found.allowed())
+        });
+        let elapsed = begun.elapsed();
+        self.metrics.count(found.number(), reply.status(), elapsed);
+        line.status = reply.status();
+        line.elapsed = elapsed;
+        self.log.access(found.label(), &parts.method, &line);
+        reply.into_response()
+    }
+
+    async fn pass(
+        &self,
+        found: &Found<'_>,
+        parts: &Parts,
+        body: Incoming,
+        line: &mut Line,
+    ) -> Result<Reply, WireError> {
+        let route = found.route()?;
+        let caller = admit::admit(self, route, &parts.headers)?;
+        line.key_id.clone_from(&caller.key_id);
+        let body = body::read(body, &parts.headers, self).await?;
+        let asked = endpoints::Asked { serving: self, caller: &caller, body: &body };
+        endpoints::answer(&asked, route.endpoint, found.param(), line).await
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,207 @@
+//! May this caller use this route now?
+//!
+//! Every route of the table that is not open passes [`admit`], in this order: is the server still taking requests, may a
+//! page of this origin call it, does the caller hold a key, is there a free place.
+//!
+//! A server without keys trusts whoever reaches it, which is safe only for programs of this machine. A web page from
+//! elsewhere also runs on this machine, in the browser, so without keys the name under which the server is called must be a name
+//! of this machine (a page can rebind its own name to 127.0.0.1, but it cannot change what the browser sends as
+//! `Host`), and the `Origin` must be one too.
+
+use super::{
+    Serving,
+    routes::{Guard, Route},
+};
+use crate::wire::WireError;
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN};
+use sizewise_contract::Code;
+use std::{net::IpAddr, sync::atomic::Ordering};
+use tokio::sync::SemaphorePermit;
+
+/// Knows the API keys.
+pub trait KeyCheck: Send + Sync {
+    /// Whether any key exists; from then on every caller needs one.
+    fn any(&self) -> bool;
+
+    /// The public id of a key, if it is one and is not revoked.
+    fn verify(&self, key: &str) -> Option<String>;
+}
+
+/// Who asks.
+#[derive(Debug)]
+pub(super) struct Caller<'s> {
+    /// Public id of the key; none where keys are not needed.
+    pub(super) key_id: Option<String>,
+    _place: Option<SemaphorePermit<'s>>,
+}
+
+/// Lets a caller in.
+///
+/// # Errors
+/// Says what is missing.
+pub(super) fn admit<'s, D>(
+    serving: &'s Serving<D>,
+    route: &Route,
+    headers: &HeaderMap,
+) -> Result<Caller<'s>, WireError> {
+    if route.guard == Guard::Open {
+        return Ok(Caller { key_id: None, _place: None });
+    }
+    if serving.stopping.load(Ordering::Relaxed) {
+        return Err(WireError::new(Code::ShuttingDown, None, "the server is stopping"));
+    }
+    let key_id = if serving.keys.any() {
+        Some(check_key(serving.keys.as_ref(), headers)?)
+    } else {
+        check_origin(headers, &serving.settings.allowed_hosts)?;
+        None
+    };
+    let place = serving.places.try_acquire().map_err(|_| {
+        WireError::new(Code::Overloaded, None, "as many requests as are allowed are being worked on")
+            .with_hint("try again in a second")
+    })?;
+    Ok(Caller { key_id, _place: Some(place) })
+}
+
+fn check_key(keys: &dyn KeyCheck, headers: &HeaderMap) -> Result<String, WireError> {
+    let Some(key) = presented(headers) else {
+        return Err(WireError::new(Code::KeyMissing, None, "the request carries no API key")
+            .with_hint("send it as `Authorization: Bearer …` or `x-api-key`"));
+    };
+    keys.verify(key)
+        .ok_or_else(|| WireError::new(Code::KeyInvalid, None, "the API key is unknown or revoked"))
+}
+
+fn presented(headers: &HeaderMap) -> Option<&str> {
+    let bearer = || {
+        let (scheme, key) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+    };
+    let plain = || headers.get("x-api-key")?.to_str().ok().map(str::trim);
+    bearer().or_else(plain).filter(|key| !key.is_empty())
+}
+
+fn check_origin(headers: &HeaderMap, allowed: &[String]) -> Result<(), WireError> {
+    let host = headers.get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if !is_of_this_machine(host, allowed) {
+        let shown: String = host.chars().take(100).collect();
+        return Err(WireError::new(
+            Code::OriginRefused,
+            None,
+            format!("this server is not called `{shown}`"),
+        )
+        .with_hint("call it localhost, allow the name in the settings, or create an API key"));
+    }
+    let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
+    let name = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, name)| name);
+    if name.is_some_and(|name| is_of_this_machine(name, allowed)) {
+        return Ok(());
+    }
+    Err(WireError::new(
+        Code::OriginRefused,
+        None,
+        "a web page from elsewhere may not call a server without keys",
+    )
+    .with_hint("create an API key"))
+}
+
+/// Whether a host, with or without a port, can only be this machine.
+fn is_of_this_machine(host: &str, allowed: &[String]) -> bool {
+    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.split_once(':').map_or(host, |(name, _)| name),
+    };
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    // Names under `localhost` never leave the machine: RFC 6761, section 6.3.
+    name == "localhost"
+        || name.ends_with(".localhost")
+        || name.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+        || allowed.iter().any(|known| known.eq_ignore_ascii_case(&name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::header::HeaderValue;
+    use sizewise_contract::Diagnose;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| {
+                (hyper::header::HeaderName::from_static(name), HeaderValue::from_static(value))
+            })
+            .collect()
+    }
+
+    struct OneKey;
+
+    impl KeyCheck for OneKey {
+        fn any(&self) -> bool {
+            true
+        }
+
+        fn verify(&self, key: &str) -> Option<String> {
+            (key == "right").then(|| "key-1".to_owned())
+        }
+    }
+
+    #[test]
+    fn a_key_is_read_from_either_header() {
+        for pair in
+            [("authorization", "Bearer right"), ("authorization", "bearer  right "), ("x-api-key", "right")]
+        {
+            assert_eq!(check_key(&OneKey, &headers(&[pair])), Ok("key-1".to_owned()), "{pair:?}");
+        }
+        for (pairs, code) in [
+            (vec![], Code::KeyMissing),
+            (vec![("authorization", "Basic right")], Code::KeyMissing),
+            (vec![("authorization", "Bearer ")], Code::KeyMissing),
+            (vec![("authorization", "Bearer wrong"), ("x-api-key", "right")], Code::KeyInvalid),
+        ] {
+            assert_eq!(check_key(&OneKey, &headers(&pairs)).expect_err("no key").code(), code, "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn only_names_of_this_machine_are_called_by() {
+        let allowed = ["desk.example".to_owned()];
+        for host in [
+            "localhost",
+            "LOCALHOST:8080",
+            "127.0.0.1:1",
+            "127.1.2.3",
+            "[::1]:8080",
+            "app.localhost",
+            "localhost.",
+            "desk.example:80",
+        ] {
+            assert!(is_of_this_machine(host, &allowed), "{host}");
+        }
+        for host in [
+            "",
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "0.0.0.0",
+            "10.0.0.1",
+            "[::2]:80",
+            "evillocalhost",
+            "127.0.0.1@evil.example",
+            "[::1",
+        ] {
+            assert!(!is_of_this_machine(host, &allowed), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_page_from_elsewhere_is_refused_and_one_of_this_machine_is_not() {
+        let check = |pairs: &[(&'static str, &'static str)]| check_origin(&headers(pairs), &[]);
+        assert!(check(&[("host", "localhost:8080")]).is_ok());
+        assert!(check(&[("host", "localhost:8080"), ("origin", "http://localhost:3000")]).is_ok());
+        assert!(check(&[("host", "localhost:8080"), ("origin", "https://evil.example")]).is_err());
+        assert!(check(&[("host", "localhost:8080"), ("origin", "null")]).is_err());
+        assert!(check(&[("host", "evil.example:8080")]).is_err());
+        assert!(check(&[]).is_err());
+    }
+}

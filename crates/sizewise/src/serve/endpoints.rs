@@ -1,0 +1,190 @@
+//! What does each endpoint do?
+//!
+//! They all go the same way: the protocol reads the body, the task is looked up, the protocol's questions become the
+//! task's, the engine decides, the protocol writes the answer. What differs is in `wire`.
+
+use super::{
+    Decider, Serving,
+    access_log::Line,
+    admit::Caller,
+    reply::{Kind, Reply},
+    routes::Endpoint,
+    unix_seconds,
+};
+use crate::wire::{WireError, chat, decisions, models, native, systemone};
+use hyper::StatusCode;
+use sizewise_contract::{Code, Decision};
+use sizewise_engine::{InputValue, QuestionRef, TaskInfo};
+
+/// The OpenAPI document; a test keeps it in step with the table of routes.
+pub(super) const OPENAPI: &str = include_str!("openapi.json");
+
+/// Answers an admitted request.
+///
+/// # Errors
+/// Says what is wrong with the request, or what failed.
+pub(super) async fn answer<D: Decider>(
+    asked: &Asked<'_, D>,
+    endpoint: Endpoint,
+    name: &str,
+    line: &mut Line,
+) -> Result<Reply, WireError> {
+    let serving = asked.serving;
+    let started = serving.started;
+    let json = |bytes: Vec<u8>| Reply::new(Kind::Json, bytes);
+    let decided = match endpoint {
+        Endpoint::Decisions => asked.decisions().await?,
+        Endpoint::SystemOne => asked.system_one().await?,
+        Endpoint::Chat => asked.chat().await?,
+        Endpoint::Decide => asked.decide(name).await?,
+        Endpoint::Models => return Ok(json(models::list(&serving.decider.tasks(), started))),
+        Endpoint::Model => return Ok(json(models::one(&asked.info(name, "model")?, started))),
+        Endpoint::Tasks => return Ok(json(native::tasks(&serving.decider.tasks()))),
+        Endpoint::Task => return Ok(json(native::task(&asked.info(name, "task")?))),
+        Endpoint::Certificate => return Ok(json(native::certificates(&asked.info(name, "task")?))),
+        Endpoint::Healthy => return Ok(json(b"{\"status\":\"ok\"}".to_vec())),
+        Endpoint::Ready => return Ok(ready(serving)),
+        Endpoint::Metrics => return Ok(Reply::new(Kind::Text, metrics(serving))),
+        Endpoint::OpenApi => return Ok(Reply::new(Kind::Json, OPENAPI)),
+    };
+    serving.metrics.count_decisions(&decided.decisions);
+    line.of_decisions(&decided.decisions);
+    Ok(Reply::new(decided.kind, decided.body).with_decisions(&decided.decisions))
+}
+
+/// Decisions with the body that tells them.
+struct Decided {
+    decisions: Vec<Decision>,
+    kind: Kind,
+    body: Vec<u8>,
+}
+
+/// One admitted request with what it needs of the server.
+pub(super) struct Asked<'r, D> {
+    pub(super) serving: &'r Serving<D>,
+    pub(super) caller: &'r Caller<'r>,
+    pub(super) body: &'r [u8],
+}
+
+impl<D: Decider> Asked<'_, D> {
+    async fn decisions(&self) -> Result<Decided, WireError> {
+        let request = decisions::Request::read(self.body)?;
+        let info = self.info(&request.model, "model")?;
+        let plan = request.plan(&info.task)?;
+        let inputs = vec![request.input(&info.task)?];
+        let decisions = self.ask(&info, inputs, plan.questions.clone(), |_| "input".to_owned()).await?;
+        let body = decisions.first().map(|decision| request.answer(&info.task, &plan, decision));
+        Ok(Decided { decisions, kind: Kind::Json, body: body.unwrap_or_default() })
+    }
+
+    async fn system_one(&self) -> Result<Decided, WireError> {
+        let request = systemone::Request::read(self.body)?;
+        let info = self.info(&request.model, "model")?;
+        let plan = request.plan(&info.task)?;
+        let inputs = vec![request.input(&info.task)?];
+        let decisions = self.ask(&info, inputs, plan.questions.clone(), |_| "state".to_owned()).await?;
+        let body = decisions.first().map(|decision| request.answer(&info.task, &plan, decision));
+        Ok(Decided { decisions, kind: Kind::Json, body: body.unwrap_or_default() })
+    }
+
+    async fn chat(&self) -> Result<Decided, WireError> {
+        let request = chat::Request::read(self.body)?;
+        let info = self.info(&request.model, "model")?;
+        let mut plan = request.plan(&info.task)?;
+        let inputs = vec![std::mem::replace(&mut plan.input, InputValue::Text(String::new()))];
+        let decisions = self.ask(&info, inputs, plan.questions.clone(), |_| "messages".to_owned()).await?;
+        let reply = decisions.first().map(|decision| chat::reply::write(&plan, decision, unix_seconds()));
+        let (kind, body) = match reply {
+            Some(chat::reply::Reply::Stream(body)) => (Kind::Events, body),
+            Some(chat::reply::Reply::Whole(body)) => (Kind::Json, body),
+            None => (Kind::Json, Vec::new()),
+        };
+        Ok(Decided { decisions, kind, body })
+    }
+
+    async fn decide(&self, name: &str) -> Result<Decided, WireError> {
+        let info = self.info(name, "task")?;
+        let mut plan = native::Request::read(self.body)?.plan(&info.task)?;
+        let inputs = std::mem::take(&mut plan.inputs);
+        let decisions =
+            self.ask(&info, inputs, plan.questions.clone(), |position| plan.place(position)).await?;
+        let body = native::answer(&info.task, &plan, &decisions);
+        Ok(Decided { decisions, kind: Kind::Json, body })
+    }
+
+    fn info(&self, name: &str, param: &str) -> Result<TaskInfo, WireError> {
+        self.serving
+            .decider
+            .task(name)
+            .map_err(|error| WireError::of_engine(&error, |_| String::new()).with_param(param))
+    }
+
+    async fn ask(
+        &self,
+        info: &TaskInfo,
+        inputs: Vec<InputValue>,
+        questions: Option<Vec<QuestionRef>>,
+        place: impl Fn(usize) -> String,
+    ) -> Result<Vec<Decision>, WireError> {
+        let count = inputs.len();
+        let request = sizewise_engine::Request {
+            task: info.task.name.clone(),
+            inputs,
+            questions: questions.clone(),
+            key_id: self.caller.key_id.clone(),
+            dry_run: false,
+        };
+        let decisions = self
+            .serving
+            .decider
+            .decide(request)
+            .await
+            .map_err(|error| WireError::of_engine(&error, place))?;
+        let fits = decisions.len() == count
+            && decisions.iter().all(|decision| answers_what_was_asked(decision, info, questions.as_deref()));
+        if fits {
+            return Ok(decisions);
+        }
+        // A new release was put in force between the look-up and the decision.
+        Err(WireError::new(Code::Overloaded, None, format!("task `{}` was just replaced", info.task.name))
+            .with_hint("send the request again"))
+    }
+}
+
+fn answers_what_was_asked(decision: &Decision, info: &TaskInfo, asked: Option<&[QuestionRef]>) -> bool {
+    let names = |position: usize| info.task.questions.get(position).map(|question| question.name.as_str());
+    let count = asked.map_or(info.task.questions.len(), <[QuestionRef]>::len);
+    decision.answers.len() == count
+        && decision.answers.iter().enumerate().all(|(place, answer)| {
+            let position = asked.map_or(Some(place), |asked| asked.get(place).map(|question| question.0));
+            position.and_then(names) == Some(answer.question.as_str())
+        })
+}
+
+fn ready<D: Decider>(serving: &Serving<D>) -> Reply {
+    let tasks = serving.decider.tasks().len();
+    let (reason, status) = match (serving.is_draining(), tasks) {
+        (true, _) => ("stopping", StatusCode::SERVICE_UNAVAILABLE),
+        (false, 0) => ("no task is served", StatusCode::SERVICE_UNAVAILABLE),
+        (false, _) => ("ready", StatusCode::OK),
+    };
+    let body = format!("{{\"status\":\"{reason}\",\"tasks\":{tasks}}}");
+    Reply::new(Kind::Json, body).with_status(status)
+}
+
+fn metrics<D: Decider>(serving: &Serving<D>) -> String {
+    serving.metrics.render(&super::metrics::Gauges {
+        requests_in_flight: serving
+            .settings
+            .concurrent_requests
+            .saturating_sub(serving.places.available_permits()),
+        body_bytes_held: serving
+            .settings
+            .body_budget_bytes
+            .saturating_sub(serving.free_body_bytes.load(std::sync::atomic::Ordering::Relaxed)),
+        log_lines_dropped: serving.log.dropped(),
+        started: serving.started,
+        queues: serving.decider.queue_depths(),
+        tasks: serving.decider.tasks(),
+    })
+}

@@ -1,0 +1,98 @@
+//! What goes back over the wire?
+
+use super::status;
+use crate::wire::{Protocol, WireError, headers};
+use http_body_util::Full;
+use hyper::{
+    Response, StatusCode,
+    body::Bytes,
+    header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
+};
+use sizewise_contract::{Decision, Diagnose};
+
+/// Bodies are whole before their first byte is sent.
+pub(crate) type Body = Full<Bytes>;
+
+/// The kind of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Json,
+    Events,
+    Text,
+}
+
+/// A reply before it is one of HTTP.
+#[derive(Debug)]
+pub(super) struct Reply {
+    response: Response<Body>,
+}
+
+impl Reply {
+    /// A body with status 200.
+    pub(super) fn new(kind: Kind, body: impl Into<Bytes>) -> Self {
+        let mut response = Response::new(Full::new(body.into()));
+        let name = match kind {
+            Kind::Json => "application/json",
+            Kind::Events => "text/event-stream; charset=utf-8",
+            Kind::Text => "text/plain; version=0.0.4; charset=utf-8",
+        };
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(name));
+        Self { response }
+    }
+
+    /// The same reply with another status.
+    pub(super) fn with_status(mut self, status: StatusCode) -> Self {
+        *self.response.status_mut() = status;
+        self
+    }
+
+    /// The same reply with the headers that say how its decisions were made.
+    pub(super) fn with_decisions(mut self, decisions: &[Decision]) -> Self {
+        let map = self.response.headers_mut();
+        map.reserve(12);
+        for (name, value) in headers::of(decisions) {
+            // Names of tasks, tiers and reasons, digits and hashes are all visible ASCII.
+            if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(value)) {
+                map.insert(HeaderName::from_static(name), value);
+            }
+        }
+        if let [only] = decisions
+            && let Ok(id) = HeaderValue::from_str(&only.id)
+        {
+            // Both clients show the id that they find under their own name.
+            map.insert("x-request-id", id.clone());
+            map.insert("x-typesafe-request-id", id);
+        }
+        self
+    }
+
+    /// What is wrong, in the shape of the protocol.
+    pub(super) fn error(error: &WireError, protocol: Protocol, allowed: Option<&'static str>) -> Self {
+        let status = status::of(error.code());
+        let mut reply = Self::new(Kind::Json, error.body(protocol)).with_status(status);
+        let headers = reply.response.headers_mut();
+        match status {
+            StatusCode::UNAUTHORIZED => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            _ => {}
+        }
+        if let Some(method) = allowed {
+            headers.insert(ALLOW, HeaderValue::from_static(method));
+        }
+        reply
+    }
+
+    /// The status.
+    pub(super) fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    /// The reply as one of HTTP.
+    pub(super) fn into_response(self) -> Response<Body> {
+        self.response
+    }
+}

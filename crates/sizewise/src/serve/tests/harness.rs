@@ -1,0 +1,223 @@
+//! How do the tests run a server and talk to it?
+
+use super::super::*;
+use crate::wire::testing::{escalated, support_decision, support_task};
+use sizewise_contract::{ContentHash, did_you_mean};
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+use tokio::sync::{Notify, oneshot};
+
+/// How the engine of a test behaves.
+#[derive(Clone)]
+pub(super) enum Behaviour {
+    Answers,
+    Escalates,
+    Fails,
+    /// Says that it was asked, and answers once it is told to.
+    Waits {
+        asked: Arc<Notify>,
+        go: Arc<Notify>,
+    },
+}
+
+/// An engine with one task and a fixed decision.
+pub(super) struct Fake {
+    behaviour: Behaviour,
+    info: TaskInfo,
+}
+
+impl Fake {
+    pub(super) fn new(behaviour: Behaviour) -> Self {
+        let info = TaskInfo {
+            task: Arc::new(support_task()),
+            release: ContentHash::of(b"release"),
+            certificates: Arc::new([]),
+            certified: true,
+        };
+        Self { behaviour, info }
+    }
+}
+
+impl Decider for Fake {
+    async fn decide(
+        &self,
+        request: sizewise_engine::Request,
+    ) -> Result<Vec<Decision>, sizewise_engine::Error> {
+        let mut decision = match &self.behaviour {
+            Behaviour::Answers => support_decision(),
+            Behaviour::Escalates => escalated(0),
+            Behaviour::Fails => return Err(sizewise_engine::Error::Internal("secret path")),
+            Behaviour::Waits { asked, go } => {
+                asked.notify_one();
+                go.notified().await;
+                support_decision()
+            }
+        };
+        if let Some(questions) = &request.questions {
+            let all = decision.answers.clone();
+            decision.answers = questions.iter().map(|question| all[question.0].clone()).collect();
+        }
+        let fails =
+            |input: &sizewise_engine::InputValue| *input == sizewise_engine::InputValue::Text("fails".into());
+        if let Some(position) = request.inputs.iter().position(fails) {
+            return Err(sizewise_engine::Error::Input { position, problem: "unreadable".into() });
+        }
+        Ok(vec![decision; request.inputs.len()])
+    }
+
+    fn task(&self, name: &str) -> Result<TaskInfo, sizewise_engine::Error> {
+        if name == self.info.task.name {
+            return Ok(self.info.clone());
+        }
+        let meant = did_you_mean(name, [self.info.task.name.as_str()]).map(str::to_owned);
+        Err(sizewise_engine::Error::UnknownTask { name: name.to_owned(), meant })
+    }
+
+    fn tasks(&self) -> Vec<TaskInfo> {
+        vec![self.info.clone()]
+    }
+}
+
+/// The keys of a test: none, or `right`.
+#[derive(Clone, Copy)]
+pub(super) enum Keys {
+    None,
+    One,
+}
+
+impl KeyCheck for Keys {
+    fn any(&self) -> bool {
+        matches!(self, Self::One)
+    }
+
+    fn verify(&self, key: &str) -> Option<String> {
+        (key == "right").then(|| "key-1".to_owned())
+    }
+}
+
+/// A server that runs until it is dropped.
+pub(super) struct Running {
+    pub(super) address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<Drained>>,
+}
+
+impl Running {
+    /// Tells the server to stop, without waiting for it.
+    pub(super) fn stop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+    }
+
+    /// Waits for the end of a server that was told to stop.
+    pub(super) fn end(mut self) -> Drained {
+        self.stop();
+        self.thread.take().expect("runs once").join().expect("ends in order")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+pub(super) fn start(settings: Settings, keys: Keys, behaviour: Behaviour) -> Running {
+    let workers = std::num::NonZeroUsize::MIN;
+    let settings = Settings { bind: ([127, 0, 0, 1], 0).into(), workers, ..settings };
+    let (stop, stopped) = oneshot::channel::<()>();
+    let (ready, address) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        let tell = |address| ready.send(address).expect("somebody waits");
+        let shutdown = async {
+            let _ = stopped.await;
+        };
+        run(settings, Arc::new(keys), Arc::new(Fake::new(behaviour)), tell, shutdown).expect("serves")
+    });
+    Running { address: address.recv().expect("ready"), stop: Some(stop), thread: Some(thread) }
+}
+
+/// A reply as it came over the socket.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) status: u16,
+    pub(super) head: String,
+    pub(super) body: String,
+}
+
+impl Reply {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (known, value) = line.split_once(':')?;
+            known.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    pub(super) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    pub(super) fn error_code(&self) -> String {
+        self.json()["error"]["code"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+pub(super) fn get(server: &Running, path: &str) -> Reply {
+    call(server, "GET", path, "", "")
+}
+
+pub(super) fn post(server: &Running, path: &str, body: &str) -> Reply {
+    call(server, "POST", path, "content-type: application/json\r\n", body)
+}
+
+pub(super) fn call(server: &Running, method: &str, path: &str, headers: &str, body: &str) -> Reply {
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}"
+    );
+    raw(server, request.as_bytes())
+}
+
+/// Sends bytes and reads one reply to the end of the connection.
+pub(super) fn raw(server: &Running, request: &[u8]) -> Reply {
+    let mut stream = connect(server);
+    // The server may refuse and close before it has read everything.
+    let _ = stream.write_all(request);
+    read_reply(&mut stream)
+}
+
+pub(super) fn connect(server: &Running) -> TcpStream {
+    let stream = TcpStream::connect(server.address).expect("connects");
+    // Only so that a broken server fails the test instead of hanging it.
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    stream
+}
+
+/// Reads one reply, up to the length that it names.
+pub(super) fn read_reply(stream: &mut TcpStream) -> Reply {
+    let mut bytes = Vec::new();
+    let mut chunk = [0u8; 4096];
+    loop {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| {
+                let (name, value) = line.split_once(':')?;
+                name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+            });
+            if length.is_some_and(|length| body.len() >= length) {
+                let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+                return Reply { status, head: head.to_owned(), body: body.to_owned() };
+            }
+        }
+        let read = stream.read(&mut chunk).expect("the server replies");
+        assert!(read > 0, "the connection ended after `{text}`");
+        bytes.extend_from_slice(&chunk[..read]);
+    }
+}

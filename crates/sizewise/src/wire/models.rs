@@ -1,0 +1,142 @@
+//! How are the tasks listed to clients that ask for models?
+//!
+//! Both protocols have `GET /v1/models` and read different keys of its body, so one body carries both: `data` as the
+//! OpenAI client reads it, `models` as the System One client does.
+
+use serde::Serialize;
+use sizewise_contract::Task;
+use sizewise_engine::TaskInfo;
+
+/// Writes the list; `started` is when the server started, in seconds since 1970.
+#[must_use]
+pub fn list(infos: &[TaskInfo], started: u64) -> Vec<u8> {
+    let list = List {
+        object: "list",
+        data: infos.iter().map(|info| Model::of(info, started)).collect(),
+        models: infos.iter().map(|info| Described::of(info, started)).collect(),
+    };
+    // Strings and numbers always have a JSON form.
+    serde_json::to_vec(&list).unwrap_or_default()
+}
+
+/// Writes one entry as the OpenAI client reads it.
+#[must_use]
+pub fn one(info: &TaskInfo, started: u64) -> Vec<u8> {
+    serde_json::to_vec(&Model::of(info, started)).unwrap_or_default()
+}
+
+#[derive(Serialize)]
+struct List<'a> {
+    object: &'static str,
+    data: Vec<Model<'a>>,
+    models: Vec<Described<'a>>,
+}
+
+#[derive(Serialize)]
+struct Model<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    owned_by: &'static str,
+    release: String,
+    certified: bool,
+}
+
+#[derive(Serialize)]
+struct Described<'a> {
+    name: &'a str,
+    description: String,
+    release_date: String,
+}
+
+impl<'a> Model<'a> {
+    fn of(info: &'a TaskInfo, started: u64) -> Self {
+        Self {
+            id: &info.task.name,
+            object: "model",
+            created: created(info, started),
+            owned_by: "sizewise",
+            release: info.release.to_string(),
+            certified: info.certified,
+        }
+    }
+}
+
+impl<'a> Described<'a> {
+    fn of(info: &'a TaskInfo, started: u64) -> Self {
+        Self {
+            name: &info.task.name,
+            description: description(&info.task),
+            release_date: date(created(info, started)),
+        }
+    }
+}
+
+/// When the task was last put to the test; a task without certificates is as old as the server.
+fn created(info: &TaskInfo, started: u64) -> u64 {
+    let opened = info.certificates.iter().map(|certificate| certificate.opened_at.0).max();
+    opened.and_then(|millis| u64::try_from(millis / 1_000).ok()).unwrap_or(started)
+}
+
+fn description(task: &Task) -> String {
+    let questions: Vec<String> = task
+        .questions
+        .iter()
+        .map(|question| match question.instructions.trim() {
+            "" => question.name.clone(),
+            words => format!("{}: {words}", question.name),
+        })
+        .collect();
+    questions.join(" · ")
+}
+
+/// The day as YYYY-MM-DD, after Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.
+fn date(seconds: u64) -> String {
+    let days = seconds / 86_400 + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::testing::support_task;
+    use serde_json::Value;
+    use sizewise_contract::ContentHash;
+    use std::sync::Arc;
+
+    #[test]
+    fn days_have_their_dates() {
+        // Golden values from `date -u -d @SECONDS +%F`.
+        for (seconds, expected) in [
+            (0, "1970-01-01"),
+            (951_782_400, "2000-02-29"),
+            (1_790_726_399, "2026-09-29"),
+            (4_107_542_400, "2100-03-01"),
+        ] {
+            assert_eq!(date(seconds), expected);
+        }
+    }
+
+    #[test]
+    fn one_body_serves_both_clients() {
+        let info = TaskInfo {
+            task: Arc::new(support_task()),
+            release: ContentHash::of(b"r"),
+            certificates: Arc::new([]),
+            certified: false,
+        };
+        let told: Value = serde_json::from_slice(&list(&[info], 86_400)).expect("JSON");
+        assert_eq!(told["object"], "list");
+        assert_eq!(told["data"][0]["id"], "support");
+        assert_eq!(told["data"][0]["created"], 86_400);
+        assert_eq!(told["models"][0]["name"], "support");
+        assert_eq!(told["models"][0]["release_date"], "1970-01-02");
+    }
+}
