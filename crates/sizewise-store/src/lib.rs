@@ -1,1 +1,100 @@
-//! (being written)
+//! What is kept, and who may touch it?
+//!
+//! ```text
+//!   .sizewise/
+//!     store.db        releases, which one is in force, openings of locked rows, certificates,
+//!                     records, review queue, keys (SQLite, write-ahead log, synced at every commit)
+//!     objects/ab/…    the parts of releases, each named by the hash of its bytes
+//!     secret          keys the hashes of API keys
+//! ```
+//!
+//! Whatever a call acknowledged is on disk: a process killed at any moment loses nothing that was acknowledged and leaves
+//! no release half put in force. Only this crate writes SQL.
+
+mod database;
+mod error;
+mod ids;
+mod keys;
+mod objects;
+mod openings;
+mod queue;
+mod records;
+mod releases;
+
+pub use error::{Error, Result};
+pub use ids::new_id;
+pub use keys::{KeyInfo, KeyRing, NewKey};
+pub use openings::{Opening, OpeningInfo};
+pub use queue::{GoldAnswer, QueueDepth};
+pub use records::{Entry, Recorder};
+pub use releases::{Manifest, NewRelease, Part, Release, Switch};
+
+use objects::Objects;
+use rusqlite::Connection;
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// Everything at rest of one project.
+#[derive(Debug)]
+pub struct Store {
+    folder: PathBuf,
+    connection: Mutex<Connection>,
+    objects: Objects,
+}
+
+impl Store {
+    /// Opens the store in a folder, making it when there is none.
+    ///
+    /// # Errors
+    /// Fails when the folder cannot be written, or its database is damaged or of a newer version.
+    pub fn open(folder: &Path) -> Result<Self> {
+        std::fs::create_dir_all(folder).map_err(|cause| Error::file(folder, cause))?;
+        let connection = database::open(&folder.join(database::FILE))?;
+        let objects = Objects::open(&folder.join("objects"))?;
+        Ok(Self { folder: folder.to_owned(), connection: Mutex::new(connection), objects })
+    }
+
+    /// Whether a folder holds a store; opening one would make it.
+    #[must_use]
+    pub fn exists(folder: &Path) -> bool {
+        folder.join(database::FILE).is_file()
+    }
+
+    /// The folder of the store.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Reads the whole database and every object, and lists what is damaged.
+    ///
+    /// # Errors
+    /// Fails when the database cannot be read at all.
+    pub fn check(&self) -> Result<Vec<String>> {
+        let mut problems = database::check(&self.connection())?;
+        for release in self.all_releases()? {
+            for part in &release.manifest.parts {
+                if let Err(error) = self.objects.get(&part.hash) {
+                    problems.push(format!("release {}, part {}: {error}", release.id.short(), part.name));
+                }
+            }
+        }
+        Ok(problems)
+    }
+
+    /// A number that changes whenever another process changed the database.
+    ///
+    /// # Errors
+    /// Fails when the database cannot be read.
+    pub fn version(&self) -> Result<u64> {
+        let connection = self.connection();
+        let others: i64 = connection.query_row("PRAGMA data_version", [], |row| row.get(0))?;
+        Ok(others as u64)
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,141 @@
+//! Why could something not be kept or found again?
+
+use sizewise_contract::{Code, ContentHash, Diagnose};
+use std::path::{Path, PathBuf};
+
+/// Why something could not be kept or found again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file of the store could not be read or written.
+    #[error("{}: {cause}", path.display())]
+    FileSystem {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// The database is damaged or of another version.
+    #[error("{}: {problem}", path.display())]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The database said no.
+    #[error("the store's database: {0}")]
+    Database(#[from] rusqlite::Error),
+    /// A part of a release is missing or its bytes are not those it is named after.
+    #[error("object {}: {problem}", hash.short())]
+    Object {
+        /// The name of the part.
+        hash: ContentHash,
+        /// What is wrong.
+        problem: String,
+    },
+    /// No release of the task has that name.
+    #[error("task `{task}` has no release {name}")]
+    UnknownRelease {
+        /// The task.
+        task: String,
+        /// The name asked for.
+        name: String,
+    },
+    /// There is no earlier release to go back to.
+    #[error("task `{task}` has no earlier release")]
+    NothingEarlier {
+        /// The task.
+        task: String,
+    },
+    /// The locked rows were opened as often as the promise planned.
+    #[error("the locked rows of task `{task}` were opened {opened} times; the promise planned {planned}")]
+    OpeningsSpent {
+        /// The task.
+        task: String,
+        /// How often they were opened.
+        opened: u32,
+        /// How often they might be.
+        planned: u32,
+    },
+    /// Nothing of that name waits in the queue.
+    #[error("no question of decision `{decision}` waits for an answer")]
+    NotWaiting {
+        /// The decision's id.
+        decision: String,
+    },
+    /// The decision has more than one open question.
+    #[error("decision `{decision}` has several open questions: {}", questions.join(", "))]
+    SeveralWaiting {
+        /// The decision's id.
+        decision: String,
+        /// The questions.
+        questions: Vec<String>,
+    },
+    /// No key has that id.
+    #[error("there is no key `{id}`")]
+    UnknownKey {
+        /// The id.
+        id: String,
+    },
+    /// A rule inside the store was broken.
+    #[error("internal: {0}")]
+    Internal(&'static str),
+}
+
+/// A result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub(crate) fn file(path: &Path, cause: std::io::Error) -> Self {
+        Self::FileSystem { path: path.to_owned(), cause }
+    }
+}
+
+impl Diagnose for Error {
+    fn code(&self) -> Code {
+        match self {
+            Self::FileSystem { .. } => Code::FileSystem,
+            Self::Damaged { .. } => Code::StoreDamaged,
+            Self::Database(cause) => match cause.sqlite_error_code() {
+                Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
+                    Code::StoreDamaged
+                }
+                _ => Code::StoreUnavailable,
+            },
+            Self::Object { .. } => Code::ReleaseDamaged,
+            Self::UnknownRelease { .. } | Self::NothingEarlier { .. } => Code::NotTrained,
+            Self::OpeningsSpent { .. } => Code::LockedRowsSpent,
+            Self::NotWaiting { .. } | Self::SeveralWaiting { .. } => Code::InputInvalid,
+            Self::UnknownKey { .. } => Code::KeyInvalid,
+            Self::Internal(_) => Code::Internal,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Damaged { path, .. } => format!(
+                "put {} back from a backup, or move it away and train again: tasks and their data lie elsewhere",
+                path.display()
+            ),
+            Self::Database(_) => match self.code() {
+                Code::StoreDamaged => "put the store back from a backup, or move it away and train again".into(),
+                _ => "another process may hold it; try again, and look at the free space of the disk".into(),
+            },
+            Self::Object { .. } => {
+                "run `sizewise rollback TASK` to an earlier release, or `sizewise train TASK` to make it again".into()
+            }
+            Self::UnknownRelease { task, .. } => format!("`sizewise show {task}` lists them"),
+            Self::OpeningsSpent { .. } => {
+                "rows that were looked at prove nothing new: label new ones and run `sizewise init --force`, or plan \
+                 more openings from the beginning with `openings` in [promise]"
+                    .into()
+            }
+            Self::NotWaiting { .. } => "`sizewise queue list` shows what waits".into(),
+            Self::SeveralWaiting { .. } => "say which one with --question".into(),
+            Self::UnknownKey { .. } => "`sizewise keys list` shows them".into(),
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,197 @@
+//! Who may call?
+//!
+//! A key is `sw_ID_SECRET`. The ID is public and stands in records and logs; of the secret only a keyed hash is stored,
+//! and it is compared in constant time. The secret has 160 random bits, so no slow hash is needed.
+
+use crate::{
+    Store,
+    error::{Error, Result},
+    ids,
+};
+use hmac::{Hmac, KeyInit, Mac};
+use rusqlite::{OptionalExtension, params};
+use serde::Serialize;
+use sha2::Sha256;
+use sizewise_contract::units::UnixMillis;
+use std::{
+    collections::HashMap,
+    io::Write,
+    path::Path,
+    sync::{Arc, PoisonError, RwLock},
+};
+use subtle::ConstantTimeEq;
+
+const SECRET_FILE: &str = "secret";
+const ID_DIGITS: usize = 10;
+const SECRET_DIGITS: usize = 32;
+
+/// A key that was just made. This is the only time its secret is known.
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    /// Its public id.
+    pub id: String,
+    /// The whole key, as callers send it.
+    pub key: String,
+}
+
+/// A key, for lists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeyInfo {
+    /// Its public id.
+    pub id: String,
+    /// Who or what it is for.
+    pub name: String,
+    /// When it was made.
+    pub created_at: UnixMillis,
+    /// When it was revoked.
+    pub revoked_at: Option<UnixMillis>,
+}
+
+/// The keys that may call, in memory.
+#[derive(Debug)]
+pub struct KeyRing {
+    secret: [u8; 32],
+    digests: RwLock<Arc<HashMap<String, [u8; 32]>>>,
+}
+
+impl KeyRing {
+    /// Whether any key may call.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        !self.digests.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// The public id of a key, if it is one and is not revoked.
+    #[must_use]
+    pub fn verify(&self, key: &str) -> Option<String> {
+        let (id, secret) = key.strip_prefix("sw_")?.split_once('_')?;
+        let known = self.digests.read().unwrap_or_else(PoisonError::into_inner).get(id).copied();
+        // An unknown id costs as much as a known one.
+        let expected = known.unwrap_or([0; 32]);
+        let same = digest(&self.secret, id, secret).ct_eq(&expected);
+        (bool::from(same) && known.is_some()).then(|| id.to_owned())
+    }
+
+    /// Reads the keys again.
+    ///
+    /// # Errors
+    /// Fails when the database cannot be read; the keys stay as they were.
+    pub fn reload(&self, store: &Store) -> Result<()> {
+        let digests = Arc::new(store.digests()?);
+        *self.digests.write().unwrap_or_else(PoisonError::into_inner) = digests;
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Makes a key.
+    ///
+    /// # Errors
+    /// Fails when it cannot be written.
+    pub fn create_key(&self, name: &str) -> Result<NewKey> {
+        let secret = self.secret()?;
+        let id = ids::random_digits(ID_DIGITS)?;
+        let own = ids::random_digits(SECRET_DIGITS)?;
+        self.connection().execute(
+            "INSERT INTO keys (id, name, digest, created_at) VALUES (?1, ?2, ?3, ?4)",
+            params![id, name, digest(&secret, &id, &own), ids::now().0],
+        )?;
+        Ok(NewKey { key: format!("sw_{id}_{own}"), id })
+    }
+
+    /// The keys, oldest first.
+    ///
+    /// # Errors
+    /// Fails when the database cannot be read.
+    pub fn keys(&self) -> Result<Vec<KeyInfo>> {
+        let connection = self.connection();
+        let mut statement =
+            connection.prepare("SELECT id, name, created_at, revoked_at FROM keys ORDER BY created_at, id")?;
+        let rows = statement.query_map([], |row| {
+            Ok(KeyInfo {
+                id: row.get(0)?,
+                name: row.get(1)?,
+                created_at: UnixMillis(row.get(2)?),
+                revoked_at: row.get::<_, Option<i64>>(3)?.map(UnixMillis),
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Revokes a key, for good. Revoking it again changes nothing.
+    ///
+    /// # Errors
+    /// Fails when there is no such key.
+    pub fn revoke_key(&self, id: &str) -> Result<()> {
+        let connection = self.connection();
+        let known = connection
+            .query_row("SELECT 1 FROM keys WHERE id = ?1", [id], |_| Ok(()))
+            .optional()?;
+        known.ok_or_else(|| Error::UnknownKey { id: id.to_owned() })?;
+        connection.execute(
+            "UPDATE keys SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL",
+            params![id, ids::now().0],
+        )?;
+        Ok(())
+    }
+
+    /// The keys that may call, for a server.
+    ///
+    /// # Errors
+    /// Fails when the database or the secret cannot be read.
+    pub fn key_ring(&self) -> Result<KeyRing> {
+        Ok(KeyRing { secret: self.secret()?, digests: RwLock::new(Arc::new(self.digests()?)) })
+    }
+
+    fn digests(&self) -> Result<HashMap<String, [u8; 32]>> {
+        let connection = self.connection();
+        let mut statement = connection.prepare("SELECT id, digest FROM keys WHERE revoked_at IS NULL")?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, [u8; 32]>(1)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The secret of this store, made the first time it is needed.
+    fn secret(&self) -> Result<[u8; 32]> {
+        let path = self.folder().join(SECRET_FILE);
+        let failed = |cause| Error::file(&path, cause);
+        if !path.exists() {
+            let mut fresh = [0; 32];
+            ids::fill(&mut fresh)?;
+            let aside = self.folder().join(format!("{SECRET_FILE}.{}", ids::random_digits(8)?));
+            let mut file = private_file(&aside).map_err(failed)?;
+            file.write_all(&fresh).and_then(|()| file.sync_all()).map_err(failed)?;
+            // Whoever links first wins; the others read that one.
+            let linked = std::fs::hard_link(&aside, &path);
+            std::fs::remove_file(&aside).map_err(failed)?;
+            match linked {
+                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(failed(error)),
+                _ => {}
+            }
+        }
+        let bytes = std::fs::read(&path).map_err(failed)?;
+        bytes.try_into().map_err(|_| Error::Damaged {
+            path: path.clone(),
+            problem: "it does not hold the 32 bytes that it was made with".into(),
+        })
+    }
+}
+
+fn digest(secret: &[u8; 32], id: &str, own: &str) -> [u8; 32] {
+    // Any length of key is taken, so this cannot fail; a zero digest would match nothing.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret) else { return [0; 32] };
+    mac.update(id.as_bytes());
+    mac.update(b"_");
+    mac.update(own.as_bytes());
+    mac.finalize().into_bytes().into()
+}
+
+#[cfg(unix)]
+fn private_file(path: &Path) -> std::io::Result<std::fs::File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+#[cfg(not(unix))]
+fn private_file(path: &Path) -> std::io::Result<std::fs::File> {
+    std::fs::File::create_new(path)
+}

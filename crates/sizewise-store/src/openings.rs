@@ -1,0 +1,133 @@
+//! How often were locked rows looked at, and what came of it?
+//!
+//! An opening is written down, durably, before the rows are looked at. Whoever is killed in between has spent it.
+
+use crate::{
+    Store,
+    error::{Error, Result},
+    ids, releases,
+};
+use rusqlite::{TransactionBehavior, params};
+use serde::Serialize;
+use sizewise_contract::{Certificate, ContentHash, units::UnixMillis};
+
+/// The right to look at locked rows once.
+#[derive(Debug)]
+#[must_use = "an opening is spent, whether its certificates are kept or not"]
+pub struct Opening {
+    number: i64,
+    task: String,
+    release: ContentHash,
+    /// Which opening of these rows this is, from 1.
+    pub ordinal: u32,
+    /// When.
+    pub at: UnixMillis,
+}
+
+/// One opening, for lists.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OpeningInfo {
+    /// The rows.
+    pub locked_rows: ContentHash,
+    /// The release that was tested.
+    pub release: ContentHash,
+    /// When.
+    pub at: UnixMillis,
+    /// Whether it came to an end.
+    pub finished: bool,
+}
+
+impl Store {
+    /// Writes down that the locked rows are about to be looked at.
+    ///
+    /// # Errors
+    /// Fails when they have been opened as often as was planned.
+    pub fn begin_opening(
+        &self,
+        task: &str,
+        locked_rows: &ContentHash,
+        release: &ContentHash,
+        planned: u32,
+    ) -> Result<Opening> {
+        let mut connection = self.connection();
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let opened: u32 = transaction.query_row(
+            "SELECT count(*) FROM openings WHERE task = ?1 AND locked_rows = ?2",
+            params![task, locked_rows.to_string()],
+            |row| row.get(0),
+        )?;
+        if opened >= planned {
+            return Err(Error::OpeningsSpent { task: task.to_owned(), opened, planned });
+        }
+        let at = ids::now();
+        transaction.execute(
+            "INSERT INTO openings (task, locked_rows, release, at) VALUES (?1, ?2, ?3, ?4)",
+            params![task, locked_rows.to_string(), release.to_string(), at.0],
+        )?;
+        let number = transaction.last_insert_rowid();
+        transaction.commit()?;
+        Ok(Opening { number, task: task.to_owned(), release: *release, ordinal: opened + 1, at })
+    }
+
+    /// Keeps what came of an opening and, in the same step, puts the release in force when it proves at least what the
+    /// one in force proves. Says whether the release is in force now.
+    ///
+    /// # Errors
+    /// Fails when it cannot be written; the opening is spent all the same.
+    pub fn finish_opening(&self, opening: Opening, certificates: &[Certificate]) -> Result<bool> {
+        let json = |value: &Certificate| {
+            serde_json::to_string(value).map_err(|_| Error::Internal("a certificate has a JSON form"))
+        };
+        let mut connection = self.connection();
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let release = opening.release;
+        for certificate in certificates {
+            transaction.execute(
+                "INSERT INTO certificates (release, question, certificate) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (release, question) DO UPDATE SET certificate = excluded.certificate",
+                params![release.to_string(), certificate.question, json(certificate)?],
+            )?;
+        }
+        let all = certificates.iter().map(json).collect::<Result<Vec<_>>>()?;
+        transaction.execute(
+            "UPDATE openings SET certificates = ?2 WHERE number = ?1",
+            params![opening.number, format!("[{}]", all.join(","))],
+        )?;
+        let in_force = releases::current(&transaction, &opening.task)?;
+        let proven = |questions: &[Certificate]| -> Vec<String> {
+            questions.iter().filter(|c| c.verdict.is_certified()).map(|c| c.question.clone()).collect()
+        };
+        let now = match &in_force {
+            Some(other) if *other != release => proven(&releases::certificates(&transaction, other)?),
+            _ => Vec::new(),
+        };
+        let new = proven(certificates);
+        let better = now.iter().all(|question| new.contains(question));
+        if better {
+            releases::switch(&transaction, &opening.task, &release, "certified")?;
+        }
+        transaction.commit()?;
+        Ok(better)
+    }
+
+    /// The openings of a task's locked rows, oldest first.
+    ///
+    /// # Errors
+    /// Fails when the database cannot be read.
+    pub fn openings(&self, task: &str) -> Result<Vec<OpeningInfo>> {
+        let connection = self.connection();
+        let mut statement = connection.prepare(
+            "SELECT locked_rows, release, at, certificates IS NOT NULL FROM openings WHERE task = ?1 ORDER BY number",
+        )?;
+        let hash = |text: String| ContentHash::parse(&text).ok_or(rusqlite::Error::InvalidQuery);
+        let rows = statement.query_map([task], |row| {
+            Ok(OpeningInfo {
+                locked_rows: hash(row.get(0)?)?,
+                release: hash(row.get(1)?)?,
+                at: UnixMillis(row.get(2)?),
+                finished: row.get(3)?,
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+}

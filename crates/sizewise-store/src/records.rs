@@ -1,0 +1,163 @@
+//! How are the records of decisions written, fast and for good?
+//!
+//! One thread writes. It takes whatever waits, up to a limit, writes it in one transaction, and only then tells those
+//! who wait that it is on disk: under load many decisions share one sync.
+
+use crate::{
+    Store, database,
+    error::{Error, Result},
+};
+use rusqlite::{Connection, OptionalExtension, params};
+use sizewise_contract::{QueuedItem, Record, units::UnixMillis};
+use std::{
+    path::Path,
+    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    thread::JoinHandle,
+};
+
+/// Entries that may wait; more are refused, so that a slow disk is noticed instead of filling memory.
+const WAITING: usize = 8_192;
+/// Entries in one transaction.
+const TOGETHER: usize = 1_024;
+
+/// What one decision leaves behind.
+#[derive(Debug, Clone, Default)]
+pub struct Entry {
+    /// Its record.
+    pub record: Option<Record>,
+    /// Its questions that wait for a person.
+    pub queued: Vec<QueuedItem>,
+}
+
+type Told = Box<dyn FnOnce(bool) + Send>;
+
+/// Writes records on a thread of its own.
+#[derive(Debug)]
+pub struct Recorder {
+    sender: Option<SyncSender<(Vec<Entry>, Told)>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Recorder {
+    /// Begins to write into the store of a folder.
+    ///
+    /// # Errors
+    /// Fails when the store cannot be opened.
+    pub fn start(folder: &Path) -> Result<Self> {
+        let connection = database::open(&folder.join(database::FILE))?;
+        let (sender, receiver) = sync_channel(WAITING);
+        let thread = std::thread::Builder::new()
+            .name("records".into())
+            .spawn(move || write_all(connection, &receiver))
+            .map_err(|cause| Error::file(folder, cause))?;
+        Ok(Self { sender: Some(sender), thread: Some(thread) })
+    }
+
+    /// Hands over what some decisions leave behind; `told` is called with whether it is on disk. False when too much waits
+    /// already: nothing is then kept and `told` is not called.
+    #[must_use]
+    pub fn keep(&self, entries: Vec<Entry>, told: impl FnOnce(bool) + Send + 'static) -> bool {
+        let Some(sender) = &self.sender else { return false };
+        match sender.try_send((entries, Box::new(told))) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
+        }
+    }
+}
+
+impl Drop for Recorder {
+    /// Waits until everything that was handed over is on disk.
+    fn drop(&mut self) {
+        drop(self.sender.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn write_all(mut connection: Connection, receiver: &Receiver<(Vec<Entry>, Told)>) {
+    while let Ok(first) = receiver.recv() {
+        let mut batch = vec![first];
+        while batch.len() < TOGETHER
+            && let Ok(next) = receiver.try_recv()
+        {
+            batch.push(next);
+        }
+        let entries = batch.iter().flat_map(|(entries, _)| entries);
+        let kept = match write(&mut connection, entries) {
+            Ok(()) => true,
+            Err(error) => {
+                eprintln!("records could not be written: {error}");
+                false
+            }
+        };
+        batch.into_iter().for_each(|(_, told)| told(kept));
+    }
+}
+
+fn write<'a>(connection: &mut Connection, entries: impl Iterator<Item = &'a Entry>) -> Result<()> {
+    let transaction = connection.transaction()?;
+    {
+        let mut record = transaction
+            .prepare_cached("INSERT INTO records (id, task, at, record) VALUES (?1, ?2, ?3, ?4)")?;
+        let mut queue = transaction.prepare_cached(
+            "INSERT INTO queue (decision, question, task, at, item, state) VALUES (?1, ?2, ?3, ?4, ?5, 'waiting')",
+        )?;
+        for entry in entries {
+            if let Some(kept) = &entry.record {
+                record.execute(params![kept.id, kept.task, kept.at.0, json(kept)?])?;
+            }
+            for item in &entry.queued {
+                queue.execute(params![item.decision, item.question, item.task, item.at.0, json(item)?])?;
+            }
+        }
+    }
+    Ok(transaction.commit()?)
+}
+
+fn json<T: serde::Serialize>(value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(|_| Error::Internal("a record has a JSON form"))
+}
+
+impl Store {
+    /// The record of a decision.
+    ///
+    /// # Errors
+    /// Fails when the database cannot be read.
+    pub fn record(&self, id: &str) -> Result<Option<Record>> {
+        let connection = self.connection();
+        let text: Option<String> = connection
+            .query_row("SELECT record FROM records WHERE id = ?1", [id], |row| row.get(0))
+            .optional()?;
+        text.map(|text| serde_json::from_str(&text).map_err(|_| Error::Internal("a stored record is readable")))
+            .transpose()
+    }
+
+    /// How many records a task has.
+    ///
+    /// # Errors
+    /// Fails when the database cannot be read.
+    pub fn count_records(&self, task: &str) -> Result<u64> {
+        let connection = self.connection();
+        let count: i64 =
+            connection.query_row("SELECT count(*) FROM records WHERE task = ?1", [task], |row| row.get(0))?;
+        Ok(count as u64)
+    }
+
+    /// Erases a task's records, and questions that no longer wait, from before a moment. Says how many rows went.
+    ///
+    /// # Errors
+    /// Fails when the database cannot be written.
+    pub fn erase_before(&self, task: &str, moment: UnixMillis) -> Result<u64> {
+        let mut connection = self.connection();
+        let transaction = connection.transaction()?;
+        let records = transaction
+            .execute("DELETE FROM records WHERE task = ?1 AND at < ?2", params![task, moment.0])?;
+        let queue = transaction.execute(
+            "DELETE FROM queue WHERE task = ?1 AND at < ?2 AND state != 'answered'",
+            params![task, moment.0],
+        )?;
+        transaction.commit()?;
+        Ok((records + queue) as u64)
+    }
+}

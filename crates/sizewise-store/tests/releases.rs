@@ -1,0 +1,123 @@
+//! Is the release in force always a whole one, and is an opening always counted?
+
+use sizewise_contract::{
+    Certificate, ContentHash, Task, Verdict, certificate::Counts, task::Promise, units::UnixMillis,
+};
+use sizewise_store::{Error, NewRelease, Release, Store};
+
+const TASK: &str = "schema = 1\nname = \"support\"\n[[question]]\nname = \"team\"\ntype = \"choice\"\nchoices = [{ value = \"a\" }, { value = \"b\" }]\n";
+
+fn publish(store: &Store, weights: &[u8]) -> Release {
+    let parts = [("models.json".to_owned(), b"{}".to_vec()), ("head".to_owned(), weights.to_vec())];
+    let task = Task::parse(TASK).unwrap();
+    let new = NewRelease {
+        task_file: TASK,
+        task: &task,
+        training_rows: ContentHash::of(b"rows"),
+        parts: &parts,
+        made_by: "test",
+    };
+    store.publish(new).unwrap()
+}
+
+fn certificate(release: &Release, verdict: Verdict) -> Certificate {
+    let hash = ContentHash::of(b"x");
+    Certificate {
+        schema: 1,
+        task: "support".into(),
+        question: "team".into(),
+        promise: Promise::default(),
+        threshold: verdict.is_certified().then_some(0.9),
+        verdict,
+        counts: Counts::default(),
+        tests: vec![],
+        chance_before: 0.9,
+        openings_planned: 1,
+        opening: 1,
+        opened_at: UnixMillis(1),
+        contract: release.manifest.contract,
+        locked_rows: hash,
+        development_rows: hash,
+        models: release.models(),
+    }
+}
+
+fn certify(store: &Store, release: &Release, rows: &[u8], verdict: Verdict) -> bool {
+    let opening = store.begin_opening("support", &ContentHash::of(rows), &release.id, 1).unwrap();
+    store.finish_opening(opening, &[certificate(release, verdict)]).unwrap()
+}
+
+#[test]
+fn a_new_release_waits_until_it_proves_what_the_old_one_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    assert_eq!(store.in_force("support").unwrap(), None);
+    let first = publish(&store, b"1");
+    let second = publish(&store, b"2");
+    assert_eq!(store.in_force("support").unwrap().unwrap().id, second.id, "neither proves anything");
+    assert!(certify(&store, &second, b"rows 1", Verdict::Certified));
+    let third = publish(&store, b"3");
+    assert_eq!(store.in_force("support").unwrap().unwrap().id, second.id);
+    assert_eq!(store.latest("support").unwrap().unwrap().id, third.id);
+    assert!(!certify(&store, &third, b"rows 2", Verdict::InsufficientEvidence { label_more: 9 }));
+    assert_eq!(store.in_force("support").unwrap().unwrap().id, second.id);
+    let fourth = publish(&store, b"4");
+    assert!(certify(&store, &fourth, b"rows 3", Verdict::Certified));
+    let now = store.in_force("support").unwrap().unwrap();
+    assert_eq!((now.id, now.certificate("team").unwrap().threshold), (fourth.id, Some(0.9)));
+    assert_eq!(store.rollback("support", None).unwrap().id, second.id);
+    assert_eq!(store.rollback("support", Some(&first.id.to_string()[..12])).unwrap().id, first.id);
+    assert!(matches!(store.rollback("support", Some("zzzz")), Err(Error::UnknownRelease { .. })));
+    assert_eq!(store.history("support").unwrap().len(), 5);
+}
+
+#[test]
+fn a_damaged_part_is_found_and_never_put_in_force() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let first = publish(&store, b"first weights");
+    let second = publish(&store, b"second weights");
+    let part = first.manifest.parts.iter().find(|part| part.name == "head").unwrap();
+    let digits = part.hash.to_string();
+    let path = folder.path().join("objects").join(&digits[..2]).join(&digits[2..]);
+    std::fs::write(&path, b"first weightz").unwrap();
+    assert!(matches!(store.part(&first, "head"), Err(Error::Object { .. })));
+    assert!(matches!(store.rollback("support", None), Err(Error::Object { .. })));
+    assert_eq!(store.in_force("support").unwrap().unwrap().id, second.id);
+    assert_eq!(store.check().unwrap().len(), 1);
+}
+
+#[test]
+fn locked_rows_open_as_often_as_planned_and_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = ContentHash::of(b"locked");
+    let release = publish(&Store::open(folder.path()).unwrap(), b"1");
+    {
+        // Whoever stops after this has spent the opening.
+        let store = Store::open(folder.path()).unwrap();
+        let _spent = store.begin_opening("support", &rows, &release.id, 2).unwrap();
+    }
+    let store = Store::open(folder.path()).unwrap();
+    let second = store.begin_opening("support", &rows, &release.id, 2).unwrap();
+    assert_eq!(second.ordinal, 2);
+    let third = store.begin_opening("support", &rows, &release.id, 2);
+    assert!(matches!(third, Err(Error::OpeningsSpent { opened: 2, planned: 2, .. })));
+    assert!(!store.openings("support").unwrap()[0].finished);
+}
+
+#[test]
+fn a_damaged_database_is_named_with_a_way_out() {
+    use sizewise_contract::{Code, Diagnose};
+    let folder = tempfile::tempdir().unwrap();
+    drop(Store::open(folder.path()).unwrap());
+    let path = folder.path().join("store.db");
+    for damage in [&b"not a database at all, but long enough to be read as one"[..], &[0xff; 4096]] {
+        std::fs::write(&path, damage).unwrap();
+        for suffix in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(folder.path().join(format!("store.db{suffix}")));
+        }
+        let error = Store::open(folder.path()).unwrap_err();
+        assert_eq!(error.code(), Code::StoreDamaged, "{error}");
+        assert!(error.to_string().contains("store.db") && error.hint().is_some());
+    }
+}
