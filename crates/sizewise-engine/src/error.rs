@@ -1,6 +1,6 @@
 //! Why could a request not be decided?
 
-use sizewise_contract::{Code, Diagnose, limits};
+use sizewise_contract::{Code, ContentHash, Diagnose, limits};
 
 /// Why a request could not be decided.
 #[derive(Debug, thiserror::Error)]
@@ -50,12 +50,32 @@ pub enum Error {
         /// How many came.
         count: usize,
     },
-    /// A part of the release or a model failed.
-    #[error("{0}")]
-    Model(Box<dyn Diagnose + Send + Sync>),
+    /// A release cannot be served.
+    #[error("release {}: {problem}", release.short())]
+    Release {
+        /// The release.
+        release: ContentHash,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A release was made with models that this build does not have.
+    #[error("the release was made with other {what} than this build has")]
+    OtherBuild {
+        /// Which models.
+        what: &'static str,
+    },
+    /// More records wait to be written than the limit allows.
+    #[error("more records wait to be written than the limit allows")]
+    RecordsBehind,
+    /// The record could not be written, so the answer is not given.
+    #[error("the record of the decision could not be written")]
+    NotRecorded,
+    /// A model failed.
+    #[error(transparent)]
+    Model(#[from] sizewise_models::Error),
     /// The store failed.
-    #[error("{0}")]
-    Store(Box<dyn Diagnose + Send + Sync>),
+    #[error(transparent)]
+    Store(#[from] sizewise_store::Error),
     /// A rule inside the engine was broken.
     #[error("internal: {0}")]
     Internal(&'static str),
@@ -69,7 +89,11 @@ impl Diagnose for Error {
             Self::UnknownQuestion { .. } => Code::UnknownQuestion,
             Self::Input { .. } | Self::TooManyInputs { .. } => Code::InputInvalid,
             Self::InputTooLong { .. } => Code::InputTooLong,
-            Self::Model(cause) | Self::Store(cause) => cause.code(),
+            Self::Release { .. } | Self::OtherBuild { .. } => Code::ReleaseDamaged,
+            Self::RecordsBehind => Code::Overloaded,
+            Self::NotRecorded => Code::StoreUnavailable,
+            Self::Model(cause) => cause.code(),
+            Self::Store(cause) => cause.code(),
             Self::Internal(_) => Code::Internal,
         }
     }
@@ -81,7 +105,12 @@ impl Diagnose for Error {
             Self::NotTrained { name } => Some(format!("run `sizewise train {name}` first")),
             Self::InputTooLong { .. } => Some("send the part that matters, or split the input".into()),
             Self::TooManyInputs { .. } => Some("split the request, or use `sizewise batch`".into()),
-            Self::Model(cause) | Self::Store(cause) => cause.hint(),
+            Self::Release { .. } | Self::OtherBuild { .. } => {
+                Some("run `sizewise train TASK` to make it again with this build".into())
+            }
+            Self::NotRecorded => Some("look at the free space of the disk; the server's log says more".into()),
+            Self::Model(cause) => cause.hint(),
+            Self::Store(cause) => cause.hint(),
             _ => None,
         }
     }

@@ -1,53 +1,122 @@
 //! How does one request become a decision?
 //!
 //! ```text
-//!   request ─► admit ─► protect ─► cascade ─► escalate? ─► settle ─► decision
-//!              inputs,   what may   static,    to a         record,
-//!              questions be kept    encoder    person       queue
+//!   request ─► admit ─► cascade ─► escalate ─► settle ─► decision
+//!              inputs,  static,    to a        protect, record,
+//!              questions encoder   person      queue
 //! ```
 //!
 //! [`Engine::decide`] is that flow, one line a step, and each step is a module of that name. Nothing here is
 //! special to one task, one protocol or one provider: the application turns wire formats into [`Request`]s.
 
+mod admit;
+mod cascade;
+mod catalogue;
 mod error;
+mod escalate;
+mod protect;
 mod request;
+mod served;
+mod settle;
 
 pub use error::Error;
+pub use protect::redact;
 pub use request::{InputValue, QuestionRef, Request};
+pub use served::{ENCODER_PARTS, TaskInfo};
 
-use sizewise_contract::{Certificate, ContentHash, Decision, Task};
-use std::sync::Arc;
+use catalogue::Catalogue;
+use served::Served;
+use sizewise_contract::{Decision, did_you_mean};
+use sizewise_models::neighbours::Neighbour;
+use sizewise_store::{QueueDepth, Recorder, Store};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Instant,
+};
 
-/// What is known about one task that is served.
-#[derive(Debug, Clone)]
-pub struct TaskInfo {
-    /// The contract of the release in force.
-    pub task: Arc<Task>,
-    /// The release in force.
-    pub release: ContentHash,
-    /// One certificate per question that was put to the test.
-    pub certificates: Arc<[Certificate]>,
-    /// Whether every question has a certificate in force.
-    pub certified: bool,
+/// How an engine runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Questions without a certificate are answered too, and every such answer says so.
+    pub allow_uncertified: bool,
+    /// Threads that run the encoder.
+    pub encoder_workers: usize,
+    /// Whether decisions leave records; without, nothing is written and nothing is queued.
+    pub record: bool,
 }
+
+type Tasks = BTreeMap<String, Arc<Served>>;
 
 /// Serves tasks: holds their releases in memory and decides requests.
 #[derive(Debug)]
-pub struct Engine {}
+pub struct Engine {
+    store: Arc<Store>,
+    settings: Settings,
+    catalogue: Catalogue,
+    tasks: RwLock<Arc<Tasks>>,
+    /// One at a time may load tasks.
+    loading: Mutex<()>,
+    recorder: Option<Recorder>,
+}
 
 impl Engine {
+    /// Starts an engine that serves no task yet; [`Self::load`] loads them.
+    ///
+    /// # Errors
+    /// Fails when the store cannot be written.
+    pub fn start(store: Arc<Store>, settings: Settings) -> Result<Self, Error> {
+        let recorder = if settings.record { Some(Recorder::start(store.folder())?) } else { None };
+        Ok(Self {
+            catalogue: Catalogue::new(settings.encoder_workers)?,
+            tasks: RwLock::default(),
+            loading: Mutex::default(),
+            store,
+            settings,
+            recorder,
+        })
+    }
+
+    /// Serves the releases in force of these tasks, and no others. A task whose release did not change stays as it is; one
+    /// whose release cannot be loaded keeps its old one. Requests under way finish with the release they began with.
+    ///
+    /// Returns what could not be loaded, by task.
+    pub fn load(&self, names: &[String]) -> Vec<(String, Error)> {
+        let _one = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.served();
+        let mut after = Tasks::new();
+        let mut problems = Vec::new();
+        for name in names {
+            let old = before.get(name);
+            match Served::load(&self.store, name, &self.catalogue, (self.settings, old)) {
+                Ok(served) => drop(after.insert(name.clone(), served)),
+                Err(error) => {
+                    after.extend(old.map(|old| (name.clone(), Arc::clone(old))));
+                    problems.push((name.clone(), error));
+                }
+            }
+        }
+        *self.tasks.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(after);
+        problems
+    }
+
     /// Decides every input of a request.
     ///
     /// # Errors
     /// Fails as a whole when the task, a question or one of the inputs cannot be read: nothing is then recorded.
-    pub async fn decide(&self, _request: Request) -> Result<Vec<Decision>, Error> {
-        Err(Error::Internal("being written"))
+    pub async fn decide(&self, request: Request) -> Result<Vec<Decision>, Error> {
+        let begun = Instant::now();
+        let served = self.find(&request.task)?;
+        let admitted = admit::admit(&served, &request)?;
+        let judged = cascade::run(&served, &admitted).await?;
+        let answers = escalate::escalate(&served, &admitted, judged);
+        settle::settle(self.recorder.as_ref(), &served, (admitted, answers), (&request, begun)).await
     }
 
     /// The tasks that are served, by name.
     #[must_use]
     pub fn tasks(&self) -> Vec<TaskInfo> {
-        Vec::new()
+        self.served().values().map(|served| served.info.clone()).collect()
     }
 
     /// One task that is served.
@@ -55,6 +124,42 @@ impl Engine {
     /// # Errors
     /// Fails when no task of that name is served.
     pub fn task(&self, name: &str) -> Result<TaskInfo, Error> {
-        Err(Error::UnknownTask { name: name.to_owned(), meant: None })
+        Ok(self.find(name)?.info.clone())
+    }
+
+    /// The training rows most like a text, nearest first, by their position among the training rows. Empty for a task
+    /// without an encoder tier.
+    ///
+    /// # Errors
+    /// Fails when no task of that name is served or the text is too long.
+    pub async fn nearest(&self, task: &str, text: &str, count: usize) -> Result<Vec<Neighbour>, Error> {
+        let served = self.find(task)?;
+        cascade::nearest(&served, text, count).await
+    }
+
+    /// What waits for people, by task.
+    ///
+    /// # Errors
+    /// Fails when the store cannot be read.
+    pub fn review_queue(&self) -> Result<Vec<QueueDepth>, Error> {
+        Ok(self.store.queue_depths()?)
+    }
+
+    /// Word pieces that wait for an encoder.
+    #[must_use]
+    pub fn waiting_tokens(&self) -> usize {
+        self.catalogue.waiting_tokens()
+    }
+
+    fn served(&self) -> Arc<Tasks> {
+        Arc::clone(&self.tasks.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn find(&self, name: &str) -> Result<Arc<Served>, Error> {
+        let tasks = self.served();
+        tasks.get(name).cloned().ok_or_else(|| Error::UnknownTask {
+            name: name.chars().take(100).collect(),
+            meant: did_you_mean(name, tasks.keys().map(String::as_str)).map(str::to_owned),
+        })
     }
 }

@@ -18,7 +18,7 @@ use crate::{
 };
 use folds::Folds;
 use sizewise_contract::{
-    ContentHash, Decide, Embed, Evidence, Example, Gold, Label, Question, StaticFeatures, Task, Tier,
+    ContentHash, Decide, Embed, Evidence, Example, Gold, Label, Question, Task, Tier,
     task::Overflow,
 };
 use sizewise_measure::cascade::{RowOutcome, TierOutcome};
@@ -26,7 +26,7 @@ use sizewise_models::{
     encoder::Encoder,
     package::{QuestionModels, TaskModels},
     static_embeddings::StaticEmbeddings,
-    vocabulary::{Features, Vocabulary},
+    static_reader::StaticReader,
 };
 use std::{
     sync::{Arc, atomic::AtomicBool},
@@ -256,10 +256,10 @@ pub fn judge(
         _ => None,
     };
     let allowed = task.cascade.tiers.allowed();
-    let mut reader = StaticReader::new(tools.static_embeddings);
+    let mut reader = StaticReader::default();
     let mut judged: Vec<Vec<Judged>> = vec![Vec::with_capacity(rows.len()); models.questions.len()];
     for (row, example) in rows.iter().enumerate() {
-        let features = reader.read(&models.vocabulary, &example.text);
+        let features = reader.read(tools.static_embeddings, &models.vocabulary, &example.text);
         let embedding = embeddings
             .as_ref()
             .and_then(|all| all.values.get(row * all.dimensions..(row + 1) * all.dimensions));
@@ -297,35 +297,6 @@ pub fn judge(
         }
     }
     Ok(judged)
-}
-
-/// Reads the static features of one text after the other.
-pub struct StaticReader<'a> {
-    embeddings: &'a StaticEmbeddings,
-    features: Features,
-    ids: Vec<u32>,
-    mean: Vec<f32>,
-}
-
-impl<'a> StaticReader<'a> {
-    /// Begins to read.
-    #[must_use]
-    pub fn new(embeddings: &'a StaticEmbeddings) -> Self {
-        Self { embeddings, features: Features::default(), ids: Vec::new(), mean: Vec::new() }
-    }
-
-    /// The features of a text, until the next one is read.
-    pub fn read(&mut self, vocabulary: &Vocabulary, text: &str) -> StaticFeatures<'_> {
-        vocabulary.read(text, &mut self.features);
-        self.embeddings.embed_into(text, &mut self.ids, &mut self.mean);
-        StaticFeatures {
-            values: &self.features.values,
-            embedding: &self.mean,
-            seen_words: self.features.seen_words,
-            seen_runs: self.features.seen_runs,
-            word_count: self.features.word_count,
-        }
-    }
 }
 
 /// Shares models between threads that fit.

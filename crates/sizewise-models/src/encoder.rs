@@ -29,7 +29,7 @@ use std::{
 };
 
 /// Word pieces that one thread takes at once; their activations stay in the cache.
-const BATCH_TOKENS: usize = 512;
+pub(crate) const BATCH_TOKENS: usize = 512;
 
 /// A transformer encoder with its tokenizer.
 #[derive(Debug)]
@@ -170,6 +170,18 @@ impl Encoder {
         Ok(Embeddings { values, dimensions, tokens })
     }
 
+    /// The windows of all texts as sequences of ids, and the text that each belongs to.
+    pub(crate) fn sequences(&self, texts: &[&str], overflow: Overflow) -> Result<(Vec<Vec<u32>>, Vec<usize>)> {
+        let mut owners = Vec::with_capacity(texts.len());
+        let mut sequences = Vec::with_capacity(texts.len());
+        for (position, text) in texts.iter().enumerate() {
+            let windows = self.windows(position, text, overflow)?;
+            owners.extend(std::iter::repeat_n(windows.text, windows.ids.len()));
+            sequences.extend(windows.ids);
+        }
+        Ok((sequences, owners))
+    }
+
     /// Cuts a text into the windows that the overflow rule asks for.
     fn windows(&self, text: usize, content: &str, overflow: Overflow) -> Result<Windows> {
         let mut ids = Vec::new();
@@ -229,23 +241,16 @@ impl Embed for Encoder {
     }
 
     fn embed(&self, texts: &[&str], overflow: Overflow) -> Result<Embeddings> {
-        let mut owners = Vec::with_capacity(texts.len());
-        let mut sequences = Vec::with_capacity(texts.len());
-        for (position, text) in texts.iter().enumerate() {
-            let windows = self.windows(position, text, overflow)?;
-            owners.extend(std::iter::repeat_n(windows.text, windows.ids.len()));
-            sequences.extend(windows.ids);
-        }
-        let parts = self.embed_ids(&sequences)?;
-        if parts.tokens.len() == texts.len() {
-            return Ok(parts);
-        }
-        Ok(merge_windows(&parts, &owners, texts.len()))
+        let (sequences, owners) = self.sequences(texts, overflow)?;
+        Ok(merge_windows(self.embed_ids(&sequences)?, &owners, texts.len()))
     }
 }
 
 /// Averages the windows of each text by their length and makes the mean unit length.
-fn merge_windows(parts: &Embeddings, owners: &[usize], texts: usize) -> Embeddings {
+pub(crate) fn merge_windows(parts: Embeddings, owners: &[usize], texts: usize) -> Embeddings {
+    if parts.tokens.len() == texts {
+        return parts;
+    }
     let dimensions = parts.dimensions;
     let mut merged = Embeddings { values: vec![0.0; texts * dimensions], dimensions, tokens: vec![0; texts] };
     for ((row, tokens), &owner) in parts.rows().zip(&parts.tokens).zip(owners) {

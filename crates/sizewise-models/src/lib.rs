@@ -9,6 +9,7 @@
 //!
 //! Nothing here is fitted: the forms that models have while they run, their files and the checks of those files.
 
+pub mod batching;
 pub mod builtin;
 pub mod calibrator;
 pub mod encoder;
@@ -20,6 +21,7 @@ pub mod ngrams;
 pub mod package;
 pub mod static_embeddings;
 pub mod static_head;
+pub mod static_reader;
 pub mod tensors;
 pub mod tiers;
 pub mod vocabulary;

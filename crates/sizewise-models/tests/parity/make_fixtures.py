@@ -28,7 +28,7 @@ from tokenizers import models, normalizers, pre_tokenizers, processors
 
 HERE = pathlib.Path(__file__).resolve().parent
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-POSITIONS = 64
+POSITIONS = 48
 
 # Normalizers by name, and the file that holds the tokenizer. Without a value, accents follow the case.
 VARIANTS = {
@@ -93,7 +93,11 @@ TEXTS = [
     "\u6211lost\u6211\u7684card\u4e861",
     "\u6211\u7684\u5361\u4e22\u4e86\uff0c\u600e\u4e48\u529e\uff1f\u3002\u300c\u597d\u300d",
     "\u6211\u0301\u7684\u0308a\u0301\u5361",
-    "\uf900\u8c48 \ufa0e \U0002f800\u4e3d \U00020000 \U0002b740 \U0002b820 \U0002b920 \U0002ceb0",
+    "\uf900\u8c48 \ufa0e \U0002f800\u4e3d",
+    # Both sides of every border of what counts as Han; letters show whether a word is split there.
+    "a\u33ffb c\u3400d e\u4dbff g\u4dc0h i\u4e00j k\u9fffl m\ua000n o\uf900p q\ufad9r s\ufb00t",
+    "a\U0001fffdb c\U00020000d e\U0002a6d6f g\U0002a6e0h i\U0002a700j k\U0002b734l m\U0002b740n o\U0002b81dp",
+    "a\U0002b820b c\U0002b91fd e\U0002b920f g\U0002cea1h i\U0002ceb0j k\U0002f800l m\U0002fa1dn o\U0002fa20p q\U00030000r",
     "\u30ab\u30fc\u30c9\u3092\u306a\u304f\u3057\u307e\u3057\u305f \u304c\u30ac\uff76\uff9e \u3005\u3007",
     "\ud55c\uad6d\uc5b4 \uce74\ub4dc \u1112\u1161\u11ab",
     # Other scripts.
@@ -236,6 +240,7 @@ def write_model(folder: pathlib.Path, model, base_of, made: tokenizers.Tokenizer
     model.eval()
     randomise(model)
     model.save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)
     (folder / "generation_config.json").unlink(missing_ok=True)
     base = base_of(model)
     made.encode_special_tokens = True
@@ -265,8 +270,9 @@ def write_model(folder: pathlib.Path, model, base_of, made: tokenizers.Tokenizer
     for name in ("gelu_new", "relu"):
         config = base.config.to_dict() | {activation_key: name}
         other = type(base)(type(base.config).from_dict(config))
-        # Models keep their pooling head, where they have one; it has no part in token vectors.
-        other.load_state_dict(base.state_dict(), strict=False)
+        missing, unexpected = other.load_state_dict(base.state_dict(), strict=False)
+        # The new model may have a pooling head on top, which has no part in token vectors.
+        assert not unexpected and all(key.startswith("pooler.") for key in missing), (missing, unexpected)
         other.eval()
         expected["activations"][name] = numbers(mean_rows(hidden_states(other, sequences), -1))
     write(folder / "expected.json", expected)
@@ -284,7 +290,7 @@ def main() -> None:
     torch.manual_seed(20240611)
     bert = transformers.BertModel(
         transformers.BertConfig(
-            vocab_size=size, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=64,
+            vocab_size=size, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=48,
             max_position_embeddings=POSITIONS, initializer_range=0.3, hidden_act="gelu",
         ),
         add_pooling_layer=False,
@@ -294,7 +300,7 @@ def main() -> None:
     # With a head on top, so that the family's name stands before every tensor.
     distilbert = transformers.DistilBertForMaskedLM(
         transformers.DistilBertConfig(
-            vocab_size=size, dim=32, n_layers=2, n_heads=4, hidden_dim=64,
+            vocab_size=size, dim=32, n_layers=2, n_heads=4, hidden_dim=48,
             max_position_embeddings=POSITIONS, initializer_range=0.3, activation="gelu",
         )
     )

@@ -1,0 +1,47 @@
+//! Can this request be read, and what exactly does it ask?
+
+use crate::{
+    error::Error,
+    request::Request,
+    served::Served,
+};
+use sizewise_contract::limits;
+
+/// A request that can be decided.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    /// The rendered inputs.
+    pub(crate) texts: Vec<String>,
+    /// Positions of the questions, in the order asked.
+    pub(crate) questions: Vec<usize>,
+}
+
+/// Checks inputs and questions against the task.
+pub(crate) fn admit(served: &Served, request: &Request) -> Result<Admitted, Error> {
+    let task = &served.info.task;
+    if request.inputs.len() > limits::INPUTS_PER_REQUEST {
+        return Err(Error::TooManyInputs { count: request.inputs.len() });
+    }
+    let questions = match &request.questions {
+        None => (0..task.questions.len()).collect(),
+        Some(asked) => asked.iter().map(|asked| asked.0).collect::<Vec<_>>(),
+    };
+    if let Some(position) = questions.iter().find(|position| **position >= task.questions.len()) {
+        return Err(Error::UnknownQuestion { task: task.name.clone(), position: *position });
+    }
+    let mut texts = Vec::with_capacity(request.inputs.len());
+    for (position, input) in request.inputs.iter().enumerate() {
+        let text = input.render(&task.input.fields).map_err(|field| Error::Input {
+            position,
+            problem: format!("the field `{field}` is missing"),
+        })?;
+        if text.len() > limits::INPUT_BYTES {
+            return Err(Error::InputTooLong { position, size: text.len() });
+        }
+        if text.trim().is_empty() {
+            return Err(Error::Input { position, problem: "there is nothing in it".into() });
+        }
+        texts.push(text);
+    }
+    Ok(Admitted { texts, questions })
+}

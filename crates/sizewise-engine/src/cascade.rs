@@ -1,0 +1,145 @@
+//! What does the smallest model that is sure enough say?
+//!
+//! The static tier is asked about every input, on the spot. What it is not sure of goes to the encoder in one batch:
+//! one pass for all of an input's questions.
+
+use crate::{admit::Admitted, error::Error, served::{Asked, Served}};
+use sizewise_contract::{Decide, Embeddings, Evidence, Judgement, StaticFeatures};
+use sizewise_models::{neighbours::Neighbour, static_reader::StaticReader};
+use std::{cell::RefCell, time::Instant};
+use tokio::sync::oneshot;
+
+thread_local! {
+    /// Buffers of this thread.
+    static READER: RefCell<StaticReader> = RefCell::default();
+}
+
+/// What the tiers thought of one question about one input, cheapest first.
+#[derive(Debug, Default)]
+pub(crate) struct Judged {
+    /// The judgements of the tiers that may answer.
+    pub(crate) tiers: Vec<(Judgement, u64)>,
+    /// What the static tier thought, where it may not answer but the encoder tier listens to it.
+    heard: Vec<Judgement>,
+}
+
+impl Judged {
+    /// Whether the last tier asked is sure enough.
+    pub(crate) fn is_sure(&self, limit: f64) -> bool {
+        self.tiers.last().is_some_and(|(judgement, _)| judgement.confidence >= limit)
+    }
+}
+
+/// What came of asking the local tiers.
+pub(crate) struct Outcome {
+    /// Input after input, question after question in the order asked.
+    pub(crate) judged: Vec<Vec<Judged>>,
+    /// Word pieces that the encoder read of each input.
+    pub(crate) tokens: Vec<u64>,
+}
+
+/// Asks the tiers, cheapest first, until one is sure enough.
+pub(crate) async fn run(served: &Served, admitted: &Admitted) -> Result<Outcome, Error> {
+    let mut judged = Vec::with_capacity(admitted.texts.len());
+    for text in &admitted.texts {
+        judged.push(ask_static(served, &admitted.questions, text)?);
+    }
+    let mut tokens = vec![0; admitted.texts.len()];
+    let Some(batcher) = &served.encoder else { return Ok(Outcome { judged, tokens }) };
+    let is_open = |position: usize, found: &Judged| {
+        let asked = admitted.questions.get(position).and_then(|question| served.asked.get(*question));
+        asked.is_some_and(|asked| asked.encoder_may && !found.is_sure(asked.limit))
+    };
+    let open: Vec<usize> = judged
+        .iter()
+        .enumerate()
+        .filter(|(_, found)| found.iter().enumerate().any(|(position, found)| is_open(position, found)))
+        .map(|(input, _)| input)
+        .collect();
+    if open.is_empty() {
+        return Ok(Outcome { judged, tokens });
+    }
+    let begun = Instant::now();
+    let texts: Vec<&str> = open.iter().filter_map(|input| admitted.texts.get(*input)).map(String::as_str).collect();
+    let (told, embedded) = oneshot::channel();
+    batcher.submit(&texts, served.info.task.input.on_overflow, |found| drop(told.send(found)))?;
+    let embedded: Embeddings =
+        embedded.await.map_err(|_| Error::Model(sizewise_models::Error::ShuttingDown))??;
+    let each = begun.elapsed().as_micros() as u64 / open.len() as u64;
+    for (((input, text), embedding), count) in open.iter().zip(texts).zip(embedded.rows()).zip(&embedded.tokens) {
+        if let Some(slot) = tokens.get_mut(*input) {
+            *slot = u64::from(*count);
+        }
+        let Some(found) = judged.get_mut(*input) else { continue };
+        let unsure: Vec<bool> = found.iter().enumerate().map(|(position, found)| is_open(position, found)).collect();
+        with_features(served, text, |features| {
+            for ((question, found), unsure) in admitted.questions.iter().zip(found.iter_mut()).zip(unsure) {
+                if unsure {
+                    ask_encoder(served, *question, (text, features, embedding), (found, each))?;
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok(Outcome { judged, tokens })
+}
+
+fn ask_static(served: &Served, questions: &[usize], text: &str) -> Result<Vec<Judged>, Error> {
+    let begun = Instant::now();
+    with_features(served, text, |features| {
+        let mut judged = Vec::with_capacity(questions.len());
+        for question in questions {
+            let mut found = Judged::default();
+            let tier = served.models.questions.get(*question).and_then(|models| models.static_tier.as_ref());
+            let Some(Asked { static_may, .. }) = served.asked.get(*question) else {
+                return Err(Error::Internal("every question that was admitted exists"));
+            };
+            if let Some(tier) = tier {
+                let evidence = Evidence { text, features: Some(features), embedding: None, earlier: &[] };
+                let judgement = tier.decide(evidence)?;
+                match static_may {
+                    true => found.tiers.push((judgement, begun.elapsed().as_micros() as u64)),
+                    false => found.heard.push(judgement),
+                }
+            }
+            judged.push(found);
+        }
+        Ok(judged)
+    })
+}
+
+fn ask_encoder(
+    served: &Served,
+    question: usize,
+    (text, features, embedding): (&str, StaticFeatures<'_>, &[f32]),
+    (found, elapsed_us): (&mut Judged, u64),
+) -> Result<(), Error> {
+    let models = served.models.questions.get(question);
+    let Some(tier) = models.and_then(|models| models.encoder_tier.as_ref()) else { return Ok(()) };
+    let earlier: Vec<Judgement> =
+        found.heard.iter().chain(found.tiers.iter().map(|(judgement, _)| judgement)).cloned().collect();
+    let evidence = Evidence { text, features: Some(features), embedding: Some(embedding), earlier: &earlier };
+    found.tiers.push((tier.decide(evidence)?, elapsed_us));
+    Ok(())
+}
+
+fn with_features<T>(
+    served: &Served,
+    text: &str,
+    read: impl FnOnce(StaticFeatures<'_>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    READER.with_borrow_mut(|reader| {
+        read(reader.read(&served.static_embeddings, &served.models.vocabulary, text))
+    })
+}
+
+/// The training rows most like a text.
+pub(crate) async fn nearest(served: &Served, text: &str, count: usize) -> Result<Vec<Neighbour>, Error> {
+    let near = served.models.questions.iter().find_map(|models| models.encoder_tier.as_ref());
+    let (Some(near), Some(batcher)) = (near, &served.encoder) else { return Ok(Vec::new()) };
+    let (told, embedded) = oneshot::channel();
+    batcher.submit(&[text], served.info.task.input.on_overflow, |found| drop(told.send(found)))?;
+    let embedded = embedded.await.map_err(|_| Error::Model(sizewise_models::Error::ShuttingDown))??;
+    Ok(near.neighbours.neighbours.nearest(&embedded.values, count, None))
+}
+

@@ -1,0 +1,66 @@
+//! Which models are loaded, once for all tasks?
+
+use crate::error::Error;
+use sizewise_contract::ContentHash;
+use sizewise_models::{
+    batching::Batcher,
+    builtin,
+    encoder::{Encoder, EncoderFiles},
+    static_embeddings::StaticEmbeddings,
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+/// The loaded models that tasks share.
+#[derive(Debug)]
+pub(crate) struct Catalogue {
+    static_embeddings: Arc<StaticEmbeddings>,
+    /// Encoders in use; one that no task uses any more is dropped.
+    encoders: Mutex<HashMap<ContentHash, Weak<Batcher>>>,
+    workers: usize,
+}
+
+impl Catalogue {
+    pub(crate) fn new(workers: usize) -> Result<Self, Error> {
+        let static_embeddings = Arc::new(builtin::static_embeddings()?);
+        Ok(Self { static_embeddings, encoders: Mutex::default(), workers })
+    }
+
+    /// The static embeddings, if they are the ones that were fitted with.
+    pub(crate) fn static_embeddings(&self, hash: &ContentHash) -> Result<Arc<StaticEmbeddings>, Error> {
+        match self.static_embeddings.hash() == *hash {
+            true => Ok(Arc::clone(&self.static_embeddings)),
+            false => Err(Error::OtherBuild { what: "static embeddings" }),
+        }
+    }
+
+    /// The encoder of a hash: one that is loaded, the built-in one, or the one whose files `files` hands out.
+    pub(crate) fn encoder(
+        &self,
+        hash: &ContentHash,
+        files: impl FnOnce() -> Result<Option<EncoderFiles<Vec<u8>>>, Error>,
+    ) -> Result<Arc<Batcher>, Error> {
+        let mut encoders = self.encoders.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(loaded) = encoders.get(hash).and_then(Weak::upgrade) {
+            return Ok(loaded);
+        }
+        let encoder = match files()? {
+            Some(files) => Encoder::from_files(&files.as_ref())?,
+            None => builtin::encoder()?,
+        };
+        if encoder.hash() != *hash {
+            return Err(Error::OtherBuild { what: "encoder" });
+        }
+        let batcher = Arc::new(Batcher::start(encoder, self.workers)?);
+        encoders.retain(|_, known| known.strong_count() > 0);
+        encoders.insert(*hash, Arc::downgrade(&batcher));
+        Ok(batcher)
+    }
+
+    pub(crate) fn waiting_tokens(&self) -> usize {
+        let encoders = self.encoders.lock().unwrap_or_else(PoisonError::into_inner);
+        encoders.values().filter_map(Weak::upgrade).map(|batcher| batcher.waiting_tokens()).sum()
+    }
+}

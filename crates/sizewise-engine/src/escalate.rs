@@ -1,0 +1,84 @@
+//! Who gets what no local tier may answer?
+//!
+//! Here a question goes to a person or to nobody. Remote models will be asked at this step, before a person.
+
+use crate::{
+    admit::Admitted,
+    cascade::{Judged, Outcome},
+    served::{Asked, Served},
+};
+use sizewise_contract::{
+    Answer, Disposition, EscalationReason, Step, Task,
+    answer::EscalatedTo,
+    task::{EscalateTo, StoreInput},
+};
+
+/// From which novelty an input that nobody is sure of counts as outside of what the task knows.
+const OUTSIDE: f32 = 0.5;
+
+/// The answers to one input.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) answers: Vec<Answer>,
+    pub(crate) tokens: u64,
+}
+
+/// Turns what the tiers thought into answers, and hands on what may not be answered.
+pub(crate) fn escalate(served: &Served, admitted: &Admitted, outcome: Outcome) -> Vec<Answered> {
+    let to = target(&served.info.task);
+    let answer = |(question, judged): (&usize, Judged)| {
+        let asked = served.asked.get(*question)?;
+        let name = &served.info.task.questions.get(*question)?.name;
+        answer(name, asked, judged, to)
+    };
+    let inputs = outcome.judged.into_iter().zip(outcome.tokens);
+    inputs
+        .map(|(judged, tokens)| Answered {
+            answers: admitted.questions.iter().zip(judged).filter_map(answer).collect(),
+            tokens,
+        })
+        .collect()
+}
+
+/// A person can only answer what was kept for them.
+fn target(task: &Task) -> EscalatedTo {
+    match (task.cascade.escalate_to, task.privacy.store) {
+        (EscalateTo::Person, StoreInput::Redacted | StoreInput::Full) => EscalatedTo::Person,
+        _ => EscalatedTo::None,
+    }
+}
+
+fn answer(name: &str, asked: &Asked, mut judged: Judged, to: EscalatedTo) -> Option<Answer> {
+    let sure = judged.is_sure(asked.limit);
+    let value = |class: usize| asked.values.get(class).cloned().unwrap_or_default();
+    let path = judged
+        .tiers
+        .iter()
+        .map(|(judgement, elapsed_us)| Step {
+            tier: judgement.tier,
+            value: value(judgement.class),
+            confidence: judgement.confidence,
+            novelty: judgement.novelty,
+            elapsed_us: *elapsed_us,
+        })
+        .collect();
+    let (last, _) = judged.tiers.pop()?;
+    let reason = match () {
+        () if !asked.may_answer => Some(EscalationReason::NotCertified),
+        () if sure => None,
+        () if last.novelty >= OUTSIDE => Some(EscalationReason::OutOfScope),
+        () => Some(EscalationReason::BelowThreshold),
+    };
+    Some(Answer {
+        question: name.to_owned(),
+        disposition: reason.map_or(Disposition::Answered, |reason| Disposition::Escalated { reason, to }),
+        value: value(last.class),
+        class: last.class,
+        confidence: last.confidence,
+        threshold: asked.certified,
+        probabilities: last.probabilities,
+        tier: last.tier,
+        certified: asked.certified.is_some(),
+        path,
+    })
+}

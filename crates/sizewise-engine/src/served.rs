@@ -1,0 +1,131 @@
+//! What does a task need to be served?
+
+use crate::{Settings, catalogue::Catalogue, error::Error};
+use sizewise_contract::{Certificate, ContentHash, Task, Tier};
+use sizewise_models::{
+    batching::Batcher, encoder::EncoderFiles, package::TaskModels, static_embeddings::StaticEmbeddings,
+};
+use sizewise_store::{Release, Store};
+use std::sync::Arc;
+
+/// Names of a release's parts that hold the files of an encoder that is not built in; weights follow `encoder/weights/`.
+pub const ENCODER_PARTS: [&str; 4] =
+    ["encoder/config.json", "encoder/tokenizer.json", "encoder/1_Pooling/config.json", "encoder/weights/"];
+
+/// What is known about one task that is served.
+#[derive(Debug, Clone)]
+pub struct TaskInfo {
+    /// The contract of the release in force.
+    pub task: Arc<Task>,
+    /// The release in force.
+    pub release: ContentHash,
+    /// One certificate per question that was put to the test.
+    pub certificates: Arc<[Certificate]>,
+    /// Whether every question has a certificate in force.
+    pub certified: bool,
+}
+
+/// A task with its models in memory.
+#[derive(Debug)]
+pub(crate) struct Served {
+    pub(crate) info: TaskInfo,
+    pub(crate) models: TaskModels,
+    pub(crate) static_embeddings: Arc<StaticEmbeddings>,
+    pub(crate) encoder: Option<Arc<Batcher>>,
+    /// One entry per question.
+    pub(crate) asked: Vec<Asked>,
+}
+
+/// How one question may be answered.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Asked {
+    /// The confidence from which a tier is sure enough.
+    pub(crate) limit: f64,
+    /// The certified threshold; `limit` is then the same.
+    pub(crate) certified: Option<f64>,
+    /// Whether answers may be given at all.
+    pub(crate) may_answer: bool,
+    /// The values of its classes.
+    pub(crate) values: Vec<String>,
+    pub(crate) static_may: bool,
+    pub(crate) encoder_may: bool,
+}
+
+impl Served {
+    /// Loads a task's release in force; `old` is kept when nothing about it changed.
+    pub(crate) fn load(
+        store: &Store,
+        name: &str,
+        catalogue: &Catalogue,
+        (settings, old): (Settings, Option<&Arc<Self>>),
+    ) -> Result<Arc<Self>, Error> {
+        let release = store.in_force(name)?.ok_or_else(|| Error::NotTrained { name: name.to_owned() })?;
+        if let Some(old) = old
+            && old.info.release == release.id
+            && *old.info.certificates == *release.certificates
+        {
+            return Ok(Arc::clone(old));
+        }
+        let task = Task::parse(&release.manifest.task_file)
+            .map_err(|error| Error::Release { release: release.id, problem: error.to_string() })?;
+        let models = TaskModels::from_parts(|part| store.part(&release, part).map_err(Error::from))?;
+        let fits = models.questions.len() == task.questions.len()
+            && models.questions.iter().zip(&task.questions).all(|(models, question)| {
+                models.name == question.name && models.classes == question.class_values().len()
+            });
+        if !fits {
+            let problem = "its models are not those of its contract".to_owned();
+            return Err(Error::Release { release: release.id, problem });
+        }
+        let encoder = match &models.encoder {
+            Some(hash) => Some(catalogue.encoder(hash, || encoder_files(store, &release))?),
+            None => None,
+        };
+        let asked = asked(&task, &models, &release, settings);
+        let info = TaskInfo {
+            certified: asked.iter().all(|asked| asked.certified.is_some()),
+            task: Arc::new(task),
+            release: release.id,
+            certificates: release.certificates.into(),
+        };
+        let static_embeddings = catalogue.static_embeddings(&models.static_embeddings)?;
+        Ok(Arc::new(Self { info, models, static_embeddings, encoder, asked }))
+    }
+}
+
+fn asked(task: &Task, models: &TaskModels, release: &Release, settings: Settings) -> Vec<Asked> {
+    let tiers = task.cascade.tiers.allowed();
+    let question = |(question, models): (&sizewise_contract::Question, &sizewise_models::package::QuestionModels)| {
+        let in_force = release
+            .certificate(&question.name)
+            .filter(|c| c.contract == release.manifest.contract && c.models == release.models());
+        let certified = in_force.and_then(|certificate| certificate.threshold);
+        Asked {
+            // Without a certificate: as sure as the promise asks, by the calibrator's word alone.
+            limit: certified.unwrap_or(1.0 - task.promise_of(question).max_served_error),
+            certified,
+            may_answer: certified.is_some() || settings.allow_uncertified,
+            values: question.class_values().into_iter().map(str::to_owned).collect(),
+            static_may: models.static_tier.is_some() && tiers.contains(&Tier::Static),
+            encoder_may: models.encoder_tier.is_some() && tiers.contains(&Tier::Encoder),
+        }
+    };
+    task.questions.iter().zip(&models.questions).map(question).collect()
+}
+
+/// The files of a release's own encoder; none where it uses the built-in one.
+fn encoder_files(store: &Store, release: &Release) -> Result<Option<EncoderFiles<Vec<u8>>>, Error> {
+    let [config, tokenizer, pooling, weights] = ENCODER_PARTS;
+    let has = |name: &str| release.manifest.parts.iter().any(|part| part.name == name);
+    if !has(config) {
+        return Ok(None);
+    }
+    let names = release.manifest.parts.iter().filter_map(|part| part.name.strip_prefix(weights));
+    let weights = names.map(|name| Ok((name.to_owned(), store.part(release, &format!("{weights}{name}"))?)));
+    Ok(Some(EncoderFiles {
+        config: store.part(release, config)?,
+        tokenizer: store.part(release, tokenizer)?,
+        pooling: if has(pooling) { Some(store.part(release, pooling)?) } else { None },
+        weights: weights.collect::<Result<_, Error>>()?,
+    }))
+}
