@@ -88,8 +88,6 @@ pub struct Counts {
 /// One test of the hypothesis "the served error at this threshold is above the promise".
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ThresholdTest {
-    /// Which start this test belongs to, from 1.
-    pub start: u32,
     /// The threshold.
     pub threshold: f64,
     /// Rows answered at it.

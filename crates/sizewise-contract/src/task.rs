@@ -199,6 +199,10 @@ pub struct Data {
     /// A column with the time; the locked rows are then the latest part.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<String>,
+    /// Share of the traffic that is out of scope, where training rows hold fewer such rows than the traffic does.
+    /// Calibration and the plan of a certificate weigh them accordingly; the certificate itself counts rows as they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub out_of_scope_share: Option<f64>,
 }
 
 impl Default for Data {
@@ -210,6 +214,7 @@ impl Default for Data {
             train_labels: LabelSource::Gold,
             group: None,
             time: None,
+            out_of_scope_share: None,
         }
     }
 }

@@ -6,12 +6,12 @@ use std::sync::LazyLock;
 
 /// What is replaced, most specific first. Linear time in the input, whatever it holds.
 static PATTERN: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    let pattern = r"(?x)
-        (?P<email>[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8})
+    let pattern = r#"(?x)
+        (?P<email>[^\s@<>()\[\],;:"']+@[^\s@<>()\[\],;:"']+[^\s@<>()\[\],;:"'.!?])
       | (?P<url>https?://\S+)
-      | (?P<iban>\b[A-Z]{2}\d{2}(?:[\ -]?[A-Z0-9]{2,4}){3,8}\b)
+      | (?P<iban>(?-u:\b)[A-Z]{2}[0-9]{2}(?:[\ -]?[A-Z0-9]{2,4}){3,8}(?-u:\b))
       | (?P<number>\+?\d(?:[\ ()./-]{0,2}\d){6,24})
-    ";
+    "#;
     RegexBuilder::new(pattern).size_limit(1 << 22).build().ok()
 });
 

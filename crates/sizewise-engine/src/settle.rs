@@ -74,7 +74,7 @@ fn entry(decision: &Decision, input: StoredInput, at: UnixMillis, key_id: Option
 
 async fn keep(recorder: &Recorder, entries: Vec<Entry>) -> Result<(), Error> {
     let (told, kept) = oneshot::channel();
-    if !recorder.keep(entries, |kept| drop(told.send(kept))) {
+    if !recorder.keep(entries, |kept| _ = told.send(kept)) {
         return Err(Error::RecordsBehind);
     }
     match kept.await {

@@ -49,6 +49,8 @@ pub struct Tools<'a> {
     pub threads: usize,
     /// Decides folds and the order of rows.
     pub seed: u64,
+    /// Whether rare classes count for more than their rows.
+    pub balance: bool,
     /// Told what is done: a step's name, how much of it, and of how much.
     pub progress: &'a (dyn Fn(&str, usize, usize) + Sync),
     /// Raised when the user wants to stop.
@@ -107,7 +109,7 @@ fn train_on<L: Label>(
     let mut development = Vec::new();
     let mut summaries = Vec::new();
     for (position, question) in task.questions.iter().enumerate() {
-        let labels = Labels::new(question, position, &rows.examples);
+        let labels = Labels::new(task, position, &rows.examples);
         // The encoder tier reads what the static tier thought, so the latter is always fitted.
         let fitted = static_tier::fit(&corpus, &labels, tools)?;
         let mut outcomes = fitted.outcomes(&labels);
@@ -148,7 +150,11 @@ fn train_on<L: Label>(
         TaskModels { vocabulary, static_embeddings: tools.static_embeddings.hash(), encoder, questions };
     let on_dev = judge(task, &models, &dev.examples, tools)?;
     for (all, more) in development.iter_mut().zip(on_dev) {
-        all.extend(more.into_iter().filter_map(|judged| judged.outcome));
+        let mut more: Vec<RowOutcome> = more.into_iter().filter_map(|judged| judged.outcome).collect();
+        let outside = more.iter().filter(|row| row.out_of_scope).count();
+        let weight = outside_weight(task, more.len() - outside, outside);
+        more.iter_mut().filter(|row| row.out_of_scope).for_each(|row| row.weight = weight);
+        all.extend(more);
     }
     let mut hash = ContentHash::builder();
     hash.field(rows.hash.as_bytes());
@@ -188,10 +194,13 @@ pub(crate) struct Labels {
     pub(crate) outputs: usize,
     /// The target of every row; none where the row does not answer the question. `[rows]`
     pub(crate) targets: Vec<Option<u16>>,
+    /// How many rows of the traffic a row outside of the classes stands for.
+    pub(crate) outside_weight: f64,
 }
 
 impl Labels {
-    fn new<L: Label>(question: &Question, position: usize, examples: &[Example<L>]) -> Self {
+    fn new<L: Label>(task: &Task, position: usize, examples: &[Example<L>]) -> Self {
+        let question = &task.questions[position];
         let classes = question.class_values().len();
         let outside = classes as u16;
         let target = |example: &Example<L>| {
@@ -199,12 +208,44 @@ impl Labels {
         };
         let targets: Vec<Option<u16>> = examples.iter().map(target).collect();
         let outputs = classes + usize::from(targets.contains(&Some(outside)));
-        Self { classes, outputs, targets }
+        let outside = targets.iter().filter(|target| **target == Some(outside)).count();
+        let inside = targets.iter().flatten().count() - outside;
+        let outside_weight = outside_weight(task, inside, outside);
+        Self { classes, outputs, targets, outside_weight }
+    }
+
+    /// How many rows of the traffic a row with this target stands for.
+    pub(crate) fn weight(&self, target: u16) -> f64 {
+        if usize::from(target) == self.classes { self.outside_weight } else { 1.0 }
+    }
+
+    /// How much each output counts in a fit. Balanced: by the square root of how rare it is, so that a rare class is heard
+    /// and yet does not outvote its rows.
+    pub(crate) fn class_weights(&self, tools: Tools<'_>) -> Vec<f32> {
+        if !tools.balance {
+            return vec![1.0; self.outputs];
+        }
+        let mut counts = vec![0.0f32; self.outputs];
+        for target in self.targets.iter().flatten() {
+            if let Some(count) = counts.get_mut(usize::from(*target)) {
+                *count += 1.0;
+            }
+        }
+        let mean = counts.iter().sum::<f32>() / self.outputs.max(1) as f32;
+        counts.iter().map(|count| (mean / count.max(1.0)).sqrt()).collect()
     }
 
     /// Rows that answer the question, with their targets.
     pub(crate) fn labelled(&self) -> impl Iterator<Item = (usize, u16)> {
         self.targets.iter().enumerate().filter_map(|(row, target)| target.map(|target| (row, target)))
+    }
+}
+
+/// How many rows of the traffic a row outside of the classes stands for, where the task says how many of them there are.
+fn outside_weight(task: &Task, inside: usize, outside: usize) -> f64 {
+    match task.data.out_of_scope_share {
+        Some(share) if outside > 0 => share / (1.0 - share) * inside as f64 / outside as f64,
+        _ => 1.0,
     }
 }
 
@@ -292,6 +333,7 @@ pub fn judge(
                     })
                     .collect(),
                 out_of_scope: label.class().is_none(),
+                weight: 1.0,
             });
             judged.push(Judged { row, judgements, outcome });
         }

@@ -11,13 +11,16 @@
 //! start's tests stop at the first failure. It does not rest on the confidences being calibrated: bad ones cost
 //! coverage, never truth.
 //!
-//! **The starts.** A start too strict has too few rows to reject anything, one too loose has too many errors. The
-//! confidences of the development rows predict, for every threshold, the chance to reject there; the first start is the
-//! loosest threshold with 80 % chance and spends half of δ, the second the loosest with 95 % and spends the rest.
+//! **The start.** One that is too strict has too few rows to reject anything, one that is too loose has too many errors. The
+//! confidences of the development rows predict, for every threshold, the chance to reject there; but locked rows are
+//! often harder than development rows. So the start is chosen to bear the most: the expected error is raised by a
+//! factor until only one threshold would still be rejected with 95 % chance, and the test begins there, with all of δ. Then
+//! it walks to looser thresholds, one per cent of coverage at a time. Splitting δ between a loose and a strict start
+//! instead loses coverage where both would have passed, and everything where the rows are a little harder than both expect.
 
 use crate::{
     binomial,
-    cascade::{Point, RowOutcome, curve},
+    cascade::{Point, RowOutcome, Sums, curve, weighted_curve},
 };
 use sizewise_contract::{
     Tier, Verdict,
@@ -25,10 +28,16 @@ use sizewise_contract::{
     task::Promise,
 };
 
-/// Chance to reject that the two starts ask for.
-const POWERS: [f64; 2] = [0.80, 0.95];
+/// Chance to reject that a start must have.
+const START_POWER: f64 = 0.95;
+/// Chance that rows to label are asked for.
+const ASKED_POWER: f64 = 0.80;
+/// Factors by which locked rows may be harder than development rows: so many, up to so much, at equal ratios.
+const FACTORS: (u32, f64) = (40, 30.0);
+/// Error that the start allows for on top: no set of development rows shows an error rate of nothing.
+const SLACK: f64 = 0.005;
 /// Steps of coverage between neighbouring thresholds.
-const STEPS: usize = 200;
+const STEPS: usize = 100;
 /// Coverage below which an answer is not worth a cascade.
 const LEAST_COVERAGE: f64 = 0.02;
 /// Most locked rows that it makes sense to ask for.
@@ -39,15 +48,14 @@ const MOST_ROWS: u64 = 10_000_000;
 pub struct Plan {
     /// Thresholds from strict to loose.
     thresholds: Vec<f64>,
-    /// Where each start begins in `thresholds`, and its level.
-    starts: Vec<(usize, f64)>,
+    /// Where the test begins.
+    start: usize,
     max_served_error: f64,
     confidence: f64,
     /// The risk that one opening may spend.
     level: f64,
-    /// Development rows at each threshold, and how many there are.
-    points: Vec<Point>,
-    development_rows: f64,
+    /// What the development rows expect at each threshold.
+    expected: Vec<Expected>,
     /// What the development rows predict.
     pub prediction: Prediction,
 }
@@ -57,7 +65,7 @@ pub struct Plan {
 pub struct Prediction {
     /// The chance to certify, from 0 to 1.
     pub chance: f64,
-    /// The coverage to expect where the first start begins.
+    /// The coverage to expect where the test begins; it ends there or at more.
     pub coverage: f64,
 }
 
@@ -74,54 +82,63 @@ pub struct Outcome {
     pub tests: Vec<ThresholdTest>,
 }
 
+/// What some rows say about a threshold.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Expected {
+    /// Share of the rows that is answered.
+    coverage: f64,
+    /// The error that the confidences expect among the answers.
+    error: f64,
+    /// Answered rows, scaled so that all weights sum to the number of rows.
+    answered: u64,
+    /// Wrong ones among them, scaled alike.
+    wrong: u64,
+}
+
+impl Expected {
+    fn of(sums: &Sums, (rows, weight): (usize, f64)) -> Self {
+        let scale = rows as f64 / weight.max(1e-9);
+        Self {
+            coverage: sums.answered / weight.max(1e-9),
+            error: sums.expected_wrong / sums.answered.max(1e-9),
+            answered: (sums.answered * scale).round() as u64,
+            wrong: (sums.wrong * scale).round() as u64,
+        }
+    }
+
+    /// The chance to reject with so many locked rows, if answers are wrong at a rate.
+    fn power(&self, rate: f64, locked: u64, (error, level): (f64, f64)) -> f64 {
+        let answered = (locked as f64 * self.coverage).floor() as u64;
+        let rate = rate.clamp(1e-6, 1.0);
+        binomial::most_errors(answered, error, level).map_or(0.0, |most| binomial::cdf(most, answered, rate))
+    }
+}
+
 impl Plan {
-    /// Fixes thresholds and starts on development rows, for a test on `locked_rows` rows.
+    /// Fixes thresholds and start on development rows, for a test on `locked_rows` rows.
     ///
     /// **Determinism.** Depends on the arguments alone.
     #[must_use]
     pub fn new(development: &[RowOutcome], locked_rows: u64, promise: &Promise) -> Self {
         let thresholds = thresholds(development);
-        let points = curve(development, &thresholds);
+        let weight = development.iter().map(|row| row.weight).sum();
+        let expected: Vec<Expected> = weighted_curve(development, &thresholds)
+            .iter()
+            .map(|sums| Expected::of(sums, (development.len(), weight)))
+            .collect();
         let level = (1.0 - promise.confidence) / f64::from(promise.openings.max(1));
-        let error = promise.max_served_error;
-        let rows = development.len().max(1) as f64;
-        let power = |point: &Point, locked: u64, level: f64| power(point, rows, locked, (error, level));
-        let loosest = |wanted: f64, level: f64| {
-            points.iter().rposition(|point| power(point, locked_rows, level) >= wanted)
-        };
-        let mut starts: Vec<(usize, f64)> =
-            POWERS.iter().filter_map(|wanted| Some((loosest(*wanted, level / 2.0)?, level / 2.0))).collect();
-        if starts.is_empty() {
-            // No start has a fair chance: everything goes on the best there is.
-            let best = (0..points.len()).max_by(|a, b| {
-                let chance = |i: &usize| points.get(*i).map_or(0.0, |point| power(point, locked_rows, level));
-                chance(a).total_cmp(&chance(b))
-            });
-            starts.extend(best.map(|best| (best, level)));
-        }
-        starts.dedup_by_key(|(start, _)| *start);
-        if let [only] = starts.as_mut_slice() {
-            only.1 = level;
-        }
-        let at = |start: &(usize, f64)| {
-            points
-                .get(start.0)
-                .map_or(0.0, |point| predictive_power(point, rows, locked_rows, (error, start.1)))
-        };
-        let chance = starts.iter().map(at).fold(0.0, f64::max);
-        let coverage = starts
-            .first()
-            .and_then(|start| points.get(start.0))
-            .map_or(0.0, |point| point.answered as f64 / rows);
-        let prediction = Prediction { chance, coverage };
+        let limits = (promise.max_served_error, level);
+        let start = start(&expected, locked_rows, limits);
+        let prediction = expected.get(start).map_or(Prediction { chance: 0.0, coverage: 0.0 }, |expected| {
+            Prediction { chance: chance(expected, locked_rows, limits), coverage: expected.coverage }
+        });
         Self {
-            points,
-            development_rows: rows,
             thresholds,
-            starts,
-            max_served_error: error,
+            start,
+            max_served_error: promise.max_served_error,
             confidence: promise.confidence,
             level,
+            expected,
             prediction,
         }
     }
@@ -130,10 +147,8 @@ impl Plan {
     /// threshold is above the promise.
     #[must_use]
     pub fn rows_needed(&self) -> Option<u64> {
-        let limits = (self.max_served_error, self.level / 2.0);
-        least_rows(|locked| {
-            self.points.iter().any(|point| power(point, self.development_rows, locked, limits) >= POWERS[0])
-        })
+        let limits = (self.max_served_error, self.level);
+        least_rows(|locked| self.expected.iter().any(|e| e.power(e.error, locked, limits) >= ASKED_POWER))
     }
 
     /// Tests the promise on the locked rows, in the order that was fixed.
@@ -143,29 +158,26 @@ impl Plan {
         let mut tests = Vec::new();
         let mut served: Option<usize> = None;
         let mut last = None;
-        for (number, (start, level)) in self.starts.iter().enumerate() {
-            for (position, point) in points.iter().enumerate().skip(*start) {
-                let p_value = if point.answered == 0 {
-                    1.0
-                } else {
-                    binomial::cdf(point.wrong, point.answered, self.max_served_error)
-                };
-                let rejected = p_value <= *level;
-                tests.push(ThresholdTest {
-                    start: number as u32 + 1,
-                    threshold: point.threshold,
-                    answered: point.answered,
-                    wrong: point.wrong,
-                    p_value,
-                    level: *level,
-                    rejected,
-                });
-                last = Some(position);
-                if !rejected {
-                    break;
-                }
-                served = served.max(Some(position));
+        for (position, point) in points.iter().enumerate().skip(self.start) {
+            let p_value = if point.answered == 0 {
+                1.0
+            } else {
+                binomial::cdf(point.wrong, point.answered, self.max_served_error)
+            };
+            let rejected = p_value <= self.level;
+            tests.push(ThresholdTest {
+                threshold: point.threshold,
+                answered: point.answered,
+                wrong: point.wrong,
+                p_value,
+                level: self.level,
+                rejected,
+            });
+            last = Some(position);
+            if !rejected {
+                break;
             }
+            served = Some(position);
         }
         let shown = served.or(last).and_then(|position| points.get(position));
         Outcome {
@@ -207,16 +219,14 @@ impl Plan {
                 format!("at every useful threshold the served error is above {error}, with 95 % confidence");
             return Verdict::Refused { reason };
         }
-        let level = self.level / 2.0;
-        let total = rows.max(1) as f64;
+        let limits = (error, self.level);
         let enough = |more: u64| {
             points.iter().any(|point| {
-                let observed = Point {
-                    expected_wrong: point.wrong as f64 + 0.5,
-                    answered: point.answered + 1,
-                    ..point.clone()
-                };
-                power(&observed, total, rows + more, (error, level)) >= POWERS[0]
+                // As if the next row were half wrong: a handful of faultless rows is not yet a faultless model.
+                let rate = (point.wrong as f64 + 0.5) / (point.answered + 1) as f64;
+                let coverage = point.answered as f64 / rows.max(1) as f64;
+                let seen = Expected { coverage, error: rate, answered: point.answered, wrong: point.wrong };
+                seen.power(rate, rows + more, limits) >= ASKED_POWER
             })
         };
         match least_rows(enough) {
@@ -230,36 +240,57 @@ impl Plan {
     }
 }
 
+/// The loosest threshold among those that would still be rejected with the development rows' errors raised the most.
+fn start(expected: &[Expected], locked: u64, limits: (f64, f64)) -> usize {
+    let (steps, most) = FACTORS;
+    let factor = |step: u32| most.powf(f64::from(step) / f64::from(steps - 1));
+    let bears = |e: &Expected, step: u32| e.power(e.error * factor(step) + SLACK, locked, limits) >= START_POWER;
+    // The chance falls as the error is raised, so the largest factor borne is found by halving.
+    let borne = |e: &Expected| {
+        let (mut low, mut high) = (0, steps);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if bears(e, middle) { low = middle + 1 } else { high = middle }
+        }
+        low
+    };
+    let most = expected.iter().map(borne).max().unwrap_or(0);
+    if most > 0 {
+        return expected.iter().rposition(|e| borne(e) == most).unwrap_or(0);
+    }
+    let chance = |e: &Expected| e.power(e.error, locked, limits);
+    let best = expected.iter().enumerate().max_by(|(_, a), (_, b)| chance(a).total_cmp(&chance(b)));
+    best.map_or(0, |(position, _)| position)
+}
+
 /// Thresholds at equal steps of the coverage of development rows, from strict to loose.
 fn thresholds(development: &[RowOutcome]) -> Vec<f64> {
     let best = |row: &RowOutcome| row.tiers.iter().map(|tier| tier.confidence).fold(0.0, f64::max);
-    let mut sorted: Vec<f64> = development.iter().map(best).collect();
-    sorted.sort_by(|a, b| b.total_cmp(a));
-    let steps = STEPS.min(sorted.len());
-    let mut thresholds: Vec<f64> =
-        (1..=steps).filter_map(|step| sorted.get(step * sorted.len() / steps - 1)).copied().collect();
+    let mut sorted: Vec<(f64, f64)> = development.iter().map(|row| (best(row), row.weight)).collect();
+    sorted.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let total: f64 = sorted.iter().map(|(_, weight)| weight).sum();
+    let step = total / STEPS.min(sorted.len()).max(1) as f64;
+    let (mut covered, mut next) = (0.0, step);
+    let mut thresholds = Vec::with_capacity(STEPS);
+    for (confidence, weight) in sorted {
+        covered += weight;
+        if covered >= next - 1e-9 * total {
+            thresholds.push(confidence);
+            next = covered + step;
+        }
+    }
     thresholds.dedup();
     thresholds
 }
 
-/// The chance to reject at a threshold, if errors come as often as the confidences say.
-fn power(point: &Point, rows: f64, locked: u64, (error, level): (f64, f64)) -> f64 {
-    if point.answered == 0 {
-        return 0.0;
-    }
-    let expected = (point.expected_wrong / point.answered as f64).clamp(1e-6, 1.0);
-    let answered = (locked as f64 * point.answered as f64 / rows).floor() as u64;
-    binomial::most_errors(answered, error, level).map_or(0.0, |most| binomial::cdf(most, answered, expected))
-}
-
 /// The chance to reject at a threshold, averaged over what the labels of the development rows leave open about the true
 /// rate (a Beta posterior that begins with one pseudo-row of the expected rate).
-fn predictive_power(point: &Point, rows: f64, locked: u64, limits: (f64, f64)) -> f64 {
+fn chance(expected: &Expected, locked: u64, limits: (f64, f64)) -> f64 {
     const SLICES: u32 = 40;
     let slice = |number: u32| {
         let share = (f64::from(number) + 0.5) / f64::from(SLICES);
-        let rate = binomial::upper_bound(point.wrong, point.answered + 1, share);
-        power(&Point { expected_wrong: rate * point.answered as f64, ..point.clone() }, rows, locked, limits)
+        let rate = binomial::upper_bound(expected.wrong, expected.answered + 1, share);
+        expected.power(rate, locked, limits)
     };
     (0..SLICES).map(slice).sum::<f64>() / f64::from(SLICES)
 }
@@ -296,6 +327,7 @@ mod tests {
                 RowOutcome {
                     tiers: vec![TierOutcome { tier: Tier::Static, confidence, right }],
                     out_of_scope: false,
+                    weight: 1.0,
                 }
             })
             .collect()

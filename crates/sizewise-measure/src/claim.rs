@@ -118,6 +118,7 @@ mod tests {
                     RowOutcome {
                         tiers: vec![TierOutcome { tier: Tier::Static, confidence, right }],
                         out_of_scope: false,
+                        weight: 1.0,
                     }
                 })
                 .collect()

@@ -83,6 +83,12 @@ impl Scores {
         Self { best, best_log_odds: log_ratio(top, rest), margin: log_ratio(top, second), entropy, inside }
     }
 
+    /// The probability that none of the classes is right; 0 where the head does not know an outside.
+    #[must_use]
+    pub fn outside(&self) -> f32 {
+        (1.0 - self.inside.iter().sum::<f32>()).clamp(0.0, 1.0)
+    }
+
     /// The probabilities of the classes, given that one of them is right. `[classes]`
     #[must_use]
     pub fn given_inside(&self) -> Vec<f32> {
@@ -212,7 +218,7 @@ impl Decide for StaticTier {
             tier: Tier::Static,
             class: scores.best,
             confidence: self.calibrator.confidence(&signals),
-            novelty: 1.0 - features.seen_words,
+            novelty: scores.outside().max(1.0 - features.seen_words),
             probabilities: scores.given_inside(),
             cost: MicroUsd(0),
         })
@@ -242,7 +248,7 @@ impl Decide for EncoderTier {
             tier: Tier::Encoder,
             class: scores.best,
             confidence: self.calibrator.confidence(&signals),
-            novelty: (1.0 - votes.nearest).clamp(0.0, 1.0),
+            novelty: scores.outside().max(1.0 - votes.nearest).clamp(0.0, 1.0),
             probabilities: scores.given_inside(),
             cost: MicroUsd(0),
         })

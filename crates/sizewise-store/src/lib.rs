@@ -84,14 +84,16 @@ impl Store {
         Ok(problems)
     }
 
-    /// A number that changes whenever another process changed the database.
+    /// A mark that changes whenever releases, certificates or keys do: what a server watches.
     ///
     /// # Errors
     /// Fails when the database cannot be read.
-    pub fn version(&self) -> Result<u64> {
+    pub fn mark(&self) -> Result<[i64; 4]> {
+        let query = "SELECT (SELECT coalesce(max(number), 0) FROM switches), (SELECT count(*) FROM certificates),
+                            (SELECT count(*) FROM keys), (SELECT count(revoked_at) FROM keys)";
         let connection = self.connection();
-        let others: i64 = connection.query_row("PRAGMA data_version", [], |row| row.get(0))?;
-        Ok(others as u64)
+        let mark = |row: &rusqlite::Row<'_>| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]);
+        Ok(connection.query_row(query, [], mark)?)
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {

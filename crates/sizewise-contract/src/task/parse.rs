@@ -104,7 +104,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("question.levels", &["label", "description"]),
     ("question.labels", &["yes", "no"]),
     ("question.promise", &["max_served_error", "confidence", "openings", "p95_latency_ms"]),
-    ("data", &["train", "dev", "locked", "train_labels", "group", "time"]),
+    ("data", &["train", "dev", "locked", "train_labels", "group", "time", "out_of_scope_share"]),
     ("promise", &["max_served_error", "confidence", "openings", "p95_latency_ms"]),
     ("cascade", &["tiers", "escalate_to"]),
     ("privacy", &["may_leave", "store", "retention_days"]),
@@ -236,6 +236,9 @@ fn check_data(data: &Data) -> Result<(), TaskError> {
     }
     if data.locked == data.train || data.locked == data.dev {
         return Err(rule("data.locked", "the locked rows must be in a file of their own"));
+    }
+    if data.out_of_scope_share.is_some_and(|share| !(share > 0.0 && share < 1.0)) {
+        return Err(rule("data.out_of_scope_share", "must lie between 0 and 1; 0.1 is one input in ten"));
     }
     Ok(())
 }
@@ -447,7 +450,12 @@ type = "predicate"
             name: "full".into(),
             input: Input::default(),
             questions: vec![question],
-            data: Data { group: Some("customer".into()), time: Some("at".into()), ..Data::default() },
+            data: Data {
+                group: Some("customer".into()),
+                time: Some("at".into()),
+                out_of_scope_share: Some(0.1),
+                ..Data::default()
+            },
             promise,
             cascade: Cascade::default(),
             privacy: Privacy::default(),

@@ -4,7 +4,7 @@ use crate::public::{Outcome, Set, World};
 use sizewise_contract::{Tier, task::Promise};
 use sizewise_measure::{cascade::RowOutcome, claim};
 
-pub fn run(world: &World, resamples: usize) -> Outcome<()> {
+pub(crate) fn run(world: &World, resamples: usize) -> Outcome<()> {
     println!(
         "\nCertificates at 95 % on gold rows drawn {resamples} times from the test rows; coverage and error on the rows not drawn"
     );

@@ -10,28 +10,30 @@ use sizewise_measure::{cascade::RowOutcome, random::Random};
 use sizewise_models::{builtin, encoder::Encoder, static_embeddings::StaticEmbeddings};
 use std::{collections::BTreeSet, path::Path, sync::atomic::AtomicBool};
 
-pub type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// The built-in models and the data folder.
-pub struct World {
+pub(crate) struct World {
     shared: std::path::PathBuf,
     encoder: Encoder,
     static_embeddings: StaticEmbeddings,
 }
 
 /// A text with its label; none stands for out of scope.
-pub type Row = (String, Option<String>);
+pub(crate) type Row = (String, Option<String>);
 
 /// One data set: rows to learn from and rows to test on.
-pub struct Set {
-    pub name: &'static str,
-    pub train: Vec<Row>,
-    pub test: Vec<Row>,
+pub(crate) struct Set {
+    pub(crate) name: &'static str,
+    pub(crate) train: Vec<Row>,
+    pub(crate) test: Vec<Row>,
+    /// Share of the traffic that is out of scope, where that is known.
+    out_of_scope_share: Option<f64>,
     classes: Vec<String>,
 }
 
 impl World {
-    pub fn open(shared: &Path) -> Outcome<Self> {
+    pub(crate) fn open(shared: &Path) -> Outcome<Self> {
         Ok(Self {
             shared: shared.to_owned(),
             encoder: builtin::encoder()?,
@@ -49,7 +51,7 @@ impl World {
     }
 
     /// BANKING77 with its official split.
-    pub fn banking77(&self) -> Outcome<Option<Set>> {
+    pub(crate) fn banking77(&self) -> Outcome<Option<Set>> {
         let (Some(train), Some(test)) = (self.file("banking77/train.csv"), self.file("banking77/test.csv"))
         else {
             return Ok(None);
@@ -57,8 +59,8 @@ impl World {
         Ok(Some(Set::new("BANKING77", csv(&train)?, csv(&test)?)))
     }
 
-    /// CLINC150 full: the official training rows with their 100 out-of-scope ones, and the test rows with their 1,000.
-    pub fn clinc150(&self) -> Outcome<Option<Set>> {
+    /// CLINC150 full: the official training rows with their 200 out-of-scope ones, and the test rows with their 1,000.
+    pub(crate) fn clinc150(&self) -> Outcome<Option<Set>> {
         let Some(path) = self.file("clinc150/data_full.json") else { return Ok(None) };
         let json: std::collections::BTreeMap<String, Vec<(String, String)>> =
             serde_json::from_slice(&std::fs::read(path)?)?;
@@ -66,11 +68,13 @@ impl World {
             let rows = names.iter().flat_map(|name| json.get(*name).into_iter().flatten());
             rows.map(|(text, label)| (text.clone(), (label != "oos").then(|| label.clone()))).collect()
         };
-        Ok(Some(Set::new("CLINC150", part(&["train", "oos_train", "oos_val"]), part(&["test", "oos_test"]))))
+        let set = Set::new("CLINC150", part(&["train", "oos_train", "oos_val"]), part(&["test", "oos_test"]));
+        // The set's description says so: 1,000 of the 5,500 test queries.
+        Ok(Some(Set { out_of_scope_share: Some(0.18), ..set }))
     }
 
     /// Sentence polarity, half to learn from and half to test on.
-    pub fn polarity(&self) -> Outcome<Option<Set>> {
+    pub(crate) fn polarity(&self) -> Outcome<Option<Set>> {
         let (Some(good), Some(bad)) =
             (self.file("sentence-polarity/rt-polarity.pos"), self.file("sentence-polarity/rt-polarity.neg"))
         else {
@@ -88,7 +92,7 @@ impl World {
     }
 
     /// Twenty of the languages of Tatoeba, half to learn from and half to test on.
-    pub fn languages(&self) -> Outcome<Option<Set>> {
+    pub(crate) fn languages(&self) -> Outcome<Option<Set>> {
         const LANGUAGES: [&str; 20] = [
             "dan", "nob", "nno", "swe", "isl", "deu", "nld", "afr", "spa", "glg", "por", "cat", "ita", "fra",
             "ron", "ces", "slk", "pol", "hrv", "srp",
@@ -109,7 +113,7 @@ impl World {
     }
 
     /// Trains both tiers on rows.
-    pub fn train(&self, set: &Set, rows: &[Row], seed: u64) -> Outcome<(Task, Trained)> {
+    pub(crate) fn train(&self, set: &Set, rows: &[Row], seed: u64) -> Outcome<(Task, Trained)> {
         let task = set.task()?;
         let data = Dataset { examples: set.examples(rows)?, hash: ContentHash::of(b"") };
         let dev = Dataset { examples: Vec::new(), hash: ContentHash::of(b"") };
@@ -119,7 +123,7 @@ impl World {
     }
 
     /// Lets every tier answer rows.
-    pub fn judge(&self, set: &Set, task: &Task, trained: &Trained, rows: &[Row]) -> Outcome<Vec<RowOutcome>> {
+    pub(crate) fn judge(&self, set: &Set, task: &Task, trained: &Trained, rows: &[Row]) -> Outcome<Vec<RowOutcome>> {
         let stop = AtomicBool::new(false);
         let judged = train::judge(task, &trained.models, &set.examples(rows)?, self.tools(0, &stop))?;
         Ok(judged.into_iter().flatten().filter_map(|judged| judged.outcome).collect())
@@ -132,6 +136,7 @@ impl World {
             encoder: Some(&self.encoder),
             threads,
             seed,
+            balance: false,
             progress: &|_, _, _| (),
             stop,
         }
@@ -150,7 +155,7 @@ fn csv(path: &Path) -> Outcome<Vec<Row>> {
 impl Set {
     fn new(name: &'static str, train: Vec<Row>, test: Vec<Row>) -> Self {
         let classes: BTreeSet<String> = train.iter().filter_map(|(_, label)| label.clone()).collect();
-        Self { name, train, test, classes: classes.into_iter().collect() }
+        Self { name, train, test, out_of_scope_share: None, classes: classes.into_iter().collect() }
     }
 
     fn halves(name: &'static str, mut rows: Vec<Row>) -> Self {
@@ -162,8 +167,11 @@ impl Set {
     fn task(&self) -> Outcome<Task> {
         let choices: Vec<String> =
             self.classes.iter().map(|class| format!("{{ value = {class:?} }}")).collect();
+        let share = self.out_of_scope_share.map_or_else(String::new, |share| {
+            format!("[data]\nout_of_scope_share = {share}\n")
+        });
         Ok(Task::parse(&format!(
-            "schema = 1\nname = \"public\"\n[[question]]\nname = \"label\"\ntype = \"choice\"\nchoices = [{}]\n",
+            "schema = 1\nname = \"public\"\n[[question]]\nname = \"label\"\ntype = \"choice\"\nchoices = [{}]\n{share}",
             choices.join(", ")
         ))?)
     }
@@ -188,7 +196,7 @@ impl Set {
     }
 
     /// At most `count` rows of every label, drawn with a seed.
-    pub fn few(&self, count: usize, seed: u64) -> Vec<Row> {
+    pub(crate) fn few(&self, count: usize, seed: u64) -> Vec<Row> {
         let mut rows: Vec<&Row> = self.train.iter().filter(|(_, label)| label.is_some()).collect();
         Random::new(seed).shuffle(&mut rows);
         let mut taken = std::collections::BTreeMap::new();

@@ -34,7 +34,7 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
-pub fn run(world: &World) -> Outcome<()> {
+pub(crate) fn run(world: &World) -> Outcome<()> {
     println!("\nAll training rows, official test (mean of {} seeds)", SEEDS.len());
     println!(
         "{:<24}{:>10}{:>10}{:>14}{:>14}{:>12}{:>12}",
@@ -72,7 +72,7 @@ pub fn run(world: &World) -> Outcome<()> {
     Ok(())
 }
 
-pub fn few_shot(world: &World) -> Outcome<()> {
+pub(crate) fn few_shot(world: &World) -> Outcome<()> {
     println!("\nEight examples a label, official test, in-scope rows (mean of {} seeds)", SEEDS.len());
     println!("{:<24}{:>10}{:>10}{:>12}", "", "static", "encoder", "seconds");
     for set in [world.banking77()?, world.clinc150()?].into_iter().flatten() {

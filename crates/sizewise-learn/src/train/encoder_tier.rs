@@ -121,7 +121,7 @@ fn fit_head(
         );
         targets.push(Target::Class(target));
     }
-    let weights = vec![1.0; labels.outputs];
+    let weights = labels.class_weights(tools);
     let examples =
         lbfgs::Examples { embeddings: &rows, dimensions, targets: &targets, class_weights: &weights };
     let head = lbfgs::fit(examples, &lbfgs::Settings::default(), &|_| (), tools.stop)?;
@@ -188,8 +188,8 @@ fn observe(
             let signals = data.features.with_held_out(*row, &mut reader, |features| {
                 encoder_signals(&scores, votes, earlier, features)
             })?;
-            let observation =
-                Observation { signals, right: usize::from(*target) == scores.best, weight: 1.0 };
+            let right = usize::from(*target) == scores.best;
+            let observation = Observation { signals, right, weight: labels.weight(*target) };
             Some((observation, scores.best))
         })
         .collect::<Option<Vec<_>>>()

@@ -217,13 +217,14 @@ pub(crate) fn fit(corpus: &Corpus<'_>, labels: &Labels, tools: Tools<'_>) -> Res
             head.logits(features.values, features.embedding, &mut logits);
             let scores = Scores::of(&logits, labels.classes);
             let signals = static_signals(&scores, head, features);
-            (scores, signals, 1.0 - features.seen_words)
+            let novelty = scores.outside().max(1.0 - features.seen_words);
+            (scores, signals, novelty)
         });
         let (scores, signals, novelty) = found.ok_or(Error::Internal("every row has a fold"))?;
         observations.push(Observation {
             signals: signals.clone(),
             right: usize::from(target) == scores.best,
-            weight: 1.0,
+            weight: labels.weight(target),
         });
         if let Some(slot) = held_out.get_mut(row) {
             *slot = Some((scores, signals, novelty));
@@ -261,7 +262,7 @@ fn fit_head(
     let shape =
         Shape { sparse: vocabulary.len(), dense: corpus.embeddings.dimensions(), classes: labels.outputs };
     let settings = Settings { epochs: epochs(targets.len()), seed: tools.seed, ..Settings::default() };
-    let weights = vec![1.0; labels.outputs];
+    let weights = labels.class_weights(tools);
     let examples = softmax::Examples { rows: &rows, targets: &targets, class_weights: &weights };
     let layer = softmax::fit(&examples, shape, &settings, progress, tools.stop)?;
     let centroids = centroids(&rows, &targets, labels.classes, shape.dense);
@@ -302,7 +303,8 @@ impl Fitted {
                 let judgement = self.judgements.get(row)?.as_ref()?;
                 let right = usize::from(target) == judgement.class;
                 let tiers = vec![TierOutcome { tier: Tier::Static, confidence: judgement.confidence, right }];
-                Some(RowOutcome { tiers, out_of_scope: usize::from(target) == labels.classes })
+                let out_of_scope = usize::from(target) == labels.classes;
+                Some(RowOutcome { tiers, out_of_scope, weight: labels.weight(target) })
             })
             .collect()
     }
