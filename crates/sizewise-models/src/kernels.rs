@@ -145,6 +145,16 @@ struct Columns {
     width: usize,
 }
 
+/// What the byte kernels run on here.
+#[must_use]
+pub fn kernel_name() -> &'static str {
+    match Kernel::best() {
+        Kernel::Portable => "portable",
+        #[cfg(target_arch = "x86_64")]
+        Kernel::Vnni => "AVX-512 VNNI",
+    }
+}
+
 /// Rounds a row to bytes around 128 and returns the scale.
 #[inline(always)]
 fn round_row(row: &[f32], bytes: &mut [u8]) -> f32 {

@@ -56,13 +56,14 @@ pub struct StaticHead {
     dimensions: usize,
     /// `[classes]`
     bias: Vec<f32>,
-    /// Mean static embedding of each class's training rows, of unit length. `[classes, dimensions]`
+    /// Mean static embedding of each class's training rows, of unit length; an output for what is outside of the classes
+    /// has none. `[centroids, dimensions]`
     centroids: Vec<f32>,
 }
 
 impl StaticHead {
     /// Rounds a fitted layer to 8 bits. `sparse` is `[rows, classes]`, `dense` is `[dimensions, classes]`, `centroids`
-    /// is `[classes, dimensions]`.
+    /// is `[centroids, dimensions]`.
     #[must_use]
     pub fn quantize(sparse: &[f32], dense: Vec<f32>, bias: Vec<f32>, centroids: Vec<f32>) -> Self {
         let classes = bias.len().max(1);
@@ -142,6 +143,7 @@ impl StaticHead {
     /// # Errors
     /// Fails only where a rule inside is broken.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let size = self.dimensions.max(1);
         tensors::write(
             HEAD_FORMAT,
             &[
@@ -149,7 +151,7 @@ impl StaticHead {
                 Output::floats("scales", &[self.rows()], &self.scales),
                 Output::floats("dense", &[self.dimensions, self.classes], &self.dense),
                 Output::floats("bias", &[self.classes], &self.bias),
-                Output::floats("centroids", &[self.classes, self.dimensions], &self.centroids),
+                Output::floats("centroids", &[self.centroids.len() / size, size], &self.centroids),
             ],
         )
     }
@@ -170,6 +172,10 @@ impl StaticHead {
             }
         };
         let dimensions = tensors.shape("dense")?.first().copied().unwrap_or(0);
+        let centroids = tensors.shape("centroids")?.first().copied().unwrap_or(0);
+        if centroids > classes {
+            return Err(tensors.damaged(format!("{centroids} centroids for {classes} classes")));
+        }
         Ok(Self {
             classes,
             sparse: tensors.bytes("sparse", &[rows, classes])?,
@@ -177,7 +183,7 @@ impl StaticHead {
             dense: tensors.floats("dense", &[dimensions, classes])?,
             dimensions,
             bias: tensors.floats("bias", &[classes])?,
-            centroids: tensors.floats("centroids", &[classes, dimensions])?,
+            centroids: tensors.floats("centroids", &[centroids, dimensions])?,
         })
     }
 }

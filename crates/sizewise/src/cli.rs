@@ -1,6 +1,6 @@
 //! Which commands are there, and what do they take?
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
 /// Runs every task on the smallest language model that reliably does it, and proves that it does.
@@ -88,8 +88,6 @@ pub enum Command {
     /// Derive the weights that ship with the program.
     #[command(subcommand)]
     Models(Models),
-    /// Measure what the product claims, on this machine.
-    Bench(Bench),
     /// All of the above on the bundled example, narrated; ends serving.
     Quickstart(Quickstart),
 }
@@ -161,6 +159,9 @@ pub struct Train {
     /// Threads; by default one per core.
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    /// Let rare classes count for more than their rows.
+    #[arg(long)]
+    pub balance: bool,
     /// An encoder folder (config.json, tokenizer.json, *.safetensors) in place of the built-in one.
     #[arg(long, value_name = "DIR")]
     pub encoder: Option<PathBuf>,
@@ -273,9 +274,6 @@ pub enum Queue {
         /// The question, where the decision left several open.
         #[arg(long)]
         question: Option<String>,
-        /// Who answers.
-        #[arg(long, env = "USER", default_value = "unknown")]
-        by: String,
     },
     /// Drop one question without an answer.
     Skip {
@@ -331,35 +329,6 @@ pub enum Models {
         /// The encoder: config.json, tokenizer.json, *.safetensors.
         encoder: PathBuf,
     },
-}
-
-/// Measures the claims.
-#[derive(Debug, Args)]
-pub struct Bench {
-    /// Which measurement; all that this machine has the data for when absent.
-    #[arg(value_enum)]
-    pub what: Vec<BenchPart>,
-    /// The folder with the public data sets.
-    #[arg(long, env = "SIZEWISE_SHARED", default_value = "../shared", value_name = "DIR")]
-    pub shared: PathBuf,
-    /// Resamples for the certificates.
-    #[arg(long, default_value_t = 200, value_name = "N")]
-    pub resamples: usize,
-}
-
-/// One measurement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum BenchPart {
-    /// Accuracy of each tier on the public data sets, and the time to fit.
-    Quality,
-    /// Eight examples a label.
-    FewShot,
-    /// Coverage and truth of certificates over many resamples.
-    Certificates,
-    /// Time of one decision in process.
-    Latency,
-    /// Memory and start-up with ten tasks.
-    Memory,
 }
 
 /// The guided tour.

@@ -73,15 +73,24 @@ impl Decider for Engine {
         &self,
         request: sizewise_engine::Request,
     ) -> Result<Vec<Decision>, sizewise_engine::Error> {
-        self.decide(request).await
+        Self::decide(self, request).await
     }
 
     fn task(&self, name: &str) -> Result<TaskInfo, sizewise_engine::Error> {
-        self.task(name)
+        Self::task(self, name)
     }
 
     fn tasks(&self) -> Vec<TaskInfo> {
-        self.tasks()
+        Self::tasks(self)
+    }
+
+    fn queue_depths(&self) -> Vec<QueueDepth> {
+        let encoder = QueueDepth { queue: "encoder".into(), waiting: self.waiting_tokens() as u64 };
+        // A store that cannot be read is told of elsewhere.
+        let review = self.review_queue().unwrap_or_default();
+        let review =
+            review.into_iter().map(|depth| QueueDepth { queue: format!("review/{}", depth.task), waiting: depth.waiting });
+        std::iter::once(encoder).chain(review).collect()
     }
 }
 

@@ -3,6 +3,7 @@
 //! Both protocols have `GET /v1/models` and read different keys of its body, so one body carries both: `data` as the
 //! OpenAI client reads it, `models` as the System One client does.
 
+use crate::clock::date;
 use serde::Serialize;
 use sizewise_contract::Task;
 use sizewise_engine::TaskInfo;
@@ -90,19 +91,6 @@ fn description(task: &Task) -> String {
     questions.join(" · ")
 }
 
-/// The day as YYYY-MM-DD, after Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.
-fn date(seconds: u64) -> String {
-    let days = seconds / 86_400 + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,19 +98,6 @@ mod tests {
     use serde_json::Value;
     use sizewise_contract::ContentHash;
     use std::sync::Arc;
-
-    #[test]
-    fn days_have_their_dates() {
-        // Golden values from `date -u -d @SECONDS +%F`.
-        for (seconds, expected) in [
-            (0, "1970-01-01"),
-            (951_782_400, "2000-02-29"),
-            (1_790_726_399, "2026-09-29"),
-            (4_107_542_400, "2100-03-01"),
-        ] {
-            assert_eq!(date(seconds), expected);
-        }
-    }
 
     #[test]
     fn one_body_serves_both_clients() {

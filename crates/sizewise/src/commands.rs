@@ -1,0 +1,69 @@
+//! What does each command do?
+//!
+//! One module a command: it takes its arguments, calls the crates below and says what came of it. What a command
+//! computes it returns as a value with a JSON form; the text for people is made from the same value.
+
+mod batch;
+mod certify;
+mod decide;
+mod doctor;
+mod evaluate;
+mod init;
+mod keys;
+mod list;
+mod models;
+mod queue;
+mod quickstart;
+mod report;
+mod serve;
+mod train;
+mod trained;
+
+use crate::{
+    cli::{Cli, Command},
+    error::Result,
+    project::Project,
+    screen::Screen,
+};
+
+/// Done.
+const DONE: u8 = 0;
+/// The evidence refuses the promise.
+const REFUSED: u8 = 100;
+/// There is too little evidence.
+const TOO_LITTLE: u8 = 101;
+
+/// Runs a command and returns the exit code.
+///
+/// # Errors
+/// Whatever the command fails with.
+pub fn run(cli: &Cli, screen: &Screen) -> Result<u8> {
+    if !matches!(cli.command, Command::Batch(_) | Command::Report(_) | Command::Queue(_) | Command::Models(_)) {
+        screen.without_file()?;
+    }
+    if let Command::Quickstart(arguments) = &cli.command {
+        return quickstart::run(arguments, screen);
+    }
+    if let Command::Models(what) = &cli.command {
+        return models::run(what, screen);
+    }
+    let project = Project::find(cli.project.as_deref())?;
+    match &cli.command {
+        Command::Init(arguments) => init::run(&project, arguments, screen),
+        Command::Train(arguments) => train::run(&project, arguments, screen),
+        Command::Certify(arguments) => certify::run(&project, arguments, screen),
+        Command::Evaluate(arguments) => evaluate::run(&project, arguments, screen),
+        Command::Serve(arguments) => serve::run(&project, arguments, screen),
+        Command::Decide(arguments) => decide::run(&project, arguments, screen),
+        Command::Batch(arguments) => batch::run(&project, arguments, screen),
+        Command::Report(arguments) => report::run(&project, arguments, screen),
+        Command::Doctor => doctor::run(&project, screen),
+        Command::Lint(arguments) => doctor::lint(&project, arguments, screen),
+        Command::List => list::run(&project, screen),
+        Command::Show(arguments) => list::show(&project, arguments, screen),
+        Command::Queue(what) => queue::run(&project, what, screen),
+        Command::Keys(what) => keys::run(&project, what, screen),
+        Command::Rollback(arguments) => list::rollback(&project, arguments, screen),
+        Command::Models(_) | Command::Quickstart(_) => Ok(DONE),
+    }
+}

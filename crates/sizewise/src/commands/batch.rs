@@ -1,0 +1,326 @@
+//! `sizewise batch`: how is a whole table answered, so that a stop loses nothing?
+//!
+//! Rows are answered in chunks. After each chunk the part file is synced and a small file beside it says how far it goes;
+//! a later run cuts the part file back to that place and goes on. The output takes its name when the last row is in it.
+
+use super::{
+    DONE,
+    trained::{store, threads},
+};
+use crate::{
+    cli::Batch,
+    clock,
+    commands::decide::runtime,
+    error::{Error, Result},
+    project::Project,
+    screen::Screen,
+    table::percent,
+};
+use serde::{Deserialize, Serialize};
+use sizewise_contract::{Answer, Code, ContentHash, Decision, Disposition, Task};
+use sizewise_engine::{Engine, InputValue, Request, Settings};
+use sizewise_learn::{
+    prepare::hash_file,
+    table::{Format, TableReader, TableWriter, TableWriterOptions},
+};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+/// Rows that are answered together.
+const CHUNK: usize = 256;
+
+/// How far an interrupted run got.
+#[derive(Debug, Serialize, Deserialize, PartialEq)]
+struct Progress {
+    schema: u32,
+    input: ContentHash,
+    release: ContentHash,
+    rows: u64,
+    bytes: u64,
+    answered: Vec<u64>,
+}
+
+#[derive(Serialize)]
+struct BatchResult {
+    output: PathBuf,
+    release: ContentHash,
+    rows: u64,
+    /// Rows that an earlier, interrupted run had answered.
+    resumed_at: u64,
+    questions: Vec<QuestionCount>,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct QuestionCount {
+    question: String,
+    answered: u64,
+    coverage: f64,
+}
+
+pub(super) fn run(project: &Project, arguments: &Batch, screen: &Screen) -> Result<u8> {
+    let began = Instant::now();
+    let output = screen.file().ok_or_else(|| Error::usage("say where to: -o out.csv (or .jsonl, .parquet)"))?;
+    if output.exists() && !arguments.force {
+        return Err(Error::Exists { path: output, hint: "choose another name, or replace it with --force".into() });
+    }
+    if output == arguments.input {
+        return Err(Error::usage("the output would replace the input"));
+    }
+    let name = project.task(&arguments.task)?.name;
+    let engine = Engine::start(
+        Arc::new(store(project)?),
+        Settings { allow_uncertified: arguments.allow_uncertified, encoder_workers: threads(), record: false },
+    )?;
+    if let Some((_, error)) = engine.load(std::slice::from_ref(&name)).pop() {
+        return Err(error.into());
+    }
+    let info = engine.task(&name)?;
+    if !arguments.allow_uncertified && !info.certificates.iter().any(|c| c.verdict.is_certified()) {
+        return Err(Error::Policy {
+            message: format!("no question of task `{name}` has a certificate, so every row would be escalated"),
+            code: Code::NotCertified,
+            hint: format!("run `sizewise certify {name}` first, or add --allow-uncertified"),
+        });
+    }
+    let mut job = Job::open((&engine, &info.task), info.release, (&arguments.input, &output))?;
+    let resumed_at = job.progress.rows;
+    if resumed_at > 0 {
+        screen.remark(&format!("going on after row {resumed_at}"));
+    }
+    let (bar, stop) = (screen.progress(), screen.stop());
+    let total = count_rows(&arguments.input)?;
+    while job.step()? {
+        bar.at("rows", job.progress.rows as usize, total as usize);
+        if stop.load(Ordering::Relaxed) {
+            job.save()?;
+            return Err(Error::Interrupted);
+        }
+    }
+    bar.end();
+    let (progress, task) = job.finish()?;
+    let questions = task.questions.iter().zip(&progress.answered).map(|(question, answered)| QuestionCount {
+        question: question.name.clone(),
+        answered: *answered,
+        coverage: *answered as f64 / progress.rows.max(1) as f64,
+    });
+    let result = BatchResult {
+        questions: questions.collect(),
+        output,
+        release: progress.release,
+        rows: progress.rows,
+        resumed_at,
+        seconds: began.elapsed().as_secs_f64(),
+    };
+    screen.result("batch", &result, || text(&result));
+    Ok(DONE)
+}
+
+fn text(result: &BatchResult) -> String {
+    let fresh = (result.rows - result.resumed_at) as f64;
+    let mut out = format!(
+        "{} rows in {} ({:.0} a second). {}\n",
+        result.rows,
+        clock::duration(result.seconds),
+        fresh / result.seconds.max(1e-9),
+        result.output.display()
+    );
+    for question in &result.questions {
+        out += &format!("  {}: {} answered, the rest escalated\n", question.question, percent(question.coverage));
+    }
+    out
+}
+
+fn count_rows(path: &Path) -> Result<u64> {
+    let mut table = TableReader::open(path)?;
+    let (mut row, mut rows) = (Vec::new(), 0);
+    while table.next_row(&mut row)?.is_some() {
+        rows += 1;
+    }
+    Ok(rows)
+}
+
+/// A table that is being answered.
+struct Job<'a> {
+    engine: &'a Engine,
+    task: Arc<Task>,
+    runtime: tokio::runtime::Runtime,
+    table: TableReader,
+    /// Places of the task's input fields.
+    fields: Vec<usize>,
+    writer: TableWriter,
+    progress: Progress,
+    note: PathBuf,
+}
+
+impl<'a> Job<'a> {
+    fn open(
+        (engine, task): (&'a Engine, &Arc<Task>),
+        release: ContentHash,
+        (input, output): (&Path, &Path),
+    ) -> Result<Self> {
+        let mut table = TableReader::open(input)?;
+        let fields = task.input.fields.iter().map(|field| place(&table, field)).collect::<Result<Vec<_>>>()?;
+        let fresh = Progress {
+            schema: 1,
+            input: hash_file(input)?,
+            release,
+            rows: 0,
+            bytes: 0,
+            answered: vec![0; task.questions.len()],
+        };
+        let mut note = output.as_os_str().to_owned();
+        note.push(".progress");
+        let note = PathBuf::from(note);
+        let mut part = output.as_os_str().to_owned();
+        part.push(".part");
+        let progress = match resumable(&note, &fresh, output)? {
+            Some(earlier) if std::fs::metadata(&part).is_ok_and(|facts| facts.len() >= earlier.bytes) => earlier,
+            _ => fresh,
+        };
+        let mut skipped = Vec::new();
+        for _ in 0..progress.rows {
+            table.next_row(&mut skipped)?;
+        }
+        let keep_bytes = (progress.rows > 0).then_some(progress.bytes);
+        let columns = columns(&table, task);
+        let writer = TableWriter::create(output, &columns, &TableWriterOptions { keep_bytes })?;
+        Ok(Self { engine, task: Arc::clone(task), runtime: runtime()?, table, fields, writer, progress, note })
+    }
+
+    /// Answers the next chunk; false at the end of the table.
+    fn step(&mut self) -> Result<bool> {
+        let mut rows = Vec::new();
+        while rows.len() < CHUNK {
+            let mut row = Vec::new();
+            if self.table.next_row(&mut row)?.is_none() {
+                break;
+            }
+            rows.push(row);
+        }
+        if rows.is_empty() {
+            return Ok(false);
+        }
+        let decisions = self.decide(&rows)?;
+        for (mut row, decision) in rows.into_iter().zip(decisions) {
+            for (count, answer) in self.progress.answered.iter_mut().zip(&decision.answers) {
+                *count += u64::from(answer.answered());
+            }
+            row.extend(decision.answers.iter().flat_map(cells));
+            self.writer.write(&row)?;
+            self.progress.rows += 1;
+        }
+        self.save()?;
+        Ok(true)
+    }
+
+    fn decide(&self, rows: &[Vec<String>]) -> Result<Vec<Decision>> {
+        let text = |row: &Vec<String>| {
+            let cells: Vec<&str> =
+                self.fields.iter().map(|place| row.get(*place).map_or("", String::as_str)).collect();
+            InputValue::Text(cells.join("\n"))
+        };
+        let request = Request {
+            task: self.task.name.clone(),
+            inputs: rows.iter().map(text).collect(),
+            dry_run: true,
+            ..Request::default()
+        };
+        self.runtime.block_on(self.engine.decide(request)).map_err(|error| self.named(error))
+    }
+
+    /// Names the row of the table in an error about one input of a chunk.
+    fn named(&self, error: sizewise_engine::Error) -> Error {
+        let row = |position: usize| self.progress.rows + position as u64 + 1;
+        let (position, problem) = match error {
+            sizewise_engine::Error::Input { position, problem } => (position, problem),
+            sizewise_engine::Error::InputTooLong { position, size } => (position, format!("it has {size} bytes")),
+            other => return other.into(),
+        };
+        Error::Learn(sizewise_learn::Error::Unusable {
+            path: self.table.path().to_owned(),
+            problem: format!("row {}: {problem}", row(position)),
+            hint: Some("remove or correct the row and run the command again; what was finished is kept".into()),
+        })
+    }
+
+    fn save(&mut self) -> Result<()> {
+        self.progress.bytes = self.writer.sync()?;
+        if self.progress.bytes == 0 {
+            // A format that cannot be continued.
+            return Ok(());
+        }
+        let failed = |cause| Error::file(&self.note, cause);
+        let text = serde_json::to_vec(&self.progress).map_err(|error| failed(error.into()))?;
+        let mut aside = self.note.as_os_str().to_owned();
+        aside.push(".part");
+        std::fs::write(&aside, text).and_then(|()| std::fs::rename(&aside, &self.note)).map_err(failed)
+    }
+
+    fn finish(self) -> Result<(Progress, Arc<Task>)> {
+        self.writer.finish()?;
+        match std::fs::remove_file(&self.note) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::file(&self.note, error)),
+            _ => {}
+        }
+        Ok((self.progress, self.task))
+    }
+}
+
+/// What an earlier run left, if it was about the same input and release.
+fn resumable(note: &Path, fresh: &Progress, output: &Path) -> Result<Option<Progress>> {
+    if Format::of(output)? == Format::Parquet {
+        return Ok(None);
+    }
+    let Ok(text) = std::fs::read(note) else { return Ok(None) };
+    let earlier: Option<Progress> = serde_json::from_slice(&text).ok();
+    Ok(earlier.filter(|earlier| {
+        earlier.schema == fresh.schema
+            && earlier.input == fresh.input
+            && earlier.release == fresh.release
+            && earlier.answered.len() == fresh.answered.len()
+    }))
+}
+
+fn place(table: &TableReader, field: &str) -> Result<usize> {
+    table.columns().iter().position(|column| column == field).ok_or_else(|| {
+        let columns = table.columns();
+        let meant = sizewise_contract::did_you_mean(field, columns.iter().map(String::as_str));
+        Error::Learn(sizewise_learn::Error::Unusable {
+            path: table.path().to_owned(),
+            problem: format!("it has no column `{field}`, which the task reads"),
+            hint: Some(meant.map_or_else(
+                || format!("its columns are: {}", columns.join(", ")),
+                |meant| format!("did you mean `{meant}`? Rename it, or change `fields` in the task file"),
+            )),
+        })
+    })
+}
+
+/// The input's columns and four for every question; a name that is taken gets a mark.
+fn columns(table: &TableReader, task: &Task) -> Vec<String> {
+    let mut columns = table.columns().to_vec();
+    for question in &task.questions {
+        for suffix in ["answer", "confidence", "tier", "disposition"] {
+            let mut name = format!("{}_{suffix}", question.name);
+            while columns.contains(&name) {
+                name.push('_');
+            }
+            columns.push(name);
+        }
+    }
+    columns
+}
+
+/// The cells of one answer; the first is empty where the question was escalated.
+fn cells(answer: &Answer) -> [String; 4] {
+    let (value, disposition) = match answer.disposition {
+        Disposition::Answered if answer.certified => (answer.value.clone(), "answered"),
+        Disposition::Answered => (answer.value.clone(), "answered_uncertified"),
+        Disposition::Escalated { reason, .. } => (String::new(), reason.name()),
+    };
+    [value, format!("{:.6}", answer.confidence), answer.tier.to_string(), disposition.to_owned()]
+}

@@ -1,0 +1,301 @@
+//! `sizewise certify`: does the promise hold, and may we say so?
+
+use super::{
+    DONE, REFUSED, TOO_LITTLE,
+    trained::{DEVELOPMENT, Trained, store},
+};
+use crate::{
+    cli::Certify,
+    error::{Error, Result},
+    project::Project,
+    screen::Screen,
+    table::{Align, Table, percent},
+};
+use serde::Serialize;
+use sizewise_contract::{Certificate, Code, ContentHash, Question, Task, Verdict};
+use sizewise_learn::dataset::Locked;
+use sizewise_measure::{cascade::RowOutcome, certify::Plan};
+use sizewise_store::{Opening, Store};
+use std::{
+    fmt::Write,
+    path::{Path, PathBuf},
+};
+
+/// Folder of the certificates, beside the task file.
+const FOLDER: &str = "certificates";
+
+/// What the development rows predict about one question.
+#[derive(Serialize)]
+struct Prediction {
+    question: String,
+    max_served_error: f64,
+    confidence: f64,
+    /// The chance to certify.
+    chance: f64,
+    /// The coverage where the test begins.
+    coverage: f64,
+    /// Locked rows for a chance of 80 %.
+    rows_needed: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct CertifyResult {
+    task: String,
+    release: ContentHash,
+    locked_rows: u64,
+    openings_planned: u32,
+    openings_spent: usize,
+    predictions: Vec<Prediction>,
+    /// None of them for a dry run.
+    certificates: Vec<Certificate>,
+    files: Vec<PathBuf>,
+    in_force: bool,
+}
+
+pub(super) fn run(project: &Project, arguments: &Certify, screen: &Screen) -> Result<u8> {
+    let now = project.task(&arguments.task)?;
+    let folder = project.task_folder(&now.name);
+    let store = store(project)?;
+    let release = store.latest(&now.name)?.ok_or_else(|| Error::NotTrained { task: now.name.clone() })?;
+    if release.manifest.contract != now.contract_hash() {
+        return Err(Error::Policy {
+            message: format!("the task file of `{}` has changed since release {}", now.name, release.id.short()),
+            code: Code::NotTrained,
+            hint: format!("run `sizewise train {}` first: a certificate is for the contract as it stands", now.name),
+        });
+    }
+    let trained = Trained::load(&store, release)?;
+    let task = &trained.task;
+    let locked = Locked::find(task, &folder)?;
+    let plans = plans(&store, &trained, locked.rows())?;
+    let spent = store.openings(&task.name)?.iter().filter(|opening| opening.locked_rows == locked.hash()).count();
+    let mut result = CertifyResult {
+        task: task.name.clone(),
+        release: trained.release.id,
+        locked_rows: locked.rows(),
+        openings_planned: planned(task),
+        openings_spent: spent,
+        predictions: task.questions.iter().zip(&plans).map(|(question, plan)| prediction(task, question, plan)).collect(),
+        certificates: Vec::new(),
+        files: Vec::new(),
+        in_force: false,
+    };
+    if !screen.is_json() {
+        screen.result("certify", &(), || before(&result, screen));
+    }
+    if arguments.dry_run {
+        if screen.is_json() {
+            screen.result("certify", &result, String::new);
+        }
+        return Ok(DONE);
+    }
+    let locked_rows = locked.hash();
+    let opening = store.begin_opening(&task.name, &locked_rows, &trained.release.id, planned(task))?;
+    result.openings_spent = opening.ordinal as usize;
+    let certificates = test(&trained, locked, (&plans, &opening), screen)?;
+    result.in_force = store.finish_opening(opening, &certificates)?;
+    result.files = write_files(&folder, &certificates)?;
+    result.certificates = certificates;
+    if screen.is_json() {
+        screen.result("certify", &result, String::new);
+    } else {
+        screen.result("certify", &(), || after(&result, screen));
+    }
+    let any = |kind: fn(&Verdict) -> bool| result.certificates.iter().any(|c| kind(&c.verdict));
+    Ok(match () {
+        () if any(|v| matches!(v, Verdict::Refused { .. })) => REFUSED,
+        () if any(|v| matches!(v, Verdict::InsufficientEvidence { .. })) => TOO_LITTLE,
+        () => DONE,
+    })
+}
+
+/// The task's promise and those of its questions share the locked rows, so the most openings that any plans count.
+fn planned(task: &Task) -> u32 {
+    task.questions.iter().map(|question| task.promise_of(question).openings).max().unwrap_or(1)
+}
+
+fn plans(store: &Store, trained: &Trained, locked_rows: u64) -> Result<Vec<Plan>> {
+    let bytes = store.part(&trained.release, DEVELOPMENT)?;
+    let development: Vec<Vec<RowOutcome>> = serde_json::from_slice(&bytes).map_err(|error| Error::Policy {
+        message: format!("{DEVELOPMENT} of release {}: {error}", trained.release.id.short()),
+        code: Code::ReleaseDamaged,
+        hint: format!("run `sizewise train {}` again", trained.task.name),
+    })?;
+    let task = &trained.task;
+    let openings = planned(task);
+    let plan = |(question, rows): (&Question, &Vec<RowOutcome>)| {
+        let promise = sizewise_contract::task::Promise { openings, ..task.promise_of(question) };
+        Plan::new(rows, locked_rows, &promise)
+    };
+    Ok(task.questions.iter().zip(&development).map(plan).collect())
+}
+
+fn prediction(task: &Task, question: &Question, plan: &Plan) -> Prediction {
+    let promise = task.promise_of(question);
+    Prediction {
+        question: question.name.clone(),
+        max_served_error: promise.max_served_error,
+        confidence: promise.confidence,
+        chance: plan.prediction.chance,
+        coverage: plan.prediction.coverage,
+        rows_needed: plan.rows_needed(),
+    }
+}
+
+/// Opens the locked rows and tests every question.
+fn test(
+    trained: &Trained,
+    locked: Locked,
+    (plans, opening): (&[Plan], &Opening),
+    screen: &Screen,
+) -> Result<Vec<Certificate>> {
+    let task = &trained.task;
+    let locked_hash = locked.hash();
+    let rows = locked.open(task)?;
+    let (progress, stop) = (screen.progress(), screen.stop());
+    let judged = trained.judge(&rows.examples, &stop, &|step, done, of| progress.at(step, done, of))?;
+    progress.end();
+    let certificate = |((question, plan), judged): ((&Question, &Plan), Vec<sizewise_learn::train::Judged>)| {
+        let outcomes: Vec<RowOutcome> = judged.into_iter().filter_map(|judged| judged.outcome).collect();
+        let outcome = plan.run(&outcomes);
+        Certificate {
+            schema: 1,
+            task: task.name.clone(),
+            question: question.name.clone(),
+            promise: task.promise_of(question),
+            verdict: outcome.verdict,
+            threshold: outcome.threshold,
+            counts: outcome.counts,
+            tests: outcome.tests,
+            chance_before: plan.prediction.chance,
+            openings_planned: planned(task),
+            opening: opening.ordinal,
+            opened_at: opening.at,
+            contract: trained.release.manifest.contract,
+            locked_rows: locked_hash,
+            development_rows: trained.release.manifest.training_rows,
+            models: trained.release.models(),
+        }
+    };
+    Ok(task.questions.iter().zip(plans).zip(judged).map(certificate).collect())
+}
+
+/// Writes each certificate as a file of its own, so that it can be kept and handed on.
+fn write_files(folder: &Path, certificates: &[Certificate]) -> Result<Vec<PathBuf>> {
+    let folder = folder.join(FOLDER);
+    std::fs::create_dir_all(&folder).map_err(|cause| Error::file(&folder, cause))?;
+    let mut files = Vec::new();
+    for (number, certificate) in certificates.iter().enumerate() {
+        // A question's name may hold anything; a file's may not.
+        let plain = certificate.question.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+        let name = if plain { certificate.question.clone() } else { format!("question-{}", number + 1) };
+        let path = folder.join(format!("{name}.json"));
+        let text = serde_json::to_vec_pretty(certificate)
+            .map_err(|_| Error::Learn(sizewise_learn::Error::Internal("a certificate has a JSON form")))?;
+        let part = folder.join(format!("{name}.json.part"));
+        std::fs::write(&part, text)
+            .and_then(|()| std::fs::rename(&part, &path))
+            .map_err(|cause| Error::file(&path, cause))?;
+        files.push(path);
+    }
+    Ok(files)
+}
+
+fn before(result: &CertifyResult, screen: &Screen) -> String {
+    let mut out = String::new();
+    let _ = writeln!(
+        out,
+        "{} locked rows, opened {} of {} planned times. Before they are opened:",
+        result.locked_rows, result.openings_spent, result.openings_planned
+    );
+    let mut table = Table::new(&[
+        ("question", Align::Left),
+        ("promise", Align::Left),
+        ("chance to certify", Align::Right),
+        ("expected coverage", Align::Right),
+        ("rows for 80 % chance", Align::Right),
+    ]);
+    for prediction in &result.predictions {
+        let promise = format!(
+            "≤ {} wrong, {:.0} % sure",
+            percent(prediction.max_served_error),
+            prediction.confidence * 100.0
+        );
+        table.row([
+            prediction.question.clone(),
+            promise,
+            format!("{:.0} %", prediction.chance * 100.0),
+            format!("from {}", percent(prediction.coverage)),
+            prediction.rows_needed.map_or("no number".into(), |rows| rows.to_string()),
+        ]);
+    }
+    out.push_str(&table.render());
+    for prediction in result.predictions.iter().filter(|prediction| prediction.rows_needed.is_none()) {
+        let _ = writeln!(
+            out,
+            "  {} no number of rows would certify {}: its errors are above the promise at every threshold",
+            screen.bad("!"),
+            prediction.question
+        );
+    }
+    out
+}
+
+fn after(result: &CertifyResult, screen: &Screen) -> String {
+    let mut out = String::from("\n");
+    for certificate in &result.certificates {
+        let _ = write_verdict(&mut out, certificate, screen);
+    }
+    let files: Vec<String> = result.files.iter().map(|file| file.display().to_string()).collect();
+    let _ = writeln!(out, "Certificate files: {}", files.join(", "));
+    let _ = match result.in_force {
+        true => writeln!(out, "Release {} is in force. Next: sizewise serve", result.release.short()),
+        false => writeln!(
+            out,
+            "Release {} is not put in force: the one that is proves more.",
+            result.release.short()
+        ),
+    };
+    out
+}
+
+fn write_verdict(out: &mut String, certificate: &Certificate, screen: &Screen) -> std::fmt::Result {
+    let (counts, promise) = (&certificate.counts, &certificate.promise);
+    let name = screen.bold(&certificate.question);
+    let told = match &certificate.verdict {
+        Verdict::Certified => screen.good("certified"),
+        Verdict::Refused { .. } => screen.bad("refused"),
+        Verdict::InsufficientEvidence { .. } => screen.bad("insufficient evidence"),
+    };
+    writeln!(out, "{name}: {told}")?;
+    match &certificate.verdict {
+        Verdict::Certified => {
+            writeln!(
+                out,
+                "  At threshold {:.4} it answers {} of {} locked rows, {} of them wrongly.",
+                certificate.threshold.unwrap_or(1.0),
+                counts.answered,
+                counts.rows,
+                counts.wrong
+            )?;
+            writeln!(
+                out,
+                "  With {:.0} % confidence at most {} of what it answers is wrong ({} promised).",
+                promise.confidence * 100.0,
+                percent(counts.served_error_bound.min(promise.max_served_error)),
+                percent(promise.max_served_error)
+            )?;
+            let tiers: Vec<String> = counts.by_tier.iter().map(|(tier, rows)| format!("{tier} {rows}")).collect();
+            writeln!(out, "  Coverage {}: {}\n", percent(counts.answered as f64 / counts.rows.max(1) as f64), tiers.join(", "))
+        }
+        Verdict::Refused { reason } => writeln!(
+            out,
+            "  {reason}.\n  What helps: a looser promise, better labels, or more training rows.\n"
+        ),
+        Verdict::InsufficientEvidence { label_more } => writeln!(
+            out,
+            "  {} of {} answered rows were wrong; that neither shows nor refutes the promise.\n  Label about {label_more} more rows and lock them.\n",
+            counts.wrong, counts.answered
+        ),
+    }
+}

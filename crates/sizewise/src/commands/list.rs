@@ -1,0 +1,263 @@
+//! `sizewise list`, `show` and `rollback`: which tasks are there, and which of their releases are in force?
+
+use super::{DONE, trained::store};
+use crate::{
+    cli::{Rollback, TaskName},
+    clock,
+    error::{Error, Result},
+    project::Project,
+    screen::Screen,
+    table::{Align, Table, percent},
+};
+use serde::Serialize;
+use sizewise_contract::{Certificate, ContentHash, Verdict, units::UnixMillis};
+use sizewise_store::{OpeningInfo, Release, Store, Switch};
+use std::fmt::Write;
+
+#[derive(Serialize)]
+struct Listed {
+    tasks: Vec<Line>,
+}
+
+#[derive(Serialize)]
+struct Line {
+    task: String,
+    /// Why the task file cannot be read.
+    problem: Option<String>,
+    release: Option<ContentHash>,
+    questions: Vec<Standing>,
+    waiting: u64,
+}
+
+/// How one question stands.
+#[derive(Serialize)]
+struct Standing {
+    question: String,
+    max_served_error: Option<f64>,
+    certified: bool,
+    coverage: Option<f64>,
+}
+
+pub(super) fn run(project: &Project, screen: &Screen) -> Result<u8> {
+    let store = store(project)?;
+    let waiting = store.queue_depths()?;
+    let mut listed = Listed { tasks: Vec::new() };
+    for name in project.task_names()? {
+        let release = store.in_force(&name)?;
+        let (problem, questions) = match project.task(&name) {
+            Err(error) => (Some(error.to_string()), Vec::new()),
+            Ok(task) => {
+                let standing = |question: &sizewise_contract::Question| {
+                    let certificate = release.as_ref().and_then(|release| release.certificate(&question.name));
+                    Standing {
+                        question: question.name.clone(),
+                        max_served_error: Some(task.promise_of(question).max_served_error),
+                        certified: certificate.is_some(),
+                        coverage: certificate.map(coverage),
+                    }
+                };
+                (None, task.questions.iter().map(standing).collect())
+            }
+        };
+        let depth = waiting.iter().find(|depth| depth.task == name).map_or(0, |depth| depth.waiting);
+        listed.tasks.push(Line { task: name, problem, release: release.map(|r| r.id), questions, waiting: depth });
+    }
+    screen.result("list", &listed, || list_text(project, &listed, screen));
+    Ok(DONE)
+}
+
+fn coverage(certificate: &Certificate) -> f64 {
+    certificate.counts.answered as f64 / certificate.counts.rows.max(1) as f64
+}
+
+fn list_text(project: &Project, listed: &Listed, screen: &Screen) -> String {
+    if listed.tasks.is_empty() {
+        return format!(
+            "No tasks in {}. Make one: sizewise init NAME --from FILE, or try sizewise quickstart\n",
+            project.root().display()
+        );
+    }
+    let mut table = Table::new(&[
+        ("task", Align::Left),
+        ("question", Align::Left),
+        ("promise", Align::Right),
+        ("standing", Align::Left),
+        ("coverage", Align::Right),
+        ("release", Align::Left),
+        ("waiting", Align::Right),
+    ]);
+    for line in &listed.tasks {
+        let release = line.release.map_or("–".to_owned(), |release| release.short());
+        if let Some(problem) = &line.problem {
+            table.row([line.task.clone(), screen.bad(problem), String::new(), String::new(), String::new(), release, String::new()]);
+            continue;
+        }
+        for question in &line.questions {
+            let standing = match (line.release.is_some(), question.certified) {
+                (_, true) => "certified",
+                (true, false) => "not certified",
+                (false, false) => "not trained",
+            };
+            table.row([
+                line.task.clone(),
+                question.question.clone(),
+                question.max_served_error.map_or(String::new(), |error| format!("≤ {}", percent(error))),
+                standing.to_owned(),
+                question.coverage.map_or("–".to_owned(), percent),
+                release.clone(),
+                line.waiting.to_string(),
+            ]);
+        }
+    }
+    table.render()
+}
+
+#[derive(Serialize)]
+struct Shown {
+    task: sizewise_contract::Task,
+    contract: ContentHash,
+    in_force: Option<ContentHash>,
+    /// Whether the task file is the one that the release in force was made from.
+    file_is_in_force: bool,
+    certificates: Vec<Certificate>,
+    releases: Vec<ReleaseLine>,
+    history: Vec<Switch>,
+    openings: Vec<OpeningInfo>,
+    records: u64,
+}
+
+#[derive(Serialize)]
+struct ReleaseLine {
+    release: ContentHash,
+    made_at: UnixMillis,
+    certified: Vec<String>,
+    bytes: u64,
+}
+
+pub(super) fn show(project: &Project, arguments: &TaskName, screen: &Screen) -> Result<u8> {
+    let task = project.task(&arguments.task)?;
+    let store = store(project)?;
+    let in_force = store.in_force(&task.name)?;
+    let line = |release: Release| ReleaseLine {
+        release: release.id,
+        made_at: release.manifest.made_at,
+        certified: release
+            .certificates
+            .iter()
+            .filter(|certificate| certificate.verdict.is_certified())
+            .map(|certificate| certificate.question.clone())
+            .collect(),
+        bytes: release.manifest.parts.iter().map(|part| part.size).sum(),
+    };
+    let shown = Shown {
+        contract: task.contract_hash(),
+        in_force: in_force.as_ref().map(|release| release.id),
+        file_is_in_force: in_force.as_ref().is_some_and(|release| release.manifest.contract == task.contract_hash()),
+        certificates: in_force.map_or(Vec::new(), |release| release.certificates),
+        releases: store.releases(&task.name)?.into_iter().map(line).collect(),
+        history: store.history(&task.name)?,
+        openings: store.openings(&task.name)?,
+        records: store.count_records(&task.name)?,
+        task,
+    };
+    screen.result("show", &shown, || show_text(&shown, screen));
+    Ok(DONE)
+}
+
+fn show_text(shown: &Shown, screen: &Screen) -> String {
+    let mut out = String::new();
+    let _ = write_shown(&mut out, shown, screen);
+    out
+}
+
+fn write_shown(out: &mut String, shown: &Shown, screen: &Screen) -> std::fmt::Result {
+    let task = &shown.task;
+    writeln!(out, "{}, contract {}", screen.bold(&task.name), shown.contract.short())?;
+    writeln!(out, "  reads {}", task.input.fields.join(", "))?;
+    for question in &task.questions {
+        let promise = task.promise_of(question);
+        let certificate = shown.certificates.iter().find(|certificate| certificate.question == question.name);
+        let standing = match certificate.map(|certificate| &certificate.verdict) {
+            None => "not put to the test".to_owned(),
+            Some(Verdict::Certified) => certificate.map_or(String::new(), |certificate| {
+                format!(
+                    "certified at threshold {:.4}, coverage {}",
+                    certificate.threshold.unwrap_or(1.0),
+                    percent(coverage(certificate))
+                )
+            }),
+            Some(Verdict::Refused { .. }) => "refused".to_owned(),
+            Some(Verdict::InsufficientEvidence { label_more }) => {
+                format!("insufficient evidence, label {label_more} more")
+            }
+        };
+        writeln!(
+            out,
+            "  asks {} ({} classes): at most {} wrong, {:.0} % sure: {standing}",
+            question.name,
+            question.class_values().len(),
+            percent(promise.max_served_error),
+            promise.confidence * 100.0
+        )?;
+    }
+    if shown.in_force.is_some() && !shown.file_is_in_force {
+        writeln!(out, "  {} the task file has changed since; run `sizewise train {}`", screen.bad("!"), task.name)?;
+    }
+    writeln!(out, "  {} records, kept {} days", shown.records, task.privacy.retention_days)?;
+    let mut table = Table::new(&[
+        ("release", Align::Left),
+        ("made", Align::Left),
+        ("certified", Align::Left),
+        ("size", Align::Right),
+        ("", Align::Left),
+    ]);
+    for release in shown.releases.iter().rev().take(10) {
+        let mark = if Some(release.release) == shown.in_force { "in force" } else { "" };
+        let certified = match release.certified.is_empty() {
+            true => "–".to_owned(),
+            false => release.certified.join(", "),
+        };
+        let size = format!("{:.1} MB", release.bytes as f64 / 1e6);
+        table.row([release.release.short(), clock::minute(release.made_at), certified, size, mark.to_owned()]);
+    }
+    if shown.releases.is_empty() {
+        return writeln!(out, "\nNo release yet. Run: sizewise train {}", task.name);
+    }
+    writeln!(out, "\n{}", table.render().trim_end())?;
+    writeln!(out, "\nPut in force")?;
+    for switch in shown.history.iter().rev().take(10) {
+        writeln!(out, "  {}  {}  {}", clock::minute(switch.at), switch.release.short(), switch.reason)?;
+    }
+    for opening in &shown.openings {
+        let ended = if opening.finished { "" } else { ", never finished" };
+        writeln!(
+            out,
+            "Locked rows {} opened {} for release {}{ended}",
+            opening.locked_rows.short(),
+            clock::minute(opening.at),
+            opening.release.short()
+        )?;
+    }
+    Ok(())
+}
+
+pub(super) fn rollback(project: &Project, arguments: &Rollback, screen: &Screen) -> Result<u8> {
+    #[derive(Serialize)]
+    struct Back<'a> {
+        task: &'a str,
+        release: ContentHash,
+        certified: bool,
+    }
+    let name = project.task(&arguments.task)?.name;
+    let store: Store = store(project)?;
+    if store.in_force(&name)?.is_none() {
+        return Err(Error::NotTrained { task: name });
+    }
+    let release = store.rollback(&name, arguments.release.as_deref())?;
+    let certified = release.certificates.iter().any(|certificate| certificate.verdict.is_certified());
+    screen.result("rollback", &Back { task: &name, release: release.id, certified }, || {
+        let proof = if certified { "" } else { " It has no certificate." };
+        format!("Release {} is in force again; running servers notice within a second.{proof}\n", release.id.short())
+    });
+    Ok(DONE)
+}

@@ -1,0 +1,173 @@
+//! `sizewise serve`: which tasks are served, and what changes while they are?
+
+use super::{DONE, trained::threads};
+use crate::{
+    cli::Serve,
+    clock,
+    error::{Error, Result},
+    project::Project,
+    screen::Screen,
+    serve::{self, KeyCheck, Settings},
+};
+use sizewise_contract::{Code, Diagnose, units::UnixMillis};
+use sizewise_engine::Engine;
+use sizewise_store::{KeyRing, Store};
+use std::{
+    net::SocketAddr,
+    num::NonZeroUsize,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// How often the store is looked at for new releases and keys.
+const LOOK: Duration = Duration::from_millis(500);
+/// How often old records are erased.
+const SWEEP: Duration = Duration::from_secs(3_600);
+
+pub(super) fn run(project: &Project, arguments: &Serve, screen: &Screen) -> Result<u8> {
+    let settings = &project.settings().serve;
+    let workers = arguments.workers.or(settings.workers).unwrap_or_else(threads).max(1);
+    let allow_uncertified = arguments.allow_uncertified || settings.allow_uncertified;
+    let serving = Serving::start(project, workers, allow_uncertified)?;
+    serving.tell(screen, allow_uncertified)?;
+    let settings = Settings {
+        bind: arguments.bind.unwrap_or(settings.bind),
+        workers: NonZeroUsize::new(workers).unwrap_or(NonZeroUsize::MIN),
+        access_log: arguments.access_log || settings.access_log,
+        ..Settings::default()
+    };
+    serving.run(settings, screen, |address| screen.remark(&format!("serving on http://{address} (Ctrl-C stops)")))?;
+    Ok(DONE)
+}
+
+/// An engine with its store and keys.
+pub(super) struct Serving {
+    store: Arc<Store>,
+    engine: Arc<Engine>,
+    keys: Arc<Keys>,
+    names: Vec<String>,
+    problems: Vec<(String, sizewise_engine::Error)>,
+}
+
+struct Keys(KeyRing);
+
+impl KeyCheck for Keys {
+    fn any(&self) -> bool {
+        self.0.any()
+    }
+
+    fn verify(&self, key: &str) -> Option<String> {
+        self.0.verify(key)
+    }
+}
+
+impl Serving {
+    /// Loads the releases in force of all tasks of a project.
+    pub(super) fn start(project: &Project, workers: usize, allow_uncertified: bool) -> Result<Self> {
+        let store = Arc::new(Store::open(&project.store_folder())?);
+        let names = project.task_names()?;
+        let settings =
+            sizewise_engine::Settings { allow_uncertified, encoder_workers: workers, record: true };
+        let engine = Arc::new(Engine::start(Arc::clone(&store), settings)?);
+        let problems = engine.load(&names);
+        let keys = Arc::new(Keys(store.key_ring()?));
+        Ok(Self { store, engine, keys, names, problems })
+    }
+
+    /// Says which tasks are served, and which are not and why.
+    fn tell(&self, screen: &Screen, allow_uncertified: bool) -> Result<()> {
+        for (name, error) in &self.problems {
+            let hint = error.hint().map_or(String::new(), |hint| format!(" — {hint}"));
+            screen.remark(&format!("not served: {name}: {error}{hint}"));
+        }
+        let tasks = self.engine.tasks();
+        if tasks.is_empty() {
+            return Err(Error::Policy {
+                message: "there is no task to serve".into(),
+                code: Code::NotTrained,
+                hint: "run `sizewise init`, `train` and `certify` first, or `sizewise quickstart`".into(),
+            });
+        }
+        for info in tasks {
+            let certified = info.certificates.iter().filter(|c| c.verdict.is_certified()).count();
+            let told = match (info.certified, allow_uncertified) {
+                (true, _) => "certified".to_owned(),
+                (false, true) => format!("{certified} of {} questions certified; the others answer, and say so", info.task.questions.len()),
+                (false, false) => format!(
+                    "{certified} of {} questions certified; the others escalate everything (--allow-uncertified lets them answer)",
+                    info.task.questions.len()
+                ),
+            };
+            screen.remark(&format!("serving {} (release {}): {told}", info.task.name, info.release.short()));
+        }
+        Ok(())
+    }
+
+    /// Serves until the user stops the program.
+    pub(super) fn run(
+        &self,
+        settings: Settings,
+        screen: &Screen,
+        ready: impl FnOnce(SocketAddr),
+    ) -> Result<()> {
+        let stop = screen.stop();
+        let ended = AtomicBool::new(false);
+        let outcome = std::thread::scope(|scope| {
+            scope.spawn(|| self.watch(&ended, screen));
+            let shutdown = async {
+                while !stop.load(Ordering::Relaxed) {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            };
+            let keys: Arc<dyn KeyCheck> = Arc::<Keys>::clone(&self.keys);
+            let outcome = serve::run(settings, keys, Arc::clone(&self.engine), ready, shutdown);
+            ended.store(true, Ordering::Relaxed);
+            outcome
+        });
+        let drained = outcome?;
+        match drained.cut {
+            0 => screen.remark("stopped; every request was answered"),
+            cut => screen.remark(&format!("stopped; {cut} connections did not finish in time")),
+        }
+        Ok(())
+    }
+
+    /// Puts new releases and keys to use, and erases records that are too old.
+    fn watch(&self, ended: &AtomicBool, screen: &Screen) {
+        let mut seen = self.store.mark().ok();
+        let mut swept: Option<Instant> = None;
+        while !ended.load(Ordering::Relaxed) {
+            std::thread::sleep(LOOK);
+            match self.store.mark() {
+                Ok(mark) if seen != Some(mark) => {
+                    for (name, error) in self.engine.load(&self.names) {
+                        screen.remark(&format!("{name} stays as it was: {error}"));
+                    }
+                    match self.keys.0.reload(&self.store) {
+                        Ok(()) => seen = Some(mark),
+                        Err(error) => screen.remark(&format!("keys stay as they were: {error}")),
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => screen.remark(&format!("the store cannot be read: {error}")),
+            }
+            if swept.is_none_or(|at| at.elapsed() > SWEEP) {
+                self.sweep(screen);
+                swept = Some(Instant::now());
+            }
+        }
+    }
+
+    fn sweep(&self, screen: &Screen) {
+        for info in self.engine.tasks() {
+            let kept = i64::from(info.task.privacy.retention_days) * 86_400_000;
+            let before = UnixMillis(clock::now().0 - kept);
+            if let Err(error) = self.store.erase_before(&info.task.name, before) {
+                screen.remark(&format!("old records of {} could not be erased: {error}", info.task.name));
+            }
+        }
+    }
+}

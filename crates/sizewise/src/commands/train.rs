@@ -1,0 +1,154 @@
+//! `sizewise train`: what does each tier buy?
+
+use super::{
+    DONE,
+    trained::{DEVELOPMENT, SUMMARY, store, threads},
+};
+use crate::{
+    cli::Train,
+    clock,
+    error::{Error, Result},
+    project::Project,
+    screen::Screen,
+    table::{Align, Table, percent, with_interval},
+};
+use serde::Serialize;
+use sizewise_contract::{ContentHash, Task, Tier};
+use sizewise_engine::ENCODER_PARTS;
+use sizewise_learn::{
+    dataset::{TrainingRows, read_gold},
+    train::{self, Tools, TrainSummary},
+};
+use sizewise_measure::cascade::RowOutcome;
+use sizewise_models::{
+    builtin,
+    encoder::{Encoder, EncoderFiles},
+};
+use sizewise_store::{NewRelease, Release};
+use std::fmt::Write;
+
+/// Most rows that a certificate's plan needs; of more an even sample is kept.
+const PLANNED_ROWS: usize = 50_000;
+
+#[derive(Serialize)]
+struct TrainResult<'a> {
+    task: &'a str,
+    release: ContentHash,
+    in_force: bool,
+    summary: &'a TrainSummary,
+}
+
+pub(super) fn run(project: &Project, arguments: &Train, screen: &Screen) -> Result<u8> {
+    let task = project.task(&arguments.task)?;
+    let folder = project.task_folder(&task.name);
+    let file = folder.join("task.toml");
+    let task_file = std::fs::read_to_string(&file).map_err(|cause| Error::file(&file, cause))?;
+    let rows = TrainingRows::read(&task, &folder)?;
+    let dev = read_gold(&task, &folder.join(&task.data.dev))?;
+    let wants_encoder = task.cascade.tiers.allowed().contains(&Tier::Encoder);
+    let own_files = match &arguments.encoder {
+        Some(folder) => Some(EncoderFiles::read(folder)?),
+        None => None,
+    };
+    let encoder = match (&own_files, wants_encoder) {
+        (_, false) => None,
+        (Some(files), true) => Some(Encoder::from_files(&files.as_ref())?),
+        (None, true) => Some(builtin::encoder()?),
+    };
+    let threads = arguments.threads.unwrap_or_else(threads).max(1);
+    let encoder = encoder.map(|encoder| encoder.with_threads(threads));
+    let static_embeddings = builtin::static_embeddings()?;
+    let (progress, stop) = (screen.progress(), screen.stop());
+    let tools = Tools {
+        static_embeddings: &static_embeddings,
+        encoder: encoder.as_ref(),
+        threads,
+        seed: arguments.seed,
+        balance: arguments.balance,
+        progress: &|step, done, of| progress.at(step, done, of),
+        stop: &stop,
+    };
+    let trained = train::train(&task, &rows, &dev, tools)?;
+    progress.end();
+    let mut parts: Vec<(String, Vec<u8>)> =
+        trained.models.to_parts()?.into_iter().map(|part| (part.name, part.bytes)).collect();
+    let development: Vec<Vec<RowOutcome>> = trained.development.iter().map(|rows| sampled(rows)).collect();
+    parts.push((DEVELOPMENT.into(), json(&development)?));
+    parts.push((SUMMARY.into(), json(&trained.summary)?));
+    if let (Some(files), true) = (own_files, wants_encoder) {
+        add_encoder(&mut parts, files);
+    }
+    let store = store(project)?;
+    let release = store.publish(NewRelease {
+        task_file: &task_file,
+        task: &task,
+        training_rows: trained.development_hash,
+        parts: &parts,
+        made_by: concat!("sizewise ", env!("CARGO_PKG_VERSION")),
+    })?;
+    let in_force = store.in_force(&task.name)?.is_some_and(|now| now.id == release.id);
+    let result = TrainResult { task: &task.name, release: release.id, in_force, summary: &trained.summary };
+    screen.result("train", &result, || text(&task, &release, (&trained.summary, in_force), screen));
+    Ok(DONE)
+}
+
+/// An even sample of the rows.
+fn sampled(rows: &[RowOutcome]) -> Vec<RowOutcome> {
+    let kept = rows.len().min(PLANNED_ROWS);
+    (0..kept).filter_map(|position| rows.get(position * rows.len() / kept.max(1))).cloned().collect()
+}
+
+fn json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|_| Error::Learn(sizewise_learn::Error::Internal("it has a JSON form")))
+}
+
+fn add_encoder(parts: &mut Vec<(String, Vec<u8>)>, files: EncoderFiles<Vec<u8>>) {
+    let [config, tokenizer, pooling, weights] = ENCODER_PARTS;
+    parts.push((config.into(), files.config));
+    parts.push((tokenizer.into(), files.tokenizer));
+    parts.extend(files.pooling.map(|bytes| (pooling.to_owned(), bytes)));
+    parts.extend(files.weights.into_iter().map(|(name, bytes)| (format!("{weights}{name}"), bytes)));
+}
+
+fn text(
+    task: &Task,
+    release: &Release,
+    (summary, in_force): (&TrainSummary, bool),
+    screen: &Screen,
+) -> String {
+    let mut out = String::new();
+    for question in &summary.questions {
+        let promise = percent(question.max_served_error);
+        let _ = writeln!(out, "{} (promise: at most {promise} of served answers wrong)", screen.bold(&question.question));
+        let mut table = Table::new(&[
+            ("tier", Align::Left),
+            ("right, of all in scope", Align::Left),
+            ("answered within the promise", Align::Right),
+            ("bought", Align::Right),
+            ("fitted in", Align::Right),
+        ]);
+        let mut before = 0.0;
+        for tier in &question.tiers {
+            table.row([
+                tier.tier.to_string(),
+                with_interval(&tier.accuracy),
+                percent(tier.coverage_at_promise),
+                format!("{:+.1} points", (tier.coverage_at_promise - before) * 100.0),
+                clock::duration(tier.seconds),
+            ]);
+            before = tier.coverage_at_promise;
+        }
+        out.push_str(&table.render());
+        out.push('\n');
+    }
+    let _ = writeln!(
+        out,
+        "Trained on {} rows in {}, judged on rows that each fit had not seen. Release {}{}",
+        summary.rows,
+        clock::duration(summary.seconds),
+        release.id.short(),
+        if in_force { " is in force, without a certificate yet." } else { " waits: the certified one stays in force." },
+    );
+    let _ = writeln!(out, "Next: sizewise certify {}", task.name);
+    out
+}
