@@ -148,7 +148,14 @@ impl Plan {
     #[must_use]
     pub fn rows_needed(&self) -> Option<u64> {
         let limits = (self.max_served_error, self.level);
-        least_rows(|locked| self.expected.iter().any(|e| e.power(e.error, locked, limits) >= ASKED_POWER))
+        let predicted = least_rows(|locked| {
+            let begin = self.expected.get(start(&self.expected, locked, limits));
+            begin.is_some_and(|begin| chance(begin, locked, limits) >= ASKED_POWER)
+        });
+        // Few development rows leave so much open that no number of locked rows has that chance: then by what is expected.
+        predicted.or_else(|| {
+            least_rows(|locked| self.expected.iter().any(|e| e.power(e.error, locked, limits) >= ASKED_POWER))
+        })
     }
 
     /// Tests the promise on the locked rows, in the order that was fixed.

@@ -1,7 +1,9 @@
 //! How are the records of decisions written, fast and for good?
 //!
 //! One thread writes. It takes whatever waits, up to a limit, writes it in one transaction, and only then tells those
-//! who wait that it is on disk: under load many decisions share one sync.
+//! who wait. A question that is put before a person is synced to the disk first; records alone are handed to the system,
+//! so a killed process loses none, and only the loss of power can take the last moments' records. Under load many
+//! decisions share one transaction.
 
 use crate::{
     Store, database,
@@ -76,6 +78,8 @@ impl Drop for Recorder {
 }
 
 fn write_all(mut connection: Connection, receiver: &Receiver<(Vec<Entry>, Told)>) {
+    // As the database was opened.
+    let mut synced = true;
     while let Ok(first) = receiver.recv() {
         let mut batch = vec![first];
         while batch.len() < TOGETHER
@@ -83,8 +87,9 @@ fn write_all(mut connection: Connection, receiver: &Receiver<(Vec<Entry>, Told)>
         {
             batch.push(next);
         }
-        let entries = batch.iter().flat_map(|(entries, _)| entries);
-        let kept = match write(&mut connection, entries) {
+        let entries = || batch.iter().flat_map(|(entries, _)| entries);
+        let sync = entries().any(|entry| !entry.queued.is_empty());
+        let kept = match set_sync(&connection, &mut synced, sync).and_then(|()| write(&mut connection, entries())) {
             Ok(()) => true,
             Err(error) => {
                 eprintln!("records could not be written: {error}");
@@ -93,6 +98,15 @@ fn write_all(mut connection: Connection, receiver: &Receiver<(Vec<Entry>, Told)>
         };
         batch.into_iter().for_each(|(_, told)| told(kept));
     }
+}
+
+/// Chooses whether commits wait for the disk.
+fn set_sync(connection: &Connection, now: &mut bool, wanted: bool) -> Result<()> {
+    if *now != wanted {
+        connection.pragma_update(None, "synchronous", if wanted { "FULL" } else { "NORMAL" })?;
+        *now = wanted;
+    }
+    Ok(())
 }
 
 fn write<'a>(connection: &mut Connection, entries: impl Iterator<Item = &'a Entry>) -> Result<()> {

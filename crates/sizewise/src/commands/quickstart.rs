@@ -10,6 +10,7 @@ use crate::{
     screen::Screen,
     serve::Settings,
 };
+use sizewise_learn::table::{TableReader, TableWriter, TableWriterOptions};
 use std::{num::NonZeroUsize, path::Path};
 
 const TICKETS: &str = include_str!("../../example/tickets.csv");
@@ -33,7 +34,7 @@ pub(super) fn run(arguments: &Quickstart, screen: &Screen) -> Result<u8> {
     }
     let story = Story { screen };
     story.say(
-        "A company's support desk gets 1,699 messages that people have sorted by team and urgency. We make small\n\
+        "A company's support desk gets 3,078 messages that people have sorted by team and urgency. We make small\n\
          models of them, prove how often they are wrong, and serve them. Everything runs on this machine.",
     );
     write(&folder.join("tickets.csv"), TICKETS)?;
@@ -63,7 +64,7 @@ pub(super) fn run(arguments: &Quickstart, screen: &Screen) -> Result<u8> {
 
     story.step("batch support new-tickets.csv -o answers.csv", "Answer a table; what nobody is sure of stays empty.");
     let new = folder.join("new-tickets.csv");
-    write(&new, &unlabelled())?;
+    write_unlabelled(&tickets, &new)?;
     let batch =
         Batch { task: NAME.into(), input: new, force: false, allow_uncertified: verdict != DONE };
     batch::run(&project, &batch, &screen.for_step(Some(folder.join("answers.csv"))))?;
@@ -122,18 +123,21 @@ impl Story<'_> {
     }
 }
 
-/// Some tickets as they come in, without labels.
-fn unlabelled() -> String {
-    let mut rows = String::from("message\n");
-    let mut reader = TICKETS.lines();
-    reader.next();
-    for line in reader.step_by(8).take(NEW_TICKETS) {
-        // id,customer,created_at,message,team,urgent: the message is what stands between the third comma and the last two.
-        let message = line.splitn(4, ',').nth(3).and_then(|rest| rest.rsplitn(3, ',').nth(2));
-        rows.push_str(message.unwrap_or_default());
-        rows.push('\n');
+/// Writes some tickets as they come in, without labels.
+fn write_unlabelled(from: &Path, to: &Path) -> Result<()> {
+    let mut tickets = TableReader::open(from)?;
+    let message = tickets.columns().iter().position(|column| column == "message").unwrap_or(0);
+    let mut table = TableWriter::create(to, &["message".to_owned()], &TableWriterOptions::default())?;
+    let (mut row, mut written) = (Vec::new(), 0);
+    while let Some(number) = tickets.next_row(&mut row)?
+        && written < NEW_TICKETS
+    {
+        if number % 8 == 0 {
+            table.write(&[row.get(message).cloned().unwrap_or_default()])?;
+            written += 1;
+        }
     }
-    rows
+    Ok(table.finish()?)
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

@@ -17,7 +17,7 @@ KEY = sys.argv[2] if len(sys.argv) > 2 else None
 CLEAR = "I was charged twice for order 48213 and I need one of the two payments back."
 STRANGE = "do you know a good hamster wheel for my school play about Everest?"
 # Longer than the 1,024 bytes from which on typesafe-sdk compresses its bodies.
-LONG = f"{CLEAR} " * 30
+LONG = f"{CLEAR} " * 20
 
 openai_client = openai.OpenAI(base_url=f"{URL}/v1", api_key=KEY or "none", max_retries=0)
 typesafe_client = typesafe_sdk.TypeSafeClient(

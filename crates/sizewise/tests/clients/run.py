@@ -80,6 +80,8 @@ def ask(python: pathlib.Path, checks: str, url: str, key: str | None) -> bool:
 
 def main() -> int:
     python = environment()
+    if "--install" in sys.argv:
+        return 0
     url = os.environ.get("SIZEWISE_URL")
     if url:
         return 0 if ask(python, "checks.py", url, None) else 1
