@@ -1,10 +1,6 @@
 //! Can this request be read, and what exactly does it ask?
 
-use crate::{
-    error::Error,
-    request::Request,
-    served::Served,
-};
+use crate::{error::Error, request::Request, served::Served};
 use sizewise_contract::limits;
 
 /// A request that can be decided.
@@ -31,10 +27,9 @@ pub(crate) fn admit(served: &Served, request: &Request) -> Result<Admitted, Erro
     }
     let mut texts = Vec::with_capacity(request.inputs.len());
     for (position, input) in request.inputs.iter().enumerate() {
-        let text = input.render(&task.input.fields).map_err(|field| Error::Input {
-            position,
-            problem: format!("the field `{field}` is missing"),
-        })?;
+        let text = input
+            .render(&task.input.fields)
+            .map_err(|field| Error::Input { position, problem: format!("the field `{field}` is missing") })?;
         if text.len() > limits::INPUT_BYTES {
             return Err(Error::InputTooLong { position, size: text.len() });
         }

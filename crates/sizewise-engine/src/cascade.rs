@@ -3,7 +3,11 @@
 //! The static tier is asked about every input, on the spot. What it is not sure of goes to the encoder in one batch:
 //! one pass for all of an input's questions.
 
-use crate::{admit::Admitted, error::Error, served::{Asked, Served}};
+use crate::{
+    admit::Admitted,
+    error::Error,
+    served::{Asked, Served},
+};
 use sizewise_contract::{Decide, Embeddings, Evidence, Judgement, StaticFeatures};
 use sizewise_models::{neighbours::Neighbour, static_reader::StaticReader};
 use std::{cell::RefCell, time::Instant};
@@ -60,18 +64,22 @@ pub(crate) async fn run(served: &Served, admitted: &Admitted) -> Result<Outcome,
         return Ok(Outcome { judged, tokens });
     }
     let begun = Instant::now();
-    let texts: Vec<&str> = open.iter().filter_map(|input| admitted.texts.get(*input)).map(String::as_str).collect();
+    let texts: Vec<&str> =
+        open.iter().filter_map(|input| admitted.texts.get(*input)).map(String::as_str).collect();
     let (told, embedded) = oneshot::channel();
     batcher.submit(&texts, served.info.task.input.on_overflow, |found| drop(told.send(found)))?;
     let embedded: Embeddings =
         embedded.await.map_err(|_| Error::Model(sizewise_models::Error::ShuttingDown))??;
     let each = begun.elapsed().as_micros() as u64 / open.len() as u64;
-    for (((input, text), embedding), count) in open.iter().zip(texts).zip(embedded.rows()).zip(&embedded.tokens) {
+    for (((input, text), embedding), count) in
+        open.iter().zip(texts).zip(embedded.rows()).zip(&embedded.tokens)
+    {
         if let Some(slot) = tokens.get_mut(*input) {
             *slot = u64::from(*count);
         }
         let Some(found) = judged.get_mut(*input) else { continue };
-        let unsure: Vec<bool> = found.iter().enumerate().map(|(position, found)| is_open(position, found)).collect();
+        let unsure: Vec<bool> =
+            found.iter().enumerate().map(|(position, found)| is_open(position, found)).collect();
         with_features(served, text, |features| {
             for ((question, found), unsure) in admitted.questions.iter().zip(found.iter_mut()).zip(unsure) {
                 if unsure {
@@ -142,4 +150,3 @@ pub(crate) async fn nearest(served: &Served, text: &str, count: usize) -> Result
     let embedded = embedded.await.map_err(|_| Error::Model(sizewise_models::Error::ShuttingDown))??;
     Ok(near.neighbours.neighbours.nearest(&embedded.values, count, None))
 }
-

@@ -108,7 +108,9 @@ impl Diagnose for Error {
             Self::Release { .. } | Self::OtherBuild { .. } => {
                 Some("run `sizewise train TASK` to make it again with this build".into())
             }
-            Self::NotRecorded => Some("look at the free space of the disk; the server's log says more".into()),
+            Self::NotRecorded => {
+                Some("look at the free space of the disk; the server's log says more".into())
+            }
             Self::Model(cause) => cause.hint(),
             Self::Store(cause) => cause.hint(),
             _ => None,

@@ -5,7 +5,9 @@
 
 use crate::{admit::Admitted, error::Error, escalate::Answered, protect, request::Request, served::Served};
 use sizewise_contract::{
-    Answer, Decision, Disposition, QueuedItem, Record, StoredInput, answer::EscalatedTo, units::{MicroUsd, UnixMillis},
+    Answer, Decision, Disposition, QueuedItem, Record, StoredInput,
+    answer::EscalatedTo,
+    units::{MicroUsd, UnixMillis},
 };
 use sizewise_store::{Entry, Recorder, new_id};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};

@@ -18,8 +18,7 @@ use crate::{
 };
 use folds::Folds;
 use sizewise_contract::{
-    ContentHash, Decide, Embed, Evidence, Example, Gold, Label, Question, Task, Tier,
-    task::Overflow,
+    ContentHash, Decide, Embed, Evidence, Example, Gold, Label, Question, Task, Tier, task::Overflow,
 };
 use sizewise_measure::cascade::{RowOutcome, TierOutcome};
 use sizewise_models::{

@@ -251,7 +251,8 @@ impl Plan {
 fn start(expected: &[Expected], locked: u64, limits: (f64, f64)) -> usize {
     let (steps, most) = FACTORS;
     let factor = |step: u32| most.powf(f64::from(step) / f64::from(steps - 1));
-    let bears = |e: &Expected, step: u32| e.power(e.error * factor(step) + SLACK, locked, limits) >= START_POWER;
+    let bears =
+        |e: &Expected, step: u32| e.power(e.error * factor(step) + SLACK, locked, limits) >= START_POWER;
     // The chance falls as the error is raised, so the largest factor borne is found by halving.
     let borne = |e: &Expected| {
         let (mut low, mut high) = (0, steps);

@@ -148,12 +148,11 @@ impl Batcher {
             return Err(Error::Overloaded { waiting });
         }
         self.shared.waiting_tokens.fetch_add(tokens, Ordering::Relaxed);
-        queue.sequences.extend(
-            sequences
-                .into_iter()
-                .enumerate()
-                .map(|(position, ids)| Waiting { ids, request: Arc::clone(&request), position }),
-        );
+        queue.sequences.extend(sequences.into_iter().enumerate().map(|(position, ids)| Waiting {
+            ids,
+            request: Arc::clone(&request),
+            position,
+        }));
         drop(queue);
         match missing {
             1 => self.shared.wake.notify_one(),
@@ -181,17 +180,20 @@ impl Shared {
 
     fn work(&self) {
         while let Some(batch) = self.next_batch() {
-            let (ids, owners): (Vec<Vec<u32>>, Vec<(Arc<Pending>, usize)>) =
-                batch.into_iter().map(|w| (w.ids, (w.request, w.position))).unzip();
+            let (mut ids, mut owners) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+            for waiting in batch {
+                ids.push(waiting.ids);
+                owners.push((waiting.request, waiting.position));
+            }
             match self.encoder.embed_ids(&ids) {
                 Ok(found) => {
                     for (row, (request, position)) in found.rows().zip(owners) {
                         request.put(position, row);
                     }
                 }
-                Err(_) => owners
-                    .into_iter()
-                    .for_each(|(request, _)| request.finish(Err(Error::Internal("checked ids can be embedded")))),
+                Err(_) => owners.into_iter().for_each(|(request, _)| {
+                    request.finish(Err(Error::Internal("checked ids can be embedded")))
+                }),
             }
         }
     }
@@ -255,7 +257,8 @@ mod tests {
         let alone = builtin::encoder().unwrap().with_threads(1);
         let batcher = Batcher::start(builtin::encoder().unwrap(), 3).unwrap();
         let long = "word ".repeat(700);
-        let texts: Vec<String> = (0..40).map(|i| format!("question {i} {}", "about it ".repeat(i % 9))).collect();
+        let texts: Vec<String> =
+            (0..40).map(|i| format!("question {i} {}", "about it ".repeat(i % 9))).collect();
         let (sender, receiver) = channel();
         for (number, pair) in texts.chunks(2).enumerate() {
             let (a, b) = (pair[0].as_str(), if number % 7 == 0 { long.as_str() } else { pair[1].as_str() });

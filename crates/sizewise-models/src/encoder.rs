@@ -171,7 +171,11 @@ impl Encoder {
     }
 
     /// The windows of all texts as sequences of ids, and the text that each belongs to.
-    pub(crate) fn sequences(&self, texts: &[&str], overflow: Overflow) -> Result<(Vec<Vec<u32>>, Vec<usize>)> {
+    pub(crate) fn sequences(
+        &self,
+        texts: &[&str],
+        overflow: Overflow,
+    ) -> Result<(Vec<Vec<u32>>, Vec<usize>)> {
         let mut owners = Vec::with_capacity(texts.len());
         let mut sequences = Vec::with_capacity(texts.len());
         for (position, text) in texts.iter().enumerate() {

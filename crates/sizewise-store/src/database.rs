@@ -80,9 +80,8 @@ CREATE TABLE keys (
 
 /// Opens a database, making its tables when the file is new.
 pub(crate) fn open(path: &Path) -> Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let named = |error: rusqlite::Error| match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
             Error::Damaged { path: path.to_owned(), problem: error.to_string() }
@@ -99,8 +98,7 @@ pub(crate) fn open(path: &Path) -> Result<Connection> {
         )
         .map_err(named)?;
     let making = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(named)?;
-    let version: i64 =
-        making.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(named)?;
+    let version: i64 = making.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(named)?;
     match version {
         VERSION => {}
         0 => {
@@ -121,6 +119,7 @@ pub(crate) fn open(path: &Path) -> Result<Connection> {
 /// Reads every page and lists what is damaged.
 pub(crate) fn check(connection: &Connection) -> Result<Vec<String>> {
     let mut statement = connection.prepare("PRAGMA integrity_check(20)")?;
-    let lines = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
+    let lines =
+        statement.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
     Ok(lines.into_iter().filter(|line| line != "ok").collect())
 }

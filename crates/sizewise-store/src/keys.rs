@@ -105,8 +105,8 @@ impl Store {
     /// Fails when the database cannot be read.
     pub fn keys(&self) -> Result<Vec<KeyInfo>> {
         let connection = self.connection();
-        let mut statement =
-            connection.prepare("SELECT id, name, created_at, revoked_at FROM keys ORDER BY created_at, id")?;
+        let mut statement = connection
+            .prepare("SELECT id, name, created_at, revoked_at FROM keys ORDER BY created_at, id")?;
         let rows = statement.query_map([], |row| {
             Ok(KeyInfo {
                 id: row.get(0)?,
@@ -124,9 +124,7 @@ impl Store {
     /// Fails when there is no such key.
     pub fn revoke_key(&self, id: &str) -> Result<()> {
         let connection = self.connection();
-        let known = connection
-            .query_row("SELECT 1 FROM keys WHERE id = ?1", [id], |_| Ok(()))
-            .optional()?;
+        let known = connection.query_row("SELECT 1 FROM keys WHERE id = ?1", [id], |_| Ok(())).optional()?;
         known.ok_or_else(|| Error::UnknownKey { id: id.to_owned() })?;
         connection.execute(
             "UPDATE keys SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL",

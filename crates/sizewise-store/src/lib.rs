@@ -89,7 +89,8 @@ impl Store {
     /// # Errors
     /// Fails when the database cannot be read.
     pub fn mark(&self) -> Result<[i64; 4]> {
-        let query = "SELECT (SELECT coalesce(max(number), 0) FROM switches), (SELECT count(*) FROM certificates),
+        let query =
+            "SELECT (SELECT coalesce(max(number), 0) FROM switches), (SELECT count(*) FROM certificates),
                             (SELECT count(*) FROM keys), (SELECT count(revoked_at) FROM keys)";
         let connection = self.connection();
         let mark = |row: &rusqlite::Row<'_>| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]);

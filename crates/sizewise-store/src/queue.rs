@@ -39,8 +39,9 @@ impl Store {
         let mut statement = connection.prepare(
             "SELECT item FROM queue WHERE state = 'waiting' AND (?1 IS NULL OR task = ?1) ORDER BY at, decision LIMIT ?2",
         )?;
-        let rows = statement
-            .query_map(params![task, i64::try_from(limit).unwrap_or(i64::MAX)], |row| row.get::<_, String>(0))?;
+        let rows = statement.query_map(params![task, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+            row.get::<_, String>(0)
+        })?;
         rows.map(|text| read(&text?)).collect()
     }
 
@@ -50,8 +51,9 @@ impl Store {
     /// Fails when the database cannot be read.
     pub fn queue_depths(&self) -> Result<Vec<QueueDepth>> {
         let connection = self.connection();
-        let mut statement = connection
-            .prepare("SELECT task, count(*) FROM queue WHERE state = 'waiting' GROUP BY task ORDER BY task")?;
+        let mut statement = connection.prepare(
+            "SELECT task, count(*) FROM queue WHERE state = 'waiting' GROUP BY task ORDER BY task",
+        )?;
         let rows = statement.query_map([], |row| {
             Ok(QueueDepth { task: row.get(0)?, waiting: row.get::<_, i64>(1)? as u64 })
         })?;
@@ -105,7 +107,8 @@ impl Store {
         let mut statement = connection.prepare(
             "SELECT item, answer FROM queue WHERE state = 'answered' AND task = ?1 ORDER BY answered_at, decision",
         )?;
-        let rows = statement.query_map([task], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+        let rows =
+            statement.query_map([task], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
         rows.map(|row| {
             let (item, answer) = row?;
             Ok(GoldAnswer { item: read(&item)?, answer })

@@ -89,13 +89,14 @@ fn write_all(mut connection: Connection, receiver: &Receiver<(Vec<Entry>, Told)>
         }
         let entries = || batch.iter().flat_map(|(entries, _)| entries);
         let sync = entries().any(|entry| !entry.queued.is_empty());
-        let kept = match set_sync(&connection, &mut synced, sync).and_then(|()| write(&mut connection, entries())) {
-            Ok(()) => true,
-            Err(error) => {
-                eprintln!("records could not be written: {error}");
-                false
-            }
-        };
+        let kept =
+            match set_sync(&connection, &mut synced, sync).and_then(|()| write(&mut connection, entries())) {
+                Ok(()) => true,
+                Err(error) => {
+                    eprintln!("records could not be written: {error}");
+                    false
+                }
+            };
         batch.into_iter().for_each(|(_, told)| told(kept));
     }
 }
@@ -143,8 +144,10 @@ impl Store {
         let text: Option<String> = connection
             .query_row("SELECT record FROM records WHERE id = ?1", [id], |row| row.get(0))
             .optional()?;
-        text.map(|text| serde_json::from_str(&text).map_err(|_| Error::Internal("a stored record is readable")))
-            .transpose()
+        text.map(|text| {
+            serde_json::from_str(&text).map_err(|_| Error::Internal("a stored record is readable"))
+        })
+        .transpose()
     }
 
     /// How many records a task has.

@@ -131,7 +131,8 @@ impl Store {
             made_at: ids::now(),
             made_by: new.made_by.to_owned(),
         };
-        let text = serde_json::to_string(&manifest).map_err(|_| Error::Internal("a manifest has a JSON form"))?;
+        let text =
+            serde_json::to_string(&manifest).map_err(|_| Error::Internal("a manifest has a JSON form"))?;
         let id = ContentHash::of(text.as_bytes());
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
@@ -172,7 +173,11 @@ impl Store {
     pub fn latest(&self, task: &str) -> Result<Option<Release>> {
         let connection = self.connection();
         let id = connection
-            .query_row("SELECT id FROM releases WHERE task = ?1 ORDER BY number DESC LIMIT 1", [task], hash_of)
+            .query_row(
+                "SELECT id FROM releases WHERE task = ?1 ORDER BY number DESC LIMIT 1",
+                [task],
+                hash_of,
+            )
             .optional()?;
         id.map_or(Ok(None), |id| load(&connection, &id))
     }
@@ -238,7 +243,8 @@ impl Store {
                 let now = history.last().map(|switch| switch.release);
                 let earlier = history.iter().rev().find(|switch| Some(switch.release) != now);
                 let earlier = earlier.ok_or_else(|| Error::NothingEarlier { task: task.to_owned() })?.release;
-                load(&self.connection(), &earlier)?.ok_or(Error::Internal("a release that was in force exists"))?
+                load(&self.connection(), &earlier)?
+                    .ok_or(Error::Internal("a release that was in force exists"))?
             }
         };
         for part in &wanted.manifest.parts {
@@ -257,8 +263,10 @@ impl Store {
     /// Fails when the release has no such part, or its bytes are not those it is named after.
     pub fn part(&self, release: &Release, name: &str) -> Result<Vec<u8>> {
         let part = release.manifest.parts.iter().find(|part| part.name == name);
-        let part = part
-            .ok_or_else(|| Error::Object { hash: release.id, problem: format!("the release has no part {name}") })?;
+        let part = part.ok_or_else(|| Error::Object {
+            hash: release.id,
+            problem: format!("the release has no part {name}"),
+        })?;
         self.objects.get(&part.hash)
     }
 }
@@ -285,8 +293,8 @@ pub(crate) fn current(connection: &rusqlite::Connection, task: &str) -> Result<O
 }
 
 pub(crate) fn certificates(connection: &rusqlite::Connection, id: &ContentHash) -> Result<Vec<Certificate>> {
-    let mut statement =
-        connection.prepare_cached("SELECT certificate FROM certificates WHERE release = ?1 ORDER BY rowid")?;
+    let mut statement = connection
+        .prepare_cached("SELECT certificate FROM certificates WHERE release = ?1 ORDER BY rowid")?;
     let texts = statement.query_map([id.to_string()], |row| row.get::<_, String>(0))?;
     texts.map(|text| serde_json::from_str(&text?).map_err(|error| unreadable(id, &error))).collect()
 }
@@ -297,7 +305,10 @@ fn load(connection: &rusqlite::Connection, id: &ContentHash) -> Result<Option<Re
         .optional()?;
     let Some(text) = text else { return Ok(None) };
     if ContentHash::of(text.as_bytes()) != *id {
-        return Err(Error::Object { hash: *id, problem: "its manifest is not the one it is named after".into() });
+        return Err(Error::Object {
+            hash: *id,
+            problem: "its manifest is not the one it is named after".into(),
+        });
     }
     let manifest: Manifest = serde_json::from_str(&text).map_err(|error| unreadable(id, &error))?;
     if manifest.schema != SCHEMA {

@@ -44,7 +44,10 @@ fn a_key_opens_until_it_is_revoked() {
     assert!(matches!(store.revoke_key("nobody"), Err(Error::UnknownKey { .. })));
     let database = std::fs::read(folder.path().join("store.db-wal")).unwrap();
     let own = key.key.rsplit('_').next().unwrap().as_bytes();
-    assert!(!database.windows(own.len()).any(|window| window == own), "the secret is nowhere in the database");
+    assert!(
+        !database.windows(own.len()).any(|window| window == own),
+        "the secret is nowhere in the database"
+    );
 }
 
 #[test]

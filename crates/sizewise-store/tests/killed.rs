@@ -3,6 +3,8 @@
 //! The test runs itself as a child that writes records and publishes releases, printing what was acknowledged; it kills
 //! the child at a random moment and then looks for all of it.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use sizewise_contract::{ContentHash, Record, StoredInput, Task, units::UnixMillis};
 use sizewise_store::{Entry, NewRelease, Recorder, Store, new_id};
 use std::{
@@ -47,7 +49,8 @@ fn write_for_ever(folder: &Path) {
             }));
         }
         let weights: Vec<u8> = round.to_le_bytes().iter().cycle().take(300_000).copied().collect();
-        let parts = [("head".to_owned(), weights), ("models.json".to_owned(), round.to_string().into_bytes())];
+        let parts =
+            [("head".to_owned(), weights), ("models.json".to_owned(), round.to_string().into_bytes())];
         let new = NewRelease {
             task_file: TASK,
             task: &task,

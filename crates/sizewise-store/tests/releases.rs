@@ -1,5 +1,7 @@
 //! Is the release in force always a whole one, and is an opening always counted?
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use sizewise_contract::{
     Certificate, ContentHash, Task, Verdict, certificate::Counts, task::Promise, units::UnixMillis,
 };

@@ -38,7 +38,8 @@ const TOO_LITTLE: u8 = 101;
 /// # Errors
 /// Whatever the command fails with.
 pub fn run(cli: &Cli, screen: &Screen) -> Result<u8> {
-    if !matches!(cli.command, Command::Batch(_) | Command::Report(_) | Command::Queue(_) | Command::Models(_)) {
+    if !matches!(cli.command, Command::Batch(_) | Command::Report(_) | Command::Queue(_) | Command::Models(_))
+    {
         screen.without_file()?;
     }
     if let Command::Quickstart(arguments) = &cli.command {

@@ -97,7 +97,11 @@ impl Error {
             Self::Usage { .. } | Self::UnknownTask { .. } | Self::Exists { .. } => 2,
             Self::Interrupted => 130,
             _ if self.code() == Code::Interrupted => 130,
-            _ if self.code().facts().fault == Fault::Caller && matches!(self.code(), Code::TaskFileInvalid) => 2,
+            _ if self.code().facts().fault == Fault::Caller
+                && matches!(self.code(), Code::TaskFileInvalid) =>
+            {
+                2
+            }
             _ => 1,
         }
     }
@@ -122,7 +126,9 @@ impl Diagnose for Error {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::UnknownTask { hint, .. } | Self::Exists { hint, .. } | Self::Policy { hint, .. } => Some(hint.clone()),
+            Self::UnknownTask { hint, .. } | Self::Exists { hint, .. } | Self::Policy { hint, .. } => {
+                Some(hint.clone())
+            }
             Self::NotTrained { task } => Some(format!("run `sizewise train {task}`")),
             Self::Learn(cause) => cause.hint(),
             Self::Store(cause) => cause.hint(),

@@ -138,7 +138,9 @@ pub(crate) fn question(
         out_of_scope_rows: outside,
         tiers: tiers(&outcomes),
         cascade: operating(&outcomes, at),
-        macro_f1: metrics::bootstrap(&pairs, |pairs| metrics::macro_f1(&metrics::class_table(pairs, &values))),
+        macro_f1: metrics::bootstrap(&pairs, |pairs| {
+            metrics::macro_f1(&metrics::class_table(pairs, &values))
+        }),
         calibration_error: metrics::bootstrap(&sure, metrics::calibration_error),
         brier: metrics::bootstrap(&sure, metrics::brier),
         reliability: metrics::reliability(&sure, 10),
@@ -211,8 +213,10 @@ fn risk_coverage(outcomes: &[RowOutcome]) -> Vec<CurvePoint> {
     let mut confidences: Vec<f64> = outcomes.iter().map(best).collect();
     confidences.sort_by(|a, b| b.total_cmp(a));
     let steps = POINTS.min(confidences.len());
-    let mut thresholds: Vec<f64> =
-        (1..=steps).filter_map(|step| confidences.get(step * confidences.len() / steps - 1)).copied().collect();
+    let mut thresholds: Vec<f64> = (1..=steps)
+        .filter_map(|step| confidences.get(step * confidences.len() / steps - 1))
+        .copied()
+        .collect();
     thresholds.dedup();
     curve(outcomes, &thresholds)
         .into_iter()
@@ -239,7 +243,11 @@ fn confusions(answered: &[Answered<'_>], values: &[&str]) -> Vec<Confusion> {
     sorted
         .into_iter()
         .take(CONFUSIONS)
-        .map(|((truth, answer), rows)| Confusion { truth: name(truth, values), answer: name(Some(answer), values), rows })
+        .map(|((truth, answer), rows)| Confusion {
+            truth: name(truth, values),
+            answer: name(Some(answer), values),
+            rows,
+        })
         .collect()
 }
 

@@ -53,7 +53,10 @@ fn write_page(out: &mut String, task: &Task, release: &Release, evaluation: &Eva
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
     )?;
     writeln!(out, "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">")?;
-    writeln!(out, "<title>{name} – Sizewise report</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>")?;
+    writeln!(
+        out,
+        "<title>{name} – Sizewise report</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>"
+    )?;
     writeln!(out, "<header><h1>{name}</h1>")?;
     writeln!(
         out,
@@ -104,7 +107,7 @@ fn write_certificate(out: &mut String, certificate: Option<&Certificate>) -> std
     let Some(certificate) = certificate else {
         return writeln!(
             out,
-            "<p class=\"verdict open\"><strong>Not put to the test.</strong> Nothing is proven; `sizewise certify` does that.</p>"
+            "<p class=\"verdict open\"><strong>Not put to the test.</strong> Nothing is proven; <code>sizewise certify</code> does that.</p>"
         );
     };
     let counts = &certificate.counts;
@@ -123,7 +126,9 @@ fn write_certificate(out: &mut String, certificate: Option<&Certificate>) -> std
         Verdict::Refused { reason } => ("bad", format!("<strong>Refused.</strong> {}.", escaped(reason))),
         Verdict::InsufficientEvidence { label_more } => (
             "open",
-            format!("<strong>Insufficient evidence.</strong> About {label_more} more locked rows would settle it."),
+            format!(
+                "<strong>Insufficient evidence.</strong> About {label_more} more locked rows would settle it."
+            ),
         ),
     };
     writeln!(out, "<p class=\"verdict {class}\">{told}</p>")?;
@@ -136,7 +141,19 @@ fn write_certificate(out: &mut String, certificate: Option<&Certificate>) -> std
         certificate.openings_planned,
         clock::minute(certificate.opened_at)
     )?;
-    writeln!(out, "<table><thead><tr><th>threshold</th><th>answered</th><th>wrong</th><th>P-value</th><th>level</th><th>promise shown</th></tr></thead><tbody>")?;
+    begin_table(
+        out,
+        "",
+        "The tests",
+        &[
+            ("threshold", false),
+            ("answered", false),
+            ("wrong", false),
+            ("P-value", false),
+            ("level", false),
+            ("promise shown", false),
+        ],
+    )?;
     for test in &certificate.tests {
         writeln!(
             out,
@@ -149,13 +166,16 @@ fn write_certificate(out: &mut String, certificate: Option<&Certificate>) -> std
             if test.rejected { "yes" } else { "no" }
         )?;
     }
-    writeln!(out, "</tbody></table></details>")
+    end_table(out)?;
+    writeln!(out, "</details>")
 }
 
 fn write_figures(out: &mut String, measured: &QuestionEvaluation) -> std::fmt::Result {
     let cascade = &measured.cascade;
-    writeln!(out, "<table class=\"figures\"><tbody>")?;
-    let line = |out: &mut String, name: &str, value: String| writeln!(out, "<tr><th scope=\"row\">{name}</th><td>{value}</td></tr>");
+    begin_table(out, "figures", "Figures", &[])?;
+    let line = |out: &mut String, name: &str, value: String| {
+        writeln!(out, "<tr><th scope=\"row\">{name}</th><td>{value}</td></tr>")
+    };
     line(out, "rows", format!("{}, of which {} out of scope", measured.rows, measured.out_of_scope_rows))?;
     for tier in &measured.tiers {
         line(out, &format!("{} alone, right in scope", tier.tier), with_interval(&tier.accuracy))?;
@@ -173,7 +193,7 @@ fn write_figures(out: &mut String, measured: &QuestionEvaluation) -> std::fmt::R
     line(out, "macro F1, all answered", estimate(&measured.macro_f1))?;
     line(out, "calibration error", estimate(&measured.calibration_error))?;
     line(out, "Brier score", estimate(&measured.brier))?;
-    writeln!(out, "</tbody></table>")
+    end_table(out)
 }
 
 fn estimate(estimate: &Estimate) -> String {
@@ -182,11 +202,16 @@ fn estimate(estimate: &Estimate) -> String {
 
 fn write_classes(out: &mut String, measured: &QuestionEvaluation) -> std::fmt::Result {
     writeln!(out, "<h3>Class by class, every row answered</h3>")?;
-    writeln!(out, "<table><thead><tr><th class=\"text\">class</th><th>rows</th><th>precision</th><th>recall</th><th>F1</th></tr></thead><tbody>")?;
+    begin_table(
+        out,
+        "",
+        "Class by class",
+        &[("class", true), ("rows", false), ("precision", false), ("recall", false), ("F1", false)],
+    )?;
     for class in &measured.classes {
         writeln!(
             out,
-            "<tr><td class=\"text\">{}</td><td>{}</td><td>{}</td><td>{}</td><td>{:.3}</td></tr>",
+            "<tr><th scope=\"row\" class=\"text\">{}</th><td>{}</td><td>{}</td><td>{}</td><td>{:.3}</td></tr>",
             escaped(&class.class),
             class.rows,
             with_interval(&class.precision),
@@ -194,7 +219,7 @@ fn write_classes(out: &mut String, measured: &QuestionEvaluation) -> std::fmt::R
             class.f1
         )?;
     }
-    writeln!(out, "</tbody></table>")
+    end_table(out)
 }
 
 fn write_confusions(out: &mut String, asked: &Question, measured: &QuestionEvaluation) -> std::fmt::Result {
@@ -206,7 +231,7 @@ fn write_confusions(out: &mut String, asked: &Question, measured: &QuestionEvalu
     if values.len() <= MATRIX_CLASSES {
         return write_matrix(out, &values, measured);
     }
-    writeln!(out, "<table><thead><tr><th class=\"text\">is</th><th class=\"text\">answered as</th><th>rows</th></tr></thead><tbody>")?;
+    begin_table(out, "", "Confused classes", &[("is", true), ("answered as", true), ("rows", false)])?;
     for confusion in &measured.confusions {
         writeln!(
             out,
@@ -216,7 +241,7 @@ fn write_confusions(out: &mut String, asked: &Question, measured: &QuestionEvalu
             confusion.rows
         )?;
     }
-    writeln!(out, "</tbody></table>")
+    end_table(out)
 }
 
 /// Truth down, answers across; the right ones are on the diagonal.
@@ -226,11 +251,10 @@ fn write_matrix(out: &mut String, values: &[&str], measured: &QuestionEvaluation
     if measured.out_of_scope_rows > 0 {
         truths.push("(out of scope)");
     }
-    writeln!(out, "<div class=\"wide\"><table class=\"matrix\"><thead><tr><th class=\"text\">is ↓ answered as →</th>")?;
-    for value in values {
-        writeln!(out, "<th><span>{}</span></th>", escaped(value))?;
-    }
-    writeln!(out, "</tr></thead><tbody>")?;
+    let mut columns = vec![("is ↓ answered as →".to_owned(), true)];
+    columns.extend(values.iter().map(|value| (format!("<span>{}</span>", escaped(value)), false)));
+    let columns: Vec<(&str, bool)> = columns.iter().map(|(name, text)| (name.as_str(), *text)).collect();
+    begin_table(out, "matrix", "Confusion matrix", &columns)?;
     for truth in truths {
         writeln!(out, "<tr><th scope=\"row\" class=\"text\">{}</th>", escaped(truth))?;
         for answer in values {
@@ -239,7 +263,7 @@ fn write_matrix(out: &mut String, values: &[&str], measured: &QuestionEvaluation
             match (right, wrong) {
                 (Some(class), _) => writeln!(out, "<td class=\"right\">{}</td>", class.recall.count)?,
                 (None, Some(confusion)) => {
-                    let shade = 20 + 70 * confusion.rows / most.max(1);
+                    let shade = 15 + 35 * confusion.rows / most.max(1);
                     writeln!(out, "<td style=\"--shade:{shade}%\" class=\"wrong\">{}</td>", confusion.rows)?;
                 }
                 (None, None) => writeln!(out, "<td></td>")?,
@@ -247,7 +271,7 @@ fn write_matrix(out: &mut String, values: &[&str], measured: &QuestionEvaluation
         }
         writeln!(out, "</tr>")?;
     }
-    writeln!(out, "</tbody></table></div>")
+    end_table(out)
 }
 
 fn write_mistakes(out: &mut String, measured: &QuestionEvaluation) -> std::fmt::Result {
@@ -255,7 +279,19 @@ fn write_mistakes(out: &mut String, measured: &QuestionEvaluation) -> std::fmt::
     if measured.mistakes.is_empty() {
         return writeln!(out, "<p>None.</p>");
     }
-    writeln!(out, "<table><thead><tr><th>row</th><th>confidence</th><th class=\"text\">what became of it</th><th class=\"text\">is</th><th class=\"text\">answered as</th><th class=\"text\">text</th></tr></thead><tbody>")?;
+    begin_table(
+        out,
+        "",
+        "The surest mistakes",
+        &[
+            ("row", false),
+            ("confidence", false),
+            ("what became of it", true),
+            ("is", true),
+            ("answered as", true),
+            ("text", true),
+        ],
+    )?;
     for mistake in &measured.mistakes {
         let text: String = mistake.text.chars().take(600).collect();
         writeln!(
@@ -270,11 +306,33 @@ fn write_mistakes(out: &mut String, measured: &QuestionEvaluation) -> std::fmt::
             escaped(&text)
         )?;
     }
-    writeln!(out, "</tbody></table>")
+    end_table(out)
+}
+
+/// Begins a table that scrolls by itself where the page is narrow. Columns are names (as markup) and whether they hold words.
+fn begin_table(out: &mut String, class: &str, label: &str, columns: &[(&str, bool)]) -> std::fmt::Result {
+    writeln!(
+        out,
+        "<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"{label}\"><table class=\"{class}\">"
+    )?;
+    if !columns.is_empty() {
+        out.push_str("<thead><tr>");
+        for (name, is_text) in columns {
+            let class = if *is_text { " class=\"text\"" } else { "" };
+            write!(out, "<th scope=\"col\"{class}>{name}</th>")?;
+        }
+        out.push_str("</tr></thead>");
+    }
+    writeln!(out, "<tbody>")
+}
+
+fn end_table(out: &mut String) -> std::fmt::Result {
+    writeln!(out, "</tbody></table></div>")
 }
 
 fn write_provenance(out: &mut String, release: &Release, evaluation: &Evaluation) -> std::fmt::Result {
-    writeln!(out, "<section>\n<h2>Provenance</h2>\n<table class=\"figures\"><tbody>")?;
+    writeln!(out, "<section>\n<h2>Provenance</h2>")?;
+    begin_table(out, "figures", "Provenance", &[])?;
     let locked = release.certificates.first().map(|certificate| certificate.locked_rows.to_string());
     for (name, value) in [
         ("release", release.id.to_string()),
@@ -287,10 +345,10 @@ fn write_provenance(out: &mut String, release: &Release, evaluation: &Evaluation
     ] {
         writeln!(out, "<tr><th scope=\"row\">{name}</th><td><code>{value}</code></td></tr>")?;
     }
-    writeln!(out, "</tbody></table>")?;
+    end_table(out)?;
     writeln!(
         out,
-        "<p>Plots and tables above are measured on the table named here; the verdict alone comes from the locked rows. Intervals are at 95 %: exact binomial for shares, resampling for the others.</p>\n</section>"
+        "<p>Plots and tables above are measured on the table named here; the verdict alone comes from the locked rows. Intervals are at 95\u{a0}%: exact binomial for shares, resampling for the others.</p>\n</section>"
     )
 }
 

@@ -47,7 +47,12 @@ pub struct ServeSettings {
 
 impl Default for ServeSettings {
     fn default() -> Self {
-        Self { bind: SocketAddr::from(([127, 0, 0, 1], 8484)), workers: None, allow_uncertified: false, access_log: false }
+        Self {
+            bind: SocketAddr::from(([127, 0, 0, 1], 8484)),
+            workers: None,
+            allow_uncertified: false,
+            access_log: false,
+        }
     }
 }
 
@@ -58,11 +63,14 @@ impl Project {
     /// Fails when the folder named is none, or its settings cannot be read.
     pub fn find(named: Option<&Path>) -> Result<Self> {
         let root = match named {
-            Some(folder) if !folder.is_dir() => return Err(Error::usage(format!("{} is not a folder", folder.display()))),
+            Some(folder) if !folder.is_dir() => {
+                return Err(Error::usage(format!("{} is not a folder", folder.display())));
+            }
             Some(folder) => folder.to_owned(),
             None => {
                 let here = std::env::current_dir().map_err(|cause| Error::file(Path::new("."), cause))?;
-                let looks_like_one = |folder: &&Path| folder.join(SETTINGS_FILE).is_file() || folder.join("tasks").is_dir();
+                let looks_like_one =
+                    |folder: &&Path| folder.join(SETTINGS_FILE).is_file() || folder.join("tasks").is_dir();
                 here.ancestors().find(looks_like_one).unwrap_or(&here).to_owned()
             }
         };
@@ -107,7 +115,11 @@ impl Project {
         let path = self.task_folder(name).join("task.toml");
         let task = sizewise_learn::dataset::read_task(&path)?;
         if task.name != name {
-            return Err(Error::usage(format!("{} calls its task `{}`; folder and name must agree", path.display(), task.name)));
+            return Err(Error::usage(format!(
+                "{} calls its task `{}`; folder and name must agree",
+                path.display(),
+                task.name
+            )));
         }
         Ok(task)
     }
@@ -152,7 +164,8 @@ fn read_settings(path: &Path) -> Result<Settings> {
         Ok(_) => {}
     }
     let text = std::fs::read_to_string(path).map_err(|cause| Error::file(path, cause))?;
-    toml::from_str(&text).map_err(|error| Error::usage(format!("{}: {}", path.display(), error.to_string().trim_end())))
+    toml::from_str(&text)
+        .map_err(|error| Error::usage(format!("{}: {}", path.display(), error.to_string().trim_end())))
 }
 
 #[cfg(test)]

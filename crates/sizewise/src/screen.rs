@@ -25,6 +25,8 @@ use std::{
 #[derive(Debug, Clone)]
 pub struct Screen {
     json: bool,
+    /// Whether results are printed at all.
+    results: bool,
     quiet: bool,
     colour: bool,
     bars: bool,
@@ -44,7 +46,9 @@ impl Screen {
                 Output::Json => screen.json = true,
                 Output::Text => screen.json = false,
                 Output::File(_) if screen.file.is_some() => {
-                    return Err(Error::usage("-o names two files; json and text are forms, anything else is a file"));
+                    return Err(Error::usage(
+                        "-o names two files; json and text are forms, anything else is a file",
+                    ));
                 }
                 Output::File(path) => screen.file = Some(path.clone()),
             }
@@ -70,7 +74,21 @@ impl Screen {
     /// Plain text without colour.
     #[must_use]
     pub fn plain() -> Self {
-        Self { json: false, quiet: false, colour: false, bars: false, file: None, stop: Arc::default() }
+        Self {
+            json: false,
+            results: true,
+            quiet: false,
+            colour: false,
+            bars: false,
+            file: None,
+            stop: Arc::default(),
+        }
+    }
+
+    /// Says nothing: for programs that call commands as a library.
+    #[must_use]
+    pub fn silent() -> Self {
+        Self { quiet: true, results: false, ..Self::plain() }
     }
 
     /// The same streams for a step of a larger command, which has its results as text and no file.
@@ -116,8 +134,14 @@ impl Screen {
             #[serde(flatten)]
             value: &'a T,
         }
+        if !self.results {
+            return;
+        }
         let text = match self.json {
-            true => serde_json::to_string_pretty(&Document { schema: 1, command, value }).unwrap_or_default() + "\n",
+            true => {
+                serde_json::to_string_pretty(&Document { schema: 1, command, value }).unwrap_or_default()
+                    + "\n"
+            }
             false => text(),
         };
         // Whoever closed the pipe has read enough.
@@ -145,8 +169,7 @@ impl Screen {
             error: Failure,
         }
         if self.json {
-            let error =
-                Failure { code: error.code().name(), message: error.to_string(), hint: error.hint() };
+            let error = Failure { code: error.code().name(), message: error.to_string(), hint: error.hint() };
             let text = serde_json::to_string_pretty(&Document { schema: 1, error }).unwrap_or_default();
             let _ = writeln!(std::io::stdout(), "{text}");
             return;
@@ -205,8 +228,10 @@ impl Progress {
             if let Some((_, bar)) = current.take() {
                 bar.finish_and_clear();
             }
-            let style = ProgressStyle::with_template("  {msg:<16} {bar:28} {pos}/{len}  {elapsed} elapsed, {eta} to go")
-                .unwrap_or_else(|_| ProgressStyle::default_bar());
+            let style = ProgressStyle::with_template(
+                "  {msg:<16} {bar:28} {pos}/{len}  {elapsed} elapsed, {eta} to go",
+            )
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
             let bar = ProgressBar::new(of as u64).with_style(style).with_message(step.to_owned());
             bar.enable_steady_tick(Duration::from_millis(200));
             *current = Some((step.to_owned(), bar));

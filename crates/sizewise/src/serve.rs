@@ -88,8 +88,9 @@ impl Decider for Engine {
         let encoder = QueueDepth { queue: "encoder".into(), waiting: self.waiting_tokens() as u64 };
         // A store that cannot be read is told of elsewhere.
         let review = self.review_queue().unwrap_or_default();
-        let review =
-            review.into_iter().map(|depth| QueueDepth { queue: format!("review/{}", depth.task), waiting: depth.waiting });
+        let review = review
+            .into_iter()
+            .map(|depth| QueueDepth { queue: format!("review/{}", depth.task), waiting: depth.waiting });
         std::iter::once(encoder).chain(review).collect()
     }
 }

@@ -123,7 +123,13 @@ impl World {
     }
 
     /// Lets every tier answer rows.
-    pub(crate) fn judge(&self, set: &Set, task: &Task, trained: &Trained, rows: &[Row]) -> Outcome<Vec<RowOutcome>> {
+    pub(crate) fn judge(
+        &self,
+        set: &Set,
+        task: &Task,
+        trained: &Trained,
+        rows: &[Row],
+    ) -> Outcome<Vec<RowOutcome>> {
         let stop = AtomicBool::new(false);
         let judged = train::judge(task, &trained.models, &set.examples(rows)?, self.tools(0, &stop))?;
         Ok(judged.into_iter().flatten().filter_map(|judged| judged.outcome).collect())
@@ -167,9 +173,9 @@ impl Set {
     fn task(&self) -> Outcome<Task> {
         let choices: Vec<String> =
             self.classes.iter().map(|class| format!("{{ value = {class:?} }}")).collect();
-        let share = self.out_of_scope_share.map_or_else(String::new, |share| {
-            format!("[data]\nout_of_scope_share = {share}\n")
-        });
+        let share = self
+            .out_of_scope_share
+            .map_or_else(String::new, |share| format!("[data]\nout_of_scope_share = {share}\n"));
         Ok(Task::parse(&format!(
             "schema = 1\nname = \"public\"\n[[question]]\nname = \"label\"\ntype = \"choice\"\nchoices = [{}]\n{share}",
             choices.join(", ")

@@ -63,9 +63,13 @@ struct QuestionCount {
 
 pub(super) fn run(project: &Project, arguments: &Batch, screen: &Screen) -> Result<u8> {
     let began = Instant::now();
-    let output = screen.file().ok_or_else(|| Error::usage("say where to: -o out.csv (or .jsonl, .parquet)"))?;
+    let output =
+        screen.file().ok_or_else(|| Error::usage("say where to: -o out.csv (or .jsonl, .parquet)"))?;
     if output.exists() && !arguments.force {
-        return Err(Error::Exists { path: output, hint: "choose another name, or replace it with --force".into() });
+        return Err(Error::Exists {
+            path: output,
+            hint: "choose another name, or replace it with --force".into(),
+        });
     }
     if output == arguments.input {
         return Err(Error::usage("the output would replace the input"));
@@ -73,7 +77,11 @@ pub(super) fn run(project: &Project, arguments: &Batch, screen: &Screen) -> Resu
     let name = project.task(&arguments.task)?.name;
     let engine = Engine::start(
         Arc::new(store(project)?),
-        Settings { allow_uncertified: arguments.allow_uncertified, encoder_workers: threads(), record: false },
+        Settings {
+            allow_uncertified: arguments.allow_uncertified,
+            encoder_workers: threads(),
+            record: false,
+        },
     )?;
     if let Some((_, error)) = engine.load(std::slice::from_ref(&name)).pop() {
         return Err(error.into());
@@ -81,7 +89,9 @@ pub(super) fn run(project: &Project, arguments: &Batch, screen: &Screen) -> Resu
     let info = engine.task(&name)?;
     if !arguments.allow_uncertified && !info.certificates.iter().any(|c| c.verdict.is_certified()) {
         return Err(Error::Policy {
-            message: format!("no question of task `{name}` has a certificate, so every row would be escalated"),
+            message: format!(
+                "no question of task `{name}` has a certificate, so every row would be escalated"
+            ),
             code: Code::NotCertified,
             hint: format!("run `sizewise certify {name}` first, or add --allow-uncertified"),
         });
@@ -129,7 +139,11 @@ fn text(result: &BatchResult) -> String {
         result.output.display()
     );
     for question in &result.questions {
-        out += &format!("  {}: {} answered, the rest escalated\n", question.question, percent(question.coverage));
+        out += &format!(
+            "  {}: {} answered, the rest escalated\n",
+            question.question,
+            percent(question.coverage)
+        );
     }
     out
 }
@@ -163,7 +177,8 @@ impl<'a> Job<'a> {
         (input, output): (&Path, &Path),
     ) -> Result<Self> {
         let mut table = TableReader::open(input)?;
-        let fields = task.input.fields.iter().map(|field| place(&table, field)).collect::<Result<Vec<_>>>()?;
+        let fields =
+            task.input.fields.iter().map(|field| place(&table, field)).collect::<Result<Vec<_>>>()?;
         let fresh = Progress {
             schema: 1,
             input: hash_file(input)?,
@@ -178,7 +193,9 @@ impl<'a> Job<'a> {
         let mut part = output.as_os_str().to_owned();
         part.push(".part");
         let progress = match resumable(&note, &fresh, output)? {
-            Some(earlier) if std::fs::metadata(&part).is_ok_and(|facts| facts.len() >= earlier.bytes) => earlier,
+            Some(earlier) if std::fs::metadata(&part).is_ok_and(|facts| facts.len() >= earlier.bytes) => {
+                earlier
+            }
             _ => fresh,
         };
         let mut skipped = Vec::new();
@@ -188,7 +205,16 @@ impl<'a> Job<'a> {
         let keep_bytes = (progress.rows > 0).then_some(progress.bytes);
         let columns = columns(&table, task);
         let writer = TableWriter::create(output, &columns, &TableWriterOptions { keep_bytes })?;
-        Ok(Self { engine, task: Arc::clone(task), runtime: runtime()?, table, fields, writer, progress, note })
+        Ok(Self {
+            engine,
+            task: Arc::clone(task),
+            runtime: runtime()?,
+            table,
+            fields,
+            writer,
+            progress,
+            note,
+        })
     }
 
     /// Answers the next chunk; false at the end of the table.
@@ -237,13 +263,17 @@ impl<'a> Job<'a> {
         let row = |position: usize| self.progress.rows + position as u64 + 1;
         let (position, problem) = match error {
             sizewise_engine::Error::Input { position, problem } => (position, problem),
-            sizewise_engine::Error::InputTooLong { position, size } => (position, format!("it has {size} bytes")),
+            sizewise_engine::Error::InputTooLong { position, size } => {
+                (position, format!("it has {size} bytes"))
+            }
             other => return other.into(),
         };
         Error::Learn(sizewise_learn::Error::Unusable {
             path: self.table.path().to_owned(),
             problem: format!("row {}: {problem}", row(position)),
-            hint: Some("remove or correct the row and run the command again; what was finished is kept".into()),
+            hint: Some(
+                "remove or correct the row and run the command again; what was finished is kept".into(),
+            ),
         })
     }
 
@@ -263,7 +293,9 @@ impl<'a> Job<'a> {
     fn finish(self) -> Result<(Progress, Arc<Task>)> {
         self.writer.finish()?;
         match std::fs::remove_file(&self.note) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::file(&self.note, error)),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::file(&self.note, error));
+            }
             _ => {}
         }
         Ok((self.progress, self.task))

@@ -59,23 +59,36 @@ pub(super) fn run(project: &Project, arguments: &Certify, screen: &Screen) -> Re
     let release = store.latest(&now.name)?.ok_or_else(|| Error::NotTrained { task: now.name.clone() })?;
     if release.manifest.contract != now.contract_hash() {
         return Err(Error::Policy {
-            message: format!("the task file of `{}` has changed since release {}", now.name, release.id.short()),
+            message: format!(
+                "the task file of `{}` has changed since release {}",
+                now.name,
+                release.id.short()
+            ),
             code: Code::NotTrained,
-            hint: format!("run `sizewise train {}` first: a certificate is for the contract as it stands", now.name),
+            hint: format!(
+                "run `sizewise train {}` first: a certificate is for the contract as it stands",
+                now.name
+            ),
         });
     }
     let trained = Trained::load(&store, release)?;
     let task = &trained.task;
     let locked = Locked::find(task, &folder)?;
     let plans = plans(&store, &trained, locked.rows())?;
-    let spent = store.openings(&task.name)?.iter().filter(|opening| opening.locked_rows == locked.hash()).count();
+    let spent =
+        store.openings(&task.name)?.iter().filter(|opening| opening.locked_rows == locked.hash()).count();
     let mut result = CertifyResult {
         task: task.name.clone(),
         release: trained.release.id,
         locked_rows: locked.rows(),
         openings_planned: planned(task),
         openings_spent: spent,
-        predictions: task.questions.iter().zip(&plans).map(|(question, plan)| prediction(task, question, plan)).collect(),
+        predictions: task
+            .questions
+            .iter()
+            .zip(&plans)
+            .map(|(question, plan)| prediction(task, question, plan))
+            .collect(),
         certificates: Vec::new(),
         files: Vec::new(),
         in_force: false,
@@ -116,11 +129,12 @@ fn planned(task: &Task) -> u32 {
 
 fn plans(store: &Store, trained: &Trained, locked_rows: u64) -> Result<Vec<Plan>> {
     let bytes = store.part(&trained.release, DEVELOPMENT)?;
-    let development: Vec<Vec<RowOutcome>> = serde_json::from_slice(&bytes).map_err(|error| Error::Policy {
-        message: format!("{DEVELOPMENT} of release {}: {error}", trained.release.id.short()),
-        code: Code::ReleaseDamaged,
-        hint: format!("run `sizewise train {}` again", trained.task.name),
-    })?;
+    let development: Vec<Vec<RowOutcome>> =
+        serde_json::from_slice(&bytes).map_err(|error| Error::Policy {
+            message: format!("{DEVELOPMENT} of release {}: {error}", trained.release.id.short()),
+            code: Code::ReleaseDamaged,
+            hint: format!("run `sizewise train {}` again", trained.task.name),
+        })?;
     let task = &trained.task;
     let openings = planned(task);
     let plan = |(question, rows): (&Question, &Vec<RowOutcome>)| {
@@ -155,28 +169,29 @@ fn test(
     let (progress, stop) = (screen.progress(), screen.stop());
     let judged = trained.judge(&rows.examples, &stop, &|step, done, of| progress.at(step, done, of))?;
     progress.end();
-    let certificate = |((question, plan), judged): ((&Question, &Plan), Vec<sizewise_learn::train::Judged>)| {
-        let outcomes: Vec<RowOutcome> = judged.into_iter().filter_map(|judged| judged.outcome).collect();
-        let outcome = plan.run(&outcomes);
-        Certificate {
-            schema: 1,
-            task: task.name.clone(),
-            question: question.name.clone(),
-            promise: task.promise_of(question),
-            verdict: outcome.verdict,
-            threshold: outcome.threshold,
-            counts: outcome.counts,
-            tests: outcome.tests,
-            chance_before: plan.prediction.chance,
-            openings_planned: planned(task),
-            opening: opening.ordinal,
-            opened_at: opening.at,
-            contract: trained.release.manifest.contract,
-            locked_rows: locked_hash,
-            development_rows: trained.release.manifest.training_rows,
-            models: trained.release.models(),
-        }
-    };
+    let certificate =
+        |((question, plan), judged): ((&Question, &Plan), Vec<sizewise_learn::train::Judged>)| {
+            let outcomes: Vec<RowOutcome> = judged.into_iter().filter_map(|judged| judged.outcome).collect();
+            let outcome = plan.run(&outcomes);
+            Certificate {
+                schema: 1,
+                task: task.name.clone(),
+                question: question.name.clone(),
+                promise: task.promise_of(question),
+                verdict: outcome.verdict,
+                threshold: outcome.threshold,
+                counts: outcome.counts,
+                tests: outcome.tests,
+                chance_before: plan.prediction.chance,
+                openings_planned: planned(task),
+                opening: opening.ordinal,
+                opened_at: opening.at,
+                contract: trained.release.manifest.contract,
+                locked_rows: locked_hash,
+                development_rows: trained.release.manifest.training_rows,
+                models: trained.release.models(),
+            }
+        };
     Ok(task.questions.iter().zip(plans).zip(judged).map(certificate).collect())
 }
 
@@ -285,8 +300,14 @@ fn write_verdict(out: &mut String, certificate: &Certificate, screen: &Screen) -
                 percent(counts.served_error_bound.min(promise.max_served_error)),
                 percent(promise.max_served_error)
             )?;
-            let tiers: Vec<String> = counts.by_tier.iter().map(|(tier, rows)| format!("{tier} {rows}")).collect();
-            writeln!(out, "  Coverage {}: {}\n", percent(counts.answered as f64 / counts.rows.max(1) as f64), tiers.join(", "))
+            let tiers: Vec<String> =
+                counts.by_tier.iter().map(|(tier, rows)| format!("{tier} {rows}")).collect();
+            writeln!(
+                out,
+                "  Coverage {}: {}\n",
+                percent(counts.answered as f64 / counts.rows.max(1) as f64),
+                tiers.join(", ")
+            )
         }
         Verdict::Refused { reason } => writeln!(
             out,

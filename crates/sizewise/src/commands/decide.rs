@@ -82,7 +82,8 @@ fn read_input(input: &str) -> Result<String> {
         .take(most)
         .read_to_end(&mut bytes)
         .map_err(|cause| Error::file(std::path::Path::new("standard input"), cause))?;
-    String::from_utf8(bytes).map_err(|error| Error::usage(format!("standard input is not text in UTF-8: {error}")))
+    String::from_utf8(bytes)
+        .map_err(|error| Error::usage(format!("standard input is not text in UTF-8: {error}")))
 }
 
 /// The texts and labels of training rows by their position.
@@ -91,13 +92,22 @@ fn training_rows(
     task: &Task,
     near: &[sizewise_models::neighbours::Neighbour],
 ) -> Result<Vec<Near>> {
-    fn of<L: Label>(task: &Task, rows: &[Example<L>], near: &[sizewise_models::neighbours::Neighbour]) -> Vec<Near> {
+    fn of<L: Label>(
+        task: &Task,
+        rows: &[Example<L>],
+        near: &[sizewise_models::neighbours::Neighbour],
+    ) -> Vec<Near> {
         let found = |near: &sizewise_models::neighbours::Neighbour| {
             let example = rows.get(near.row as usize)?;
             let label = |(position, question): (usize, &sizewise_contract::Question)| {
                 let label = example.class_label(position)?;
                 let values = question.class_values();
-                Some(label.class().map_or("(out of scope)", |class| values.get(class).copied().unwrap_or_default()).to_owned())
+                Some(
+                    label
+                        .class()
+                        .map_or("(out of scope)", |class| values.get(class).copied().unwrap_or_default())
+                        .to_owned(),
+                )
             };
             Some(Near {
                 row: example.row,

@@ -154,18 +154,29 @@ fn project_checks(project: &Project, checks: &mut Vec<Check>) -> Result<Option<S
         }
     };
     match store.check() {
-        Ok(problems) if problems.is_empty() => checks.push(ok("store", "every page and every object is whole")),
-        Ok(problems) => checks.extend(problems.into_iter().map(|problem| Check {
-            what: "store".into(),
-            state: State::Wrong,
-            found: problem,
-            help: Some("`sizewise rollback TASK` to a whole release, or `sizewise train TASK` to make it again".into()),
+        Ok(problems) if problems.is_empty() => {
+            checks.push(ok("store", "every page and every object is whole"))
+        }
+        Ok(problems) => checks.extend(problems.into_iter().map(|problem| {
+            Check {
+                what: "store".into(),
+                state: State::Wrong,
+                found: problem,
+                help: Some(
+                    "`sizewise rollback TASK` to a whole release, or `sizewise train TASK` to make it again"
+                        .into(),
+                ),
+            }
         })),
         Err(error) => checks.push(wrong("store", &error)),
     }
     let keys = store.keys()?.iter().filter(|key| key.revoked_at.is_none()).count();
     checks.push(match (keys, project.settings().serve.bind.ip().is_loopback()) {
-        (0, false) => note("keys", "there are none, and the address is not this machine's own", "sizewise keys create NAME"),
+        (0, false) => note(
+            "keys",
+            "there are none, and the address is not this machine's own",
+            "sizewise keys create NAME",
+        ),
         (0, true) => ok("keys", "none; the server answers this machine alone"),
         (some, _) => ok("keys", format!("{some} in use")),
     });
@@ -188,7 +199,10 @@ fn task(project: &Project, store: Option<&Store>, name: &str, checks: &mut Vec<C
         Err(error) => checks.push(wrong(format!("{name}: data"), &error)),
     }
     match Locked::find(&task, &folder) {
-        Ok(locked) => checks.push(ok(format!("{name}: locked rows"), format!("{} rows, as they were set aside", locked.rows()))),
+        Ok(locked) => checks.push(ok(
+            format!("{name}: locked rows"),
+            format!("{} rows, as they were set aside", locked.rows()),
+        )),
         Err(error) => checks.push(wrong(format!("{name}: locked rows"), &error)),
     }
     let Some(store) = store else { return };
@@ -200,7 +214,8 @@ fn task(project: &Project, store: Option<&Store>, name: &str, checks: &mut Vec<C
     };
     let short = release.id.short();
     let same = release.manifest.contract == task.contract_hash();
-    let certified = task.questions.iter().filter(|question| release.certificate(&question.name).is_some()).count();
+    let certified =
+        task.questions.iter().filter(|question| release.certificate(&question.name).is_some()).count();
     match Trained::load(store, release) {
         Err(error) => checks.push(wrong(what, &error)),
         Ok(_) if !same => checks.push(note(
@@ -231,16 +246,25 @@ fn contract(task: &Task, checks: &mut Vec<Check>) {
         let promise = task.promise_of(question);
         let what = format!("{name}: {}", question.name);
         if promise.max_served_error >= 0.2 {
-            checks.push(note(&what, format!("max_served_error = {} lets one answer in five be wrong", promise.max_served_error), "0.05 is usual"));
+            checks.push(note(
+                &what,
+                format!("max_served_error = {} lets one answer in five be wrong", promise.max_served_error),
+                "0.05 is usual",
+            ));
         }
         if promise.openings > 5 {
             checks.push(note(
                 &what,
-                format!("openings = {} leaves each opening a small part of the risk, which costs coverage", promise.openings),
+                format!(
+                    "openings = {} leaves each opening a small part of the risk, which costs coverage",
+                    promise.openings
+                ),
                 "plan as many as you will need, and label new rows for later ones",
             ));
         }
-        if question.kind == QuestionKind::Choice && question.choices.iter().all(|choice| choice.description.is_empty()) {
+        if question.kind == QuestionKind::Choice
+            && question.choices.iter().all(|choice| choice.description.is_empty())
+        {
             checks.push(note(
                 &what,
                 "no choice has a description",

@@ -46,7 +46,8 @@ pub(super) fn measure(
     let judged = trained.judge(&rows.examples, &stop, &|step, done, of| progress.at(step, done, of))?;
     progress.end();
     let measured = task.questions.iter().zip(&judged).enumerate().map(|(position, (asked, judged))| {
-        let certified = trained.release.certificate(&asked.name).and_then(|certificate| certificate.threshold);
+        let certified =
+            trained.release.certificate(&asked.name).and_then(|certificate| certificate.threshold);
         let at = At {
             threshold: certified.unwrap_or(1.0 - task.promise_of(asked).max_served_error),
             certified: certified.is_some(),
@@ -64,12 +65,8 @@ pub(super) fn measure(
 
 fn text(evaluation: &Evaluation, screen: &Screen) -> String {
     let mut out = String::new();
-    let _ = writeln!(
-        out,
-        "Release {} on {} (intervals at 95 %)",
-        evaluation.release.short(),
-        evaluation.table
-    );
+    let _ =
+        writeln!(out, "Release {} on {} (intervals at 95 %)", evaluation.release.short(), evaluation.table);
     for question in &evaluation.questions {
         let _ = write_question(&mut out, question, screen);
     }
@@ -91,7 +88,12 @@ fn write_question(out: &mut String, question: &QuestionEvaluation, screen: &Scre
     let tiers: Vec<String> = cascade.by_tier.iter().map(|(tier, rows)| format!("{tier} {rows}")).collect();
     writeln!(out, "  {:<28}{}", "answered by", tiers.join(", "))?;
     if outside > 0 {
-        writeln!(out, "  {:<28}{}", "out of scope but answered", with_interval(&cascade.out_of_scope_answered))?;
+        writeln!(
+            out,
+            "  {:<28}{}",
+            "out of scope but answered",
+            with_interval(&cascade.out_of_scope_answered)
+        )?;
     }
     if let Some(auroc) = &question.out_of_scope_auroc {
         writeln!(out, "  {:<28}{}", "out-of-scope AUROC", estimate(auroc))?;
@@ -115,7 +117,11 @@ fn write_curve(out: &mut String, question: &QuestionEvaluation) -> std::fmt::Res
             .iter()
             .min_by(|a, b| (a.coverage - wanted).abs().total_cmp(&(b.coverage - wanted).abs()));
         if let Some(point) = nearest {
-            table.row([percent(point.coverage), format!("{:.4}", point.threshold), with_interval(&point.served_error)]);
+            table.row([
+                percent(point.coverage),
+                format!("{:.4}", point.threshold),
+                with_interval(&point.served_error),
+            ]);
         }
     }
     write!(out, "{}", table.render())

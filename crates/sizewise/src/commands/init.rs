@@ -18,7 +18,9 @@ pub(super) fn run(project: &Project, arguments: &Init, screen: &Screen) -> Resul
     if folder.join("task.toml").exists() && !arguments.force {
         return Err(Error::Exists {
             path: folder.join("task.toml"),
-            hint: "choose another name, or replace the task with --force: its locked rows are then drawn anew".into(),
+            hint:
+                "choose another name, or replace the task with --force: its locked rows are then drawn anew"
+                    .into(),
         });
     }
     for (name, share) in [("--locked-share", arguments.locked_share), ("--dev-share", arguments.dev_share)] {
@@ -67,7 +69,8 @@ fn text(prepared: &Prepared, arguments: &Init, screen: &Screen) -> String {
 fn write_text(out: &mut String, prepared: &Prepared, arguments: &Init, screen: &Screen) -> std::fmt::Result {
     let findings = &prepared.findings;
     writeln!(out, "{}", screen.bold("Columns"))?;
-    let mut columns = Table::new(&[("column", Align::Left), ("taken for", Align::Left), ("because", Align::Left)]);
+    let mut columns =
+        Table::new(&[("column", Align::Left), ("taken for", Align::Left), ("because", Align::Left)]);
     for guess in &prepared.columns {
         columns.row([guess.column.clone(), role(guess.role).to_owned(), guess.because.clone()]);
     }
@@ -77,7 +80,8 @@ fn write_text(out: &mut String, prepared: &Prepared, arguments: &Init, screen: &
         writeln!(out, "\n{} ({} labels, {total} rows)", screen.bold(question), classes.len())?;
         let mut sorted: Vec<_> = classes.iter().collect();
         sorted.sort_by(|a, b| b.1.cmp(a.1));
-        let mut table = Table::new(&[("label", Align::Left), ("rows", Align::Right), ("share", Align::Right)]);
+        let mut table =
+            Table::new(&[("label", Align::Left), ("rows", Align::Right), ("share", Align::Right)]);
         for (label, rows) in sorted.iter().take(15) {
             table.row([(*label).clone(), rows.to_string(), percent(**rows as f64 / total.max(1) as f64)]);
         }
@@ -93,9 +97,18 @@ fn write_text(out: &mut String, prepared: &Prepared, arguments: &Init, screen: &
     writeln!(out, "  {:>7} for development", splits.dev)?;
     writeln!(out, "  {:>7} locked: only `sizewise certify` opens them", splits.locked)?;
     if splits.left_out > 0 {
-        writeln!(out, "  {:>7} left out: without text, or so like gold rows that they would give the answer away", splits.left_out)?;
+        writeln!(
+            out,
+            "  {:>7} left out: without text, or so like gold rows that they would give the answer away",
+            splits.left_out
+        )?;
     }
-    writeln!(out, "\nWrote {}. Read it, then run: sizewise train {}", prepared.task_file.display(), arguments.task)
+    writeln!(
+        out,
+        "\nWrote {}. Read it, then run: sizewise train {}",
+        prepared.task_file.display(),
+        arguments.task
+    )
 }
 
 fn role(role: Role) -> &'static str {
@@ -110,7 +123,8 @@ fn role(role: Role) -> &'static str {
 
 fn write_findings(out: &mut String, findings: &Findings, screen: &Screen) -> std::fmt::Result {
     writeln!(out, "\n{}", screen.bold("Findings"))?;
-    let languages: Vec<String> = findings.languages.iter().map(|(name, rows)| format!("{name} {rows}")).collect();
+    let languages: Vec<String> =
+        findings.languages.iter().map(|(name, rows)| format!("{name} {rows}")).collect();
     if !languages.is_empty() {
         writeln!(out, "  languages, by a sample: {}", languages.join(", "))?;
     }
@@ -132,12 +146,23 @@ fn write_findings(out: &mut String, findings: &Findings, screen: &Screen) -> std
     note(out, findings.near_duplicate_count, "times nearly the same text under two labels:")?;
     for near in findings.near_duplicates.iter().take(5) {
         let ((a, b), (left, right)) = (near.rows, &near.labels);
-        writeln!(out, "      rows {a} and {b}, {}: {left} and {right}, {:.0} % alike", near.question, near.similarity * 100.0)?;
+        writeln!(
+            out,
+            "      rows {a} and {b}, {}: {left} and {right}, {:.0} % alike",
+            near.question,
+            near.similarity * 100.0
+        )?;
     }
     for variant in &findings.spellings {
         noted = true;
-        let others: Vec<String> = variant.others.iter().map(|(label, rows)| format!("`{label}` ({rows})")).collect();
-        writeln!(out, "  `{}` is also written {}; joined (--keep-case keeps them apart)", variant.usual, others.join(", "))?;
+        let others: Vec<String> =
+            variant.others.iter().map(|(label, rows)| format!("`{label}` ({rows})")).collect();
+        writeln!(
+            out,
+            "  `{}` is also written {}; joined (--keep-case keeps them apart)",
+            variant.usual,
+            others.join(", ")
+        )?;
     }
     for (list, what) in [
         (&findings.rare, "labels with too few rows to learn or to test"),

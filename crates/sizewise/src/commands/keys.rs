@@ -25,7 +25,10 @@ pub(super) fn run(project: &Project, what: &Keys, screen: &Screen) -> Result<u8>
             let key = store.create_key(name)?;
             let created = Created { id: key.id, name: name.clone(), key: key.key };
             screen.result("keys create", &created, || {
-                format!("{}\n\nThis is the only time it is shown. From now on every caller needs a key.\n", created.key)
+                format!(
+                    "{}\n\nThis is the only time it is shown. From now on every caller needs a key.\n",
+                    created.key
+                )
             });
         }
         Keys::List => {
@@ -54,8 +57,12 @@ fn text(keys: &[KeyInfo]) -> String {
     if keys.is_empty() {
         return "No keys. A server on this machine's own address needs none; any other does.\n".into();
     }
-    let mut table =
-        Table::new(&[("id", Align::Left), ("for", Align::Left), ("made", Align::Left), ("revoked", Align::Left)]);
+    let mut table = Table::new(&[
+        ("id", Align::Left),
+        ("for", Align::Left),
+        ("made", Align::Left),
+        ("revoked", Align::Left),
+    ]);
     for key in keys {
         let revoked = key.revoked_at.map_or(String::new(), clock::minute);
         table.row([key.id.clone(), shortened(&key.name, 40), clock::minute(key.created_at), revoked]);

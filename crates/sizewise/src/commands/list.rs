@@ -48,7 +48,8 @@ pub(super) fn run(project: &Project, screen: &Screen) -> Result<u8> {
             Err(error) => (Some(error.to_string()), Vec::new()),
             Ok(task) => {
                 let standing = |question: &sizewise_contract::Question| {
-                    let certificate = release.as_ref().and_then(|release| release.certificate(&question.name));
+                    let certificate =
+                        release.as_ref().and_then(|release| release.certificate(&question.name));
                     Standing {
                         question: question.name.clone(),
                         max_served_error: Some(task.promise_of(question).max_served_error),
@@ -60,7 +61,13 @@ pub(super) fn run(project: &Project, screen: &Screen) -> Result<u8> {
             }
         };
         let depth = waiting.iter().find(|depth| depth.task == name).map_or(0, |depth| depth.waiting);
-        listed.tasks.push(Line { task: name, problem, release: release.map(|r| r.id), questions, waiting: depth });
+        listed.tasks.push(Line {
+            task: name,
+            problem,
+            release: release.map(|r| r.id),
+            questions,
+            waiting: depth,
+        });
     }
     screen.result("list", &listed, || list_text(project, &listed, screen));
     Ok(DONE)
@@ -89,7 +96,15 @@ fn list_text(project: &Project, listed: &Listed, screen: &Screen) -> String {
     for line in &listed.tasks {
         let release = line.release.map_or("–".to_owned(), |release| release.short());
         if let Some(problem) = &line.problem {
-            table.row([line.task.clone(), screen.bad(problem), String::new(), String::new(), String::new(), release, String::new()]);
+            table.row([
+                line.task.clone(),
+                screen.bad(problem),
+                String::new(),
+                String::new(),
+                String::new(),
+                release,
+                String::new(),
+            ]);
             continue;
         }
         for question in &line.questions {
@@ -152,7 +167,9 @@ pub(super) fn show(project: &Project, arguments: &TaskName, screen: &Screen) -> 
     let shown = Shown {
         contract: task.contract_hash(),
         in_force: in_force.as_ref().map(|release| release.id),
-        file_is_in_force: in_force.as_ref().is_some_and(|release| release.manifest.contract == task.contract_hash()),
+        file_is_in_force: in_force
+            .as_ref()
+            .is_some_and(|release| release.manifest.contract == task.contract_hash()),
         certificates: in_force.map_or(Vec::new(), |release| release.certificates),
         releases: store.releases(&task.name)?.into_iter().map(line).collect(),
         history: store.history(&task.name)?,
@@ -201,7 +218,12 @@ fn write_shown(out: &mut String, shown: &Shown, screen: &Screen) -> std::fmt::Re
         )?;
     }
     if shown.in_force.is_some() && !shown.file_is_in_force {
-        writeln!(out, "  {} the task file has changed since; run `sizewise train {}`", screen.bad("!"), task.name)?;
+        writeln!(
+            out,
+            "  {} the task file has changed since; run `sizewise train {}`",
+            screen.bad("!"),
+            task.name
+        )?;
     }
     writeln!(out, "  {} records, kept {} days", shown.records, task.privacy.retention_days)?;
     let mut table = Table::new(&[
@@ -218,7 +240,13 @@ fn write_shown(out: &mut String, shown: &Shown, screen: &Screen) -> std::fmt::Re
             false => release.certified.join(", "),
         };
         let size = format!("{:.1} MB", release.bytes as f64 / 1e6);
-        table.row([release.release.short(), clock::minute(release.made_at), certified, size, mark.to_owned()]);
+        table.row([
+            release.release.short(),
+            clock::minute(release.made_at),
+            certified,
+            size,
+            mark.to_owned(),
+        ]);
     }
     if shown.releases.is_empty() {
         return writeln!(out, "\nNo release yet. Run: sizewise train {}", task.name);
@@ -257,7 +285,10 @@ pub(super) fn rollback(project: &Project, arguments: &Rollback, screen: &Screen)
     let certified = release.certificates.iter().any(|certificate| certificate.verdict.is_certified());
     screen.result("rollback", &Back { task: &name, release: release.id, certified }, || {
         let proof = if certified { "" } else { " It has no certificate." };
-        format!("Release {} is in force again; running servers notice within a second.{proof}\n", release.id.short())
+        format!(
+            "Release {} is in force again; running servers notice within a second.{proof}\n",
+            release.id.short()
+        )
     });
     Ok(DONE)
 }

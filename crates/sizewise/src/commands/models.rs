@@ -19,7 +19,9 @@ pub(super) fn run(what: &Models, screen: &Screen) -> Result<u8> {
         Models::DistilStatic { encoder } => {
             let progress = screen.progress();
             let notice = distill::attribution(encoder, "distil-static")?;
-            distill::static_embeddings(encoder, &folder, &notice, &|done, of| progress.at("word pieces", done, of))?;
+            distill::static_embeddings(encoder, &folder, &notice, &|done, of| {
+                progress.at("word pieces", done, of)
+            })?;
         }
     }
     #[derive(Serialize)]
@@ -29,7 +31,11 @@ pub(super) fn run(what: &Models, screen: &Screen) -> Result<u8> {
     }
     let written = Written { bytes: size(&folder)?, folder };
     screen.result("models", &written, || {
-        format!("{}: {:.1} MB, with its attribution in NOTICE\n", written.folder.display(), written.bytes as f64 / 1e6)
+        format!(
+            "{}: {:.1} MB, with its attribution in NOTICE\n",
+            written.folder.display(),
+            written.bytes as f64 / 1e6
+        )
     });
     Ok(DONE)
 }

@@ -51,13 +51,12 @@ fn list(store: &Store, (task, limit): (Option<&str>, usize), screen: &Screen) ->
         for item in &found.items {
             let _ = writeln!(
                 out,
-                "{}  {}  {}/{}\n    {}\n    {} would say `{}` ({:.3})",
+                "{}  {}  {}/{}\n    {}\n    the model would say `{}` ({:.3})",
                 item.decision,
                 clock::minute(item.at),
                 item.task,
                 item.question,
                 input(&item.input),
-                "the model",
                 item.suggestion,
                 item.confidence
             );
@@ -110,7 +109,9 @@ fn done(item: &QueuedItem, answer: Option<&str>, screen: &Screen) {
     }
     let answered = Answered { decision: &item.decision, question: &item.question, answer };
     screen.result("queue answer", &answered, || match answer {
-        Some(label) => format!("{}: `{}` is `{label}`. It is a gold row now.\n", item.decision, item.question),
+        Some(label) => {
+            format!("{}: `{}` is `{label}`. It is a gold row now.\n", item.decision, item.question)
+        }
         None => format!("{}: `{}` is dropped without an answer.\n", item.decision, item.question),
     });
 }
@@ -118,14 +119,18 @@ fn done(item: &QueuedItem, answer: Option<&str>, screen: &Screen) {
 /// Writes one row per input, with a column for the text and one per question.
 fn export(project: &Project, store: &Store, name: &str, screen: &Screen) -> Result<u8> {
     let task = project.task(name)?;
-    let file = screen.file().ok_or_else(|| Error::usage("say where to: -o gold.csv (or .jsonl, .parquet)"))?;
+    let file =
+        screen.file().ok_or_else(|| Error::usage("say where to: -o gold.csv (or .jsonl, .parquet)"))?;
     let mut rows: BTreeMap<String, (String, BTreeMap<String, String>)> = BTreeMap::new();
     let mut without_text = 0usize;
     for GoldAnswer { item, answer } in store.gold(name)? {
         match item.input {
             StoredInput::Nothing => without_text += 1,
             StoredInput::Redacted(text) | StoredInput::Full(text) => {
-                rows.entry(item.decision).or_insert_with(|| (text, BTreeMap::new())).1.insert(item.question, answer);
+                rows.entry(item.decision)
+                    .or_insert_with(|| (text, BTreeMap::new()))
+                    .1
+                    .insert(item.question, answer);
             }
         }
     }

@@ -42,17 +42,20 @@ pub(super) fn run(arguments: &Quickstart, screen: &Screen) -> Result<u8> {
     let project = Project::find(Some(folder))?;
     let tickets = folder.join("tickets.csv");
 
-    story.step("init support --from tickets.csv", "Guess the columns, look for what is odd, and lock a third of the rows away.");
+    story.step(
+        "init support --from tickets.csv",
+        "Guess the columns, look for what is odd, and lock a third of the rows away.",
+    );
     let init = Init { from: tickets.clone(), ..init_arguments() };
     init::run(&project, &init, &screen.for_step(None))?;
 
     story.step("train support", "Fit the tiers, smallest first, and judge each on rows it has not seen.");
-    let train =
-        Train { task: NAME.into(), seed: 1, threads: None, balance: false, encoder: None };
+    let train = Train { task: NAME.into(), seed: 1, threads: None, balance: false, encoder: None };
     train::run(&project, &train, &screen.for_step(None))?;
 
     story.step("certify support", "Say the chance first, then open the locked rows, once.");
-    let verdict = certify::run(&project, &Certify { task: NAME.into(), dry_run: false }, &screen.for_step(None))?;
+    let verdict =
+        certify::run(&project, &Certify { task: NAME.into(), dry_run: false }, &screen.for_step(None))?;
 
     story.step("evaluate support --mistakes 3", "Look closer, on the development rows.");
     let evaluate = Evaluate { task: NAME.into(), against: None, mistakes: 3 };
@@ -62,11 +65,13 @@ pub(super) fn run(arguments: &Quickstart, screen: &Screen) -> Result<u8> {
     let decide = Decide { task: NAME.into(), input: MESSAGE.into(), nearest: 3, record: false };
     decide::run(&project, &decide, &screen.for_step(None))?;
 
-    story.step("batch support new-tickets.csv -o answers.csv", "Answer a table; what nobody is sure of stays empty.");
+    story.step(
+        "batch support new-tickets.csv -o answers.csv",
+        "Answer a table; what nobody is sure of stays empty.",
+    );
     let new = folder.join("new-tickets.csv");
     write_unlabelled(&tickets, &new)?;
-    let batch =
-        Batch { task: NAME.into(), input: new, force: false, allow_uncertified: verdict != DONE };
+    let batch = Batch { task: NAME.into(), input: new, force: false, allow_uncertified: verdict != DONE };
     batch::run(&project, &batch, &screen.for_step(Some(folder.join("answers.csv"))))?;
 
     story.step("report support -o report.html", "Put it on one page for those who were not there.");

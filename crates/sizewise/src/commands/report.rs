@@ -34,7 +34,11 @@ pub(super) fn run(project: &Project, arguments: &Report, screen: &Screen) -> Res
     }
     let written = Written { file: path, bytes: page.len() };
     screen.result("report", &written, || {
-        format!("{} ({} kB); it opens in any browser, offline\n", written.file.display(), written.bytes / 1_000)
+        format!(
+            "{} ({} kB); it opens in any browser, offline\n",
+            written.file.display(),
+            written.bytes / 1_000
+        )
     });
     Ok(DONE)
 }

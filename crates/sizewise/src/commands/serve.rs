@@ -39,7 +39,9 @@ pub(super) fn run(project: &Project, arguments: &Serve, screen: &Screen) -> Resu
         access_log: arguments.access_log || settings.access_log,
         ..Settings::default()
     };
-    serving.run(settings, screen, |address| screen.remark(&format!("serving on http://{address} (Ctrl-C stops)")))?;
+    serving.run(settings, screen, |address| {
+        screen.remark(&format!("serving on http://{address} (Ctrl-C stops)"))
+    })?;
     Ok(DONE)
 }
 
@@ -95,7 +97,10 @@ impl Serving {
             let certified = info.certificates.iter().filter(|c| c.verdict.is_certified()).count();
             let told = match (info.certified, allow_uncertified) {
                 (true, _) => "certified".to_owned(),
-                (false, true) => format!("{certified} of {} questions certified; the others answer, and say so", info.task.questions.len()),
+                (false, true) => format!(
+                    "{certified} of {} questions certified; the others answer, and say so",
+                    info.task.questions.len()
+                ),
                 (false, false) => format!(
                     "{certified} of {} questions certified; the others escalate everything (--allow-uncertified lets them answer)",
                     info.task.questions.len()

@@ -119,7 +119,11 @@ fn text(
     let mut out = String::new();
     for question in &summary.questions {
         let promise = percent(question.max_served_error);
-        let _ = writeln!(out, "{} (promise: at most {promise} of served answers wrong)", screen.bold(&question.question));
+        let _ = writeln!(
+            out,
+            "{} (promise: at most {promise} of served answers wrong)",
+            screen.bold(&question.question)
+        );
         let mut table = Table::new(&[
             ("tier", Align::Left),
             ("right, of all in scope", Align::Left),
@@ -147,7 +151,11 @@ fn text(
         summary.rows,
         clock::duration(summary.seconds),
         release.id.short(),
-        if in_force { " is in force, without a certificate yet." } else { " waits: the certified one stays in force." },
+        if in_force {
+            " is in force, without a certificate yet."
+        } else {
+            " waits: the certified one stays in force."
+        },
     );
     let _ = writeln!(out, "Next: sizewise certify {}", task.name);
     out
