@@ -18,8 +18,8 @@ use sizewise_models::{
 use std::sync::{Arc, LazyLock};
 
 /// A tokenizer of a handful of pieces.
-pub const TOKENIZER: &str = r#"{"normalizer":{"type":"BertNormalizer"},"pre_tokenizer":{"type":"BertPreTokenizer"},
-"model":{"type":"WordPiece","vocab":{"[UNK]":0,"[CLS]":1,"[SEP]":2,"lost":3,"card":4,"##s":5}}}"#;
+pub const TOKENIZER: &str = r###"{"normalizer":{"type":"BertNormalizer"},"pre_tokenizer":{"type":"BertPreTokenizer"},
+"model":{"type":"WordPiece","vocab":{"[UNK]":0,"[CLS]":1,"[SEP]":2,"lost":3,"card":4,"##s":5}}}"###;
 
 const EVERY_TYPE: &str = r#"
 schema = 1
@@ -56,7 +56,9 @@ const DIMENSIONS: usize = 2;
 /// A task with one question of each type, and one with a single question.
 pub(crate) fn tasks() -> &'static [Task] {
     static TASKS: LazyLock<Vec<Task>> = LazyLock::new(|| {
-        [EVERY_TYPE, SINGLE].map(|text| Task::parse(text).expect("the tasks of the targets are valid")).to_vec()
+        [EVERY_TYPE, SINGLE]
+            .map(|text| Task::parse(text).expect("the tasks of the targets are valid"))
+            .to_vec()
     });
     &TASKS
 }

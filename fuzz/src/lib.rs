@@ -81,9 +81,9 @@ pub fn safetensors(data: &[u8]) {
     let hostile = usize::from(*chosen) % parts.len();
     let models = TaskModels::from_parts(|name| {
         let found = parts.iter().enumerate().find(|(_, part)| part.name == name);
-        found.map(|(position, part)| if position == hostile { bytes.to_vec() } else { part.bytes.clone() }).ok_or_else(
-            || sizewise_models::Error::File { file: name.into(), problem: "missing".into() },
-        )
+        found
+            .map(|(position, part)| if position == hostile { bytes.to_vec() } else { part.bytes.clone() })
+            .ok_or_else(|| sizewise_models::Error::File { file: name.into(), problem: "missing".into() })
     });
     match models {
         Ok(models) => ask(&models),
