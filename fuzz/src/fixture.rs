@@ -54,7 +54,7 @@ type = "predicate"
 const DIMENSIONS: usize = 2;
 
 /// A task with one question of each type, and one with a single question.
-pub(crate) fn tasks() -> &'static [Task] {
+pub fn tasks() -> &'static [Task] {
     static TASKS: LazyLock<Vec<Task>> = LazyLock::new(|| {
         [EVERY_TYPE, SINGLE]
             .map(|text| Task::parse(text).expect("the tasks of the targets are valid"))

@@ -31,7 +31,9 @@ pub fn task_file(data: &[u8]) {
             assert_eq!(task.contract_hash(), task.clone().contract_hash());
             for question in &task.questions {
                 assert!(question.class_values().len() > 1, "a question has classes");
-                question.class_values().into_iter().for_each(|value| drop(question.class_label(value)));
+                for value in question.class_values() {
+                    let _ = question.class_label(value);
+                }
                 let _ = (task.promise_of(question), question.label_column());
             }
         }

@@ -1,7 +1,7 @@
 //! How is the database opened, made and checked?
 
 use crate::error::{Error, Result};
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use std::{path::Path, time::Duration};
 
 /// Name of the database in the store's folder.
@@ -114,6 +114,12 @@ pub(crate) fn open(path: &Path) -> Result<Connection> {
     }
     making.commit()?;
     Ok(connection)
+}
+
+/// Begins to write. At once, not at the first change: a transaction that has read and then wants to write is refused,
+/// without waiting, when somebody else wrote in between.
+pub(crate) fn begin(connection: &mut Connection) -> Result<Transaction<'_>> {
+    Ok(connection.transaction_with_behavior(TransactionBehavior::Immediate)?)
 }
 
 /// Reads every page and lists what is damaged.

@@ -3,11 +3,11 @@
 //! An opening is written down, durably, before the rows are looked at. Whoever is killed in between has spent it.
 
 use crate::{
-    Store,
+    Store, database,
     error::{Error, Result},
     ids, releases,
 };
-use rusqlite::{TransactionBehavior, params};
+use rusqlite::params;
 use serde::Serialize;
 use sizewise_contract::{Certificate, ContentHash, units::UnixMillis};
 
@@ -50,7 +50,7 @@ impl Store {
         planned: u32,
     ) -> Result<Opening> {
         let mut connection = self.connection();
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let transaction = database::begin(&mut connection)?;
         let opened: u32 = transaction.query_row(
             "SELECT count(*) FROM openings WHERE task = ?1 AND locked_rows = ?2",
             params![task, locked_rows.to_string()],
@@ -79,7 +79,7 @@ impl Store {
             serde_json::to_string(value).map_err(|_| Error::Internal("a certificate has a JSON form"))
         };
         let mut connection = self.connection();
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let transaction = database::begin(&mut connection)?;
         let release = opening.release;
         for certificate in certificates {
             transaction.execute(

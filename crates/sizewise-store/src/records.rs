@@ -111,7 +111,7 @@ fn set_sync(connection: &Connection, now: &mut bool, wanted: bool) -> Result<()>
 }
 
 fn write<'a>(connection: &mut Connection, entries: impl Iterator<Item = &'a Entry>) -> Result<()> {
-    let transaction = connection.transaction()?;
+    let transaction = database::begin(connection)?;
     {
         let mut record = transaction
             .prepare_cached("INSERT INTO records (id, task, at, record) VALUES (?1, ?2, ?3, ?4)")?;
@@ -167,7 +167,7 @@ impl Store {
     /// Fails when the database cannot be written.
     pub fn erase_before(&self, task: &str, moment: UnixMillis) -> Result<u64> {
         let mut connection = self.connection();
-        let transaction = connection.transaction()?;
+        let transaction = database::begin(&mut connection)?;
         let records = transaction
             .execute("DELETE FROM records WHERE task = ?1 AND at < ?2", params![task, moment.0])?;
         let queue = transaction.execute(

@@ -4,7 +4,7 @@
 //! attached to it later. Which release is in force is one row in the database, so switching is one transaction.
 
 use crate::{
-    Store,
+    Store, database,
     error::{Error, Result},
     ids,
 };
@@ -135,7 +135,7 @@ impl Store {
             serde_json::to_string(&manifest).map_err(|_| Error::Internal("a manifest has a JSON form"))?;
         let id = ContentHash::of(text.as_bytes());
         let mut connection = self.connection();
-        let transaction = connection.transaction()?;
+        let transaction = database::begin(&mut connection)?;
         transaction.execute(
             "INSERT INTO releases (id, task, manifest, stored_at, number) VALUES (?1, ?2, ?3, ?4,
              (SELECT coalesce(max(number), 0) + 1 FROM releases WHERE task = ?2))
@@ -251,7 +251,7 @@ impl Store {
             self.objects.get(&part.hash)?;
         }
         let mut connection = self.connection();
-        let transaction = connection.transaction()?;
+        let transaction = database::begin(&mut connection)?;
         switch(&transaction, task, &wanted.id, "rolled back")?;
         transaction.commit()?;
         Ok(wanted)

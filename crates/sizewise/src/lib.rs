@@ -1,4 +1,6 @@
-//! The application: the command line, the HTTP server, settings and the wiring of the crates below it.
+//! How do the crates below become one program?
+//!
+//! The application: the command line, the HTTP server with its wire formats, settings and wiring.
 
 pub mod cli;
 mod clock;

@@ -1,4 +1,4 @@
-//! Coverage of certificates, and whether they are true, over many draws of the gold rows.
+//! How much is certified, and are the certificates true, over many draws of the gold rows?
 
 use crate::public::{Outcome, Set, World};
 use sizewise_contract::{Tier, task::Promise};

@@ -1,4 +1,4 @@
-//! The public data sets as tasks.
+//! How do the public data sets become tasks?
 
 use sizewise_contract::{ClassLabel, ContentHash, Example, Gold, Task};
 use sizewise_learn::{

@@ -1,4 +1,4 @@
-//! Accuracy of each tier, ranking of out-of-scope rows, and the time to fit.
+//! How accurate is each tier, how well does it rank out-of-scope rows, and how long does it take to fit?
 
 use crate::public::{Outcome, Set, World};
 use sizewise_contract::Tier;

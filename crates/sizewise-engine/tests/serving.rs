@@ -1,0 +1,248 @@
+//! Does a served task answer what its certificate allows, and nothing else?
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+use sizewise_contract::{
+    Certificate, Code, ContentHash, Diagnose, Disposition, EscalationReason, StoredInput, Task, Tier, Verdict,
+    answer::EscalatedTo, certificate::Counts, units::UnixMillis,
+};
+use sizewise_engine::{Engine, InputValue, QuestionRef, Request, Settings};
+use sizewise_learn::{
+    dataset::{TrainingRows, read_gold},
+    train::{self, Tools},
+};
+use sizewise_models::builtin;
+use sizewise_store::{NewRelease, Release, Store};
+use std::{
+    fmt::Write,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+const TASK: &str = r#"
+schema = 1
+name = "desk"
+[[question]]
+name = "team"
+type = "choice"
+choices = [{ value = "billing" }, { value = "delivery" }]
+[[question]]
+name = "urgent"
+type = "predicate"
+"#;
+
+/// Messages of two teams; every third is urgent.
+fn rows() -> String {
+    let mut table = String::from("text,team,urgent\n");
+    for i in 0..90 {
+        let (team, what) = match i % 2 {
+            0 => ("billing", ["the invoice is wrong", "you charged my card twice", "please refund the payment"]),
+            _ => ("delivery", ["the parcel is lost", "my order never arrived", "the courier left no package"]),
+        };
+        let (urgent, when) = if i % 3 == 0 { ("yes", "today, it is urgent") } else { ("no", "when you have time") };
+        writeln!(table, "\"{} number {i} {when}\",{team},{urgent}", what[i % 3]).unwrap();
+    }
+    table
+}
+
+/// A task that was trained and published.
+struct Desk {
+    folder: tempfile::TempDir,
+    store: Arc<Store>,
+    release: Release,
+}
+
+impl Desk {
+    fn trained(task_text: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(&folder.path().join("store")).unwrap());
+        let release = publish(&store, folder.path(), task_text, 1);
+        Self { folder, store, release }
+    }
+
+    /// Attaches a certificate for the first question.
+    fn certify(&self, threshold: f64) {
+        attach(&self.store, &self.release, threshold);
+    }
+
+    fn engine(&self, allow_uncertified: bool) -> Engine {
+        let settings = Settings { allow_uncertified, encoder_workers: 1, record: true };
+        let engine = Engine::start(Arc::clone(&self.store), settings).unwrap();
+        assert!(engine.load(&["desk".into()]).is_empty());
+        engine
+    }
+}
+
+fn publish(store: &Store, folder: &Path, task_text: &str, seed: u64) -> Release {
+    std::fs::create_dir_all(folder.join("data")).unwrap();
+    for name in ["train", "dev", "locked"] {
+        std::fs::write(folder.join(format!("data/{name}.csv")), rows()).unwrap();
+    }
+    let task = Task::parse(task_text).unwrap();
+    let rows = TrainingRows::read(&task, folder).unwrap();
+    let dev = read_gold(&task, &folder.join("data/dev.csv")).unwrap();
+    let (encoder, static_embeddings) = (builtin::encoder().unwrap(), builtin::static_embeddings().unwrap());
+    let tools = Tools {
+        static_embeddings: &static_embeddings,
+        encoder: Some(&encoder),
+        threads: 2,
+        seed,
+        balance: false,
+        progress: &|_, _, _| (),
+        stop: &AtomicBool::new(false),
+    };
+    let trained = train::train(&task, &rows, &dev, tools).unwrap();
+    let parts: Vec<(String, Vec<u8>)> =
+        trained.models.to_parts().unwrap().into_iter().map(|part| (part.name, part.bytes)).collect();
+    let new = NewRelease {
+        task_file: task_text,
+        task: &task,
+        training_rows: trained.development_hash,
+        parts: &parts,
+        made_by: "test",
+    };
+    store.publish(new).unwrap()
+}
+
+fn attach(store: &Store, release: &Release, threshold: f64) {
+    let rows = ContentHash::of(&release.id.as_bytes()[..]);
+    let certificate = Certificate {
+        schema: 1,
+        task: "desk".into(),
+        question: "team".into(),
+        promise: Default::default(),
+        verdict: Verdict::Certified,
+        threshold: Some(threshold),
+        counts: Counts::default(),
+        tests: vec![],
+        chance_before: 1.0,
+        openings_planned: 1,
+        opening: 1,
+        opened_at: UnixMillis(1),
+        contract: release.manifest.contract,
+        locked_rows: rows,
+        development_rows: rows,
+        models: release.models(),
+    };
+    let opening = store.begin_opening("desk", &rows, &release.id, 1).unwrap();
+    store.finish_opening(opening, &[certificate]).unwrap();
+}
+
+fn ask(text: &str) -> Request {
+    Request { task: "desk".into(), inputs: vec![InputValue::Text(text.into())], ..Request::default() }
+}
+
+const CLEAR: &str = "you charged my card twice, please refund the payment";
+const STRANGE: &str = "which moon of jupiter would suit a bagpipe concert";
+
+#[tokio::test]
+async fn a_certified_question_is_answered_and_the_other_one_is_not() {
+    let desk = Desk::trained(TASK);
+    desk.certify(0.5);
+    let decision = desk.engine(false).decide(ask(CLEAR)).await.unwrap().remove(0);
+    let [team, urgent] = &decision.answers[..] else { panic!("two answers") };
+    assert_eq!((team.disposition.clone(), team.value.as_str()), (Disposition::Answered, "billing"));
+    assert_eq!((team.threshold, team.certified, team.tier), (Some(0.5), true, Tier::Static));
+    let reason = EscalationReason::NotCertified;
+    assert_eq!(urgent.disposition, Disposition::Escalated { reason, to: EscalatedTo::Person });
+    assert!(!decision.certified);
+    let allowed = desk.engine(true).decide(ask(CLEAR)).await.unwrap().remove(0);
+    assert!(!allowed.certified && !allowed.answers[1].certified && allowed.answers[1].threshold.is_none());
+}
+
+#[tokio::test]
+async fn what_nobody_is_sure_of_goes_through_every_tier_to_a_person() {
+    let desk = Desk::trained(TASK);
+    desk.certify(0.999_999);
+    let engine = desk.engine(false);
+    let request = Request { questions: Some(vec![QuestionRef(0)]), ..ask(STRANGE) };
+    let decision = engine.decide(request).await.unwrap().remove(0);
+    let [team] = &decision.answers[..] else { panic!("one answer") };
+    let tiers: Vec<Tier> = team.path.iter().map(|step| step.tier).collect();
+    assert_eq!(tiers, [Tier::Static, Tier::Encoder]);
+    assert!(!team.answered() && decision.input_tokens > 0);
+    let waiting = desk.store.waiting(Some("desk"), 10).unwrap();
+    assert_eq!((waiting.len(), waiting[0].decision.as_str()), (1, decision.id.as_str()));
+    assert_eq!(waiting[0].input, StoredInput::Redacted(STRANGE.into()));
+    let record = desk.store.record(&decision.id).unwrap().unwrap();
+    assert_eq!(record.answers, decision.answers);
+}
+
+#[tokio::test]
+async fn what_is_kept_is_what_the_task_allows() {
+    let desk = Desk::trained(&format!("{TASK}\n[privacy]\nstore = \"nothing\"\n"));
+    let engine = desk.engine(false);
+    let decision = engine.decide(ask(STRANGE)).await.unwrap().remove(0);
+    assert_eq!(desk.store.record(&decision.id).unwrap().unwrap().input, StoredInput::Nothing);
+    // Nothing can be put before a person that was not kept, so nothing is said to be.
+    let nobody = |answer: &sizewise_contract::Answer| {
+        matches!(answer.disposition, Disposition::Escalated { to: EscalatedTo::None, .. })
+    };
+    assert!(decision.answers.iter().all(nobody));
+    assert!(desk.store.waiting(None, 10).unwrap().is_empty());
+    drop(engine);
+    let files = std::fs::read_dir(desk.folder.path().join("store")).unwrap().flatten();
+    for file in files.filter(|entry| entry.path().is_file()) {
+        let bytes = std::fs::read(file.path()).unwrap();
+        assert!(!bytes.windows(7).any(|window| window == b"bagpipe"), "{}", file.path().display());
+    }
+    let dry = Request { dry_run: true, ..ask(CLEAR) };
+    let before = desk.store.count_records("desk").unwrap();
+    desk.engine(false).decide(dry).await.unwrap();
+    assert_eq!(desk.store.count_records("desk").unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_request_that_cannot_be_read_is_refused_as_a_whole() {
+    let desk = Desk::trained(TASK);
+    let engine = desk.engine(true);
+    let refused = async |request: Request| engine.decide(request).await.unwrap_err();
+    let error = refused(Request { task: "dsk".into(), ..ask(CLEAR) }).await;
+    assert_eq!((error.code(), error.hint().unwrap().as_str()), (Code::UnknownTask, "did you mean `desk`?"));
+    let inputs = vec![InputValue::Text(CLEAR.into()), InputValue::Text("  ".into())];
+    let error = refused(Request { inputs, ..ask(CLEAR) }).await;
+    assert!(error.to_string().starts_with("input 1:"), "{error}");
+    let error = refused(ask(&"word ".repeat(60_000))).await;
+    assert_eq!(error.code(), Code::InputTooLong);
+    let error = refused(Request { questions: Some(vec![QuestionRef(7)]), ..ask(CLEAR) }).await;
+    assert_eq!(error.code(), Code::UnknownQuestion);
+    assert_eq!(desk.store.count_records("desk").unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn switching_releases_under_load_fails_no_request_and_mixes_none() {
+    let desk = Desk::trained(TASK);
+    desk.certify(0.5);
+    let second = publish(&desk.store, desk.folder.path(), TASK, 2);
+    attach(&desk.store, &second, 0.75);
+    let threshold = |release: &ContentHash| if *release == desk.release.id { 0.5 } else { 0.75 };
+    let engine = Arc::new(desk.engine(false));
+    let ended = Arc::new(AtomicBool::new(false));
+    let asking: Vec<_> = (0..2)
+        .map(|_| {
+            let (engine, ended) = (Arc::clone(&engine), Arc::clone(&ended));
+            tokio::spawn(async move {
+                let mut seen = Vec::new();
+                while !ended.load(Ordering::Relaxed) {
+                    let decision = engine.decide(ask(CLEAR)).await.unwrap().remove(0);
+                    seen.push((decision.release, decision.answers[0].threshold.unwrap()));
+                }
+                seen
+            })
+        })
+        .collect();
+    for _ in 0..50 {
+        desk.store.rollback("desk", None).unwrap();
+        assert!(engine.load(&["desk".into()]).is_empty());
+        tokio::task::yield_now().await;
+    }
+    ended.store(true, Ordering::Relaxed);
+    for asked in asking {
+        let seen = asked.await.unwrap();
+        assert!(!seen.is_empty());
+        assert!(seen.iter().all(|(release, found)| *found == threshold(release)));
+    }
+}
