@@ -66,7 +66,7 @@ fn answer(name: &str, asked: &Asked, mut judged: Judged, to: EscalatedTo) -> Opt
     let reason = match () {
         () if !asked.may_answer => Some(EscalationReason::NotCertified),
         () if sure => None,
-        () if last.novelty >= OUTSIDE => Some(EscalationReason::OutOfScope),
+        () if last.novelty >= OUTSIDE || last.confidence == 0.0 => Some(EscalationReason::OutOfScope),
         () => Some(EscalationReason::BelowThreshold),
     };
     Some(Answer {

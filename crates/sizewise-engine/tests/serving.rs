@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 use sizewise_contract::{
-    Certificate, Code, ContentHash, Diagnose, Disposition, EscalationReason, StoredInput, Task, Tier, Verdict,
-    answer::EscalatedTo, certificate::Counts, units::UnixMillis,
+    Certificate, Code, ContentHash, Diagnose, Disposition, EscalationReason, StoredInput, Task, Tier,
+    Verdict, answer::EscalatedTo, certificate::Counts, units::UnixMillis,
 };
 use sizewise_engine::{Engine, InputValue, QuestionRef, Request, Settings};
 use sizewise_learn::{
@@ -39,10 +39,16 @@ fn rows() -> String {
     let mut table = String::from("text,team,urgent\n");
     for i in 0..90 {
         let (team, what) = match i % 2 {
-            0 => ("billing", ["the invoice is wrong", "you charged my card twice", "please refund the payment"]),
-            _ => ("delivery", ["the parcel is lost", "my order never arrived", "the courier left no package"]),
+            0 => (
+                "billing",
+                ["the invoice is wrong", "you charged my card twice", "please refund the payment"],
+            ),
+            _ => {
+                ("delivery", ["the parcel is lost", "my order never arrived", "the courier left no package"])
+            }
         };
-        let (urgent, when) = if i % 3 == 0 { ("yes", "today, it is urgent") } else { ("no", "when you have time") };
+        let (urgent, when) =
+            if i % 3 == 0 { ("yes", "today, it is urgent") } else { ("no", "when you have time") };
         writeln!(table, "\"{} number {i} {when}\",{team},{urgent}", what[i % 3]).unwrap();
     }
     table
@@ -163,6 +169,10 @@ async fn what_nobody_is_sure_of_goes_through_every_tier_to_a_person() {
     let [team] = &decision.answers[..] else { panic!("one answer") };
     let tiers: Vec<Tier> = team.path.iter().map(|step| step.tier).collect();
     assert_eq!(tiers, [Tier::Static, Tier::Encoder]);
+    // No training row is out of scope and every one is easy: likeness alone says that this is neither.
+    assert_eq!(team.confidence, 0.0);
+    let reason = EscalationReason::OutOfScope;
+    assert_eq!(team.disposition, Disposition::Escalated { reason, to: EscalatedTo::Person });
     assert!(!team.answered() && decision.input_tokens > 0);
     let waiting = desk.store.waiting(Some("desk"), 10).unwrap();
     assert_eq!((waiting.len(), waiting[0].decision.as_str()), (1, decision.id.as_str()));

@@ -4,7 +4,10 @@
 //! a small ridge, on rows that did not train the tier. Two pseudo-rows, one right and one wrong, keep it finite when
 //! every answer was right.
 
-use sizewise_models::calibrator::{Calibrator, SignalWeight};
+use sizewise_models::{
+    calibrator::{Calibrator, SignalWeight},
+    tiers::LIKENESS_SIGNALS,
+};
 
 /// One answer that a tier gave to a row it was not trained on.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +23,8 @@ pub struct Observation {
 /// Ridge on standardised weights, in units of rows.
 const RIDGE: f64 = 1.0;
 const ITERATIONS: usize = 50;
+/// Share of the right answers that may fall below the floor of a signal that measures likeness to the training rows.
+const BELOW_FLOOR: f64 = 0.004;
 
 /// Fits a calibrator for a tier whose signals have these names.
 ///
@@ -78,9 +83,21 @@ fn standardiser(names: &[&str], observations: &[Observation]) -> Calibrator {
             mean,
             deviation: if deviation > 1e-9 { deviation } else { 1.0 },
             weight: 0.0,
+            least: LIKENESS_SIGNALS.contains(name).then(|| floor(position, observations)).flatten(),
         }
     });
     Calibrator { signals: signals.collect(), bias: 0.0 }
+}
+
+/// A tenth below the value of a signal under which almost no right answer falls; none where no answer was right. The
+/// tenth is for what changes between the cross-fitted tiers, whose answers these are, and the one fitted on all rows.
+fn floor(position: usize, observations: &[Observation]) -> Option<f64> {
+    let right = observations.iter().filter(|observation| observation.right);
+    let mut values: Vec<f32> =
+        right.filter_map(|o| o.signals.get(position)).copied().filter(|v| v.is_finite()).collect();
+    values.sort_by(f32::total_cmp);
+    let lowest = f64::from(*values.get((values.len() as f64 * BELOW_FLOOR) as usize)?);
+    Some(lowest - lowest.abs() / 10.0)
 }
 
 /// Standardised signals and a one for the bias.
@@ -176,6 +193,17 @@ mod tests {
             let found = calibrator.confidence(&[a as f32, b as f32]);
             assert!((found - expected).abs() < 0.02, "{found} {expected}");
         }
+    }
+
+    #[test]
+    fn what_is_unlike_all_training_rows_is_never_confident() {
+        let name = LIKENESS_SIGNALS[0];
+        let observations: Vec<Observation> = (0..1_000)
+            .map(|i| Observation { signals: vec![0.5 + i as f32 / 2_000.0], right: true, weight: 1.0 })
+            .collect();
+        let calibrator = fit(&[name], &observations);
+        assert!(calibrator.confidence(&[0.7]) > 0.9);
+        assert_eq!(calibrator.confidence(&[0.4]), 0.0);
     }
 
     #[test]

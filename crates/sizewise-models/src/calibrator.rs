@@ -3,6 +3,9 @@
 //! A calibrator turns what a tier noticed about its own answer (its signals) into the probability that the answer is
 //! right. It is a logistic function of a few standardised signals: few enough parameters to be fitted on some hundred
 //! rows, and monotone in each signal, so that it cannot oscillate where there are no rows.
+//!
+//! Where every training row is easy there are no errors to learn caution from, and where none is out of scope nothing says
+//! what is. So the signals that measure likeness to the training rows have a floor, whatever the other signals say.
 
 use serde::{Deserialize, Serialize};
 
@@ -28,15 +31,24 @@ pub struct SignalWeight {
     pub deviation: f64,
     /// Change of the log-odds per standard deviation.
     pub weight: f64,
+    /// Below this the input is unlike all that was right in training, and no answer to it is confident at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub least: Option<f64>,
 }
 
 impl Calibrator {
     /// The probability that an answer with these signals is right.
     ///
-    /// **Bounds.** Strictly between 0 and 1. A signal further than five standard deviations from its mean counts as
+    /// **Bounds.** Below 1; 0 where a signal is less than the least that was right in training, else above 0. A signal further than five standard deviations from its mean counts as
     /// five: beyond what was seen, more of a good sign proves no more.
     #[must_use]
     pub fn confidence(&self, signals: &[f32]) -> f64 {
+        let strange = |(signal, value): (&SignalWeight, &f32)| {
+            signal.least.is_some_and(|least| f64::from(*value) < least)
+        };
+        if self.signals.iter().zip(signals).any(strange) {
+            return 0.0;
+        }
         let odds = self.signals.iter().zip(signals).fold(self.bias, |odds, (signal, value)| {
             let value = if value.is_finite() { f64::from(*value) } else { signal.mean };
             odds + signal.weight * signal.standardise(value)
@@ -59,8 +71,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn calibrator() -> Calibrator {
-        let signal =
-            |name: &str, weight| SignalWeight { name: name.into(), mean: 0.5, deviation: 0.2, weight };
+        let signal = |name: &str, weight| SignalWeight {
+            name: name.into(),
+            mean: 0.5,
+            deviation: 0.2,
+            weight,
+            least: None,
+        };
         Calibrator { signals: vec![signal("top", 2.0), signal("novelty", -1.0)], bias: 1.0 }
     }
 

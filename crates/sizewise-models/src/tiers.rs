@@ -35,9 +35,13 @@ pub const ENCODER_SIGNALS: &[&str] = &[
     "share of the nearest rows with the same answer",
     "log-odds of the static tier for the same answer",
     "static tier agrees",
-    "words seen in training",
+    "words the static tier knows",
     "log of the word count",
 ];
+
+/// Those that measure likeness to the training rows.
+pub const LIKENESS_SIGNALS: &[&str] =
+    &["words seen in training", "character runs seen in training", "cosine to the nearest training row"];
 
 /// Nearest training rows that are asked for their label.
 pub const VOTERS: usize = 10;

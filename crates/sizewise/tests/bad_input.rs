@@ -130,12 +130,7 @@ fn labels_with_too_few_rows_are_told_and_not_trained() {
     assert!(told.contains("labels that only the gold rows have: label: legal (20)"), "{told}");
     run(project.path(), &["train", "gold"])
         .refused(1, &["class `legal` of question `label`: 0 rows", WAY_OUT]);
-    assert!(!project.path().join(".sizewise/objects").exists() || largest_is_missing(project.path()));
-}
-
-/// Whether the store holds no object.
-fn largest_is_missing(project: &Path) -> bool {
-    files(&project.join(".sizewise/objects")).is_empty()
+    run(project.path(), &["decide", "gold", TEXT]).refused(1, &["has no release yet", "sizewise train gold"]);
 }
 
 #[test]
@@ -227,7 +222,7 @@ fn a_batch_replaces_an_existing_output_only_when_told_to() {
 fn a_batch_that_was_killed_goes_on_and_gives_the_same_table() {
     let folder = certified();
     let project = folder.path();
-    fs::write(project.join("in.csv"), table(&rows(4_000))).unwrap();
+    fs::write(project.join("in.csv"), table(&rows(2_000))).unwrap();
     run(project, &["batch", TASK, "in.csv", "-o", "whole.csv"]).done();
     let mut call = command(project, &["batch", TASK, "in.csv", "-o", "out.csv", "--quiet"]);
     let mut child = call.stdout(Stdio::null()).spawn().unwrap();
@@ -285,11 +280,9 @@ fn a_task_file_that_breaks_a_rule_is_refused_with_the_key() {
         assert!(good.contains(from), "{from}");
         fs::write(&path, good.replacen(from, to, 1)).unwrap();
         run(project, &["train", TASK]).refused(2, &["task.toml: "]).refused(2, parts);
-        for command in ["lint", "doctor"] {
-            let told = run(project, &[command]);
-            assert_eq!(told.code, 1, "{}", told.out);
-            assert!(parts.iter().all(|part| told.out.contains(part)), "{command}: {}", told.out);
-        }
+        let told = run(project, &["lint"]);
+        assert_eq!(told.code, 1, "{}", told.out);
+        assert!(parts.iter().all(|part| told.out.contains(part)), "{}", told.out);
     }
     fs::write(project.join("sizewise.toml"), "[serve]\nbnd = \"127.0.0.1:1\"\n").unwrap();
     run(project, &["list"]).refused(2, &["sizewise.toml", "line 2", "`bnd`", "`bind`"]);
@@ -304,7 +297,8 @@ fn damaged(project: &Path, parts: &[&str], commands: &[&[&str]]) {
     assert_eq!(told.code, 1, "{}", told.out);
     assert!(told.out.contains("wrong") && told.out.contains("way out: "), "{}", told.out);
     assert!(parts.iter().all(|part| told.out.contains(part)), "{}", told.out);
-    let told = run(project, &["serve", "--bind", "127.0.0.1:0"]).refused(1, &[]).err;
+    // A server that overlooks the damage ends too: nothing lets it listen on that address.
+    let told = run(project, &["serve", "--bind", "0.0.0.0:0"]).refused(1, &[]).err;
     assert!(parts.iter().filter(|part| **part != WAY_OUT).all(|part| told.contains(part)), "{told}");
 }
 
@@ -320,7 +314,7 @@ fn a_damaged_model_is_named_and_training_again_repairs_it() {
     let decide: &[&str] = &["decide", TASK, TEXT];
     fs::write(project.join("in.csv"), table(&rows(30))).unwrap();
     let batch: &[&str] = &["batch", TASK, "in.csv", "-o", "out.csv"];
-    for bytes in [&good[..20], b"", &flipped] {
+    for bytes in [&good[..20], &flipped[..]] {
         fs::write(&object, bytes).unwrap();
         damaged(project, &[name, "does not have the bytes", "sizewise train", WAY_OUT], &[decide, batch]);
     }
@@ -441,7 +435,7 @@ fn a_server_says_what_is_wrong_with_a_request() {
         server.send("POST", &decide, "Content-Encoding: gzip\r\nContent-Length: 2\r\n", b"{}");
     wrong((status, &reply), 415, "media_unsupported", "gzip");
     let (status, reply) = server.ask("POST", &decide, format!("{{\"input\": \"{TEXT}\"}}").as_bytes());
-    assert_eq!((status, &reply["answers"][0]["value"]), (200, &"ship".into()), "{reply}");
+    assert_eq!((status, &reply["answers"][0]["suggestion"]), (200, &"ship".into()), "{reply}");
     server.end();
 }
 

@@ -13,7 +13,7 @@ use std::{
 
 /// The task of the shared project.
 pub(crate) const TASK: &str = "desk";
-/// A text that the shared project answers.
+/// A text that the shared project takes for `ship`.
 pub(crate) const TEXT: &str = "where is my parcel, the courier is late";
 /// Words of the three labels.
 const WORDS: [(&str, [&str; 6]); 3] = [

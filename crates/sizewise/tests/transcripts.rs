@@ -1,0 +1,166 @@
+//! What does the command line say, word for word?
+//!
+//! Transcripts of commands on a small table. What differs from run to run (hashes, times, folders) is replaced by names.
+//! After an intended change: `INSTA_UPDATE=always cargo test -p sizewise --test transcripts`, then read the difference.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+use std::{fmt::Write, path::Path, process::Command};
+
+/// Sixty messages of two teams and some strays, with what `init` should notice.
+fn table() -> String {
+    let mut table = String::from("id,message,team,urgent\n");
+    for i in 0..240 {
+        let (team, what) = match i % 8 {
+            0 => ("none", "we offer cheap advertising for your shop"),
+            1 | 2 | 3 => ("billing", "the invoice for my order is wrong and I was charged too much"),
+            4 => ("Delivery ", "the parcel with my order has not come"),
+            _ => ("delivery", "the courier lost the parcel with my order"),
+        };
+        let (urgent, when) = if i % 5 == 0 { ("yes", "I need it today") } else { ("no", "take your time") };
+        writeln!(table, "{i},\"{what}, case {i}, {when}\",{team},{urgent}").unwrap();
+    }
+    table.push_str("240,\"the invoice for my order is wrong and I was charged too much, case 1, take your time\",delivery,no\n");
+    table
+}
+
+/// Runs a command and writes down what it said and how it ended.
+fn told(folder: &Path, arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_sizewise"))
+        .args(arguments)
+        .current_dir(folder)
+        .env_remove("SIZEWISE_PROJECT")
+        .output()
+        .unwrap();
+    let code = output.status.code().unwrap();
+    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    let text = format!("{out}{err}(exit code {code})\n");
+    let text = text.replace(&*folder.canonicalize().unwrap().to_string_lossy(), "[FOLDER]");
+    let text = without_hashes(&text.replace(&*folder.to_string_lossy(), "[FOLDER]"));
+    format!("$ sizewise {}\n{}", arguments.join(" "), without_times(&text))
+}
+
+/// What a trained model says differs in its last digits from processor to processor: numbers become signs, columns one blank.
+fn without_numbers(text: &str) -> String {
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        if line.starts_with("(exit code") {
+            lines.push(line.to_owned());
+            continue;
+        }
+        let mut out = String::new();
+        for c in line.split_whitespace().collect::<Vec<_>>().join(" ").chars() {
+            match c {
+                '0'..='9' if out.ends_with('#') => {}
+                '0'..='9' => out.push('#'),
+                '.' if out.ends_with('#') => {}
+                c => out.push(c),
+            }
+        }
+        lines.push(out);
+    }
+    lines.join("\n")
+}
+
+fn without_hashes(text: &str) -> String {
+    let mut out = String::new();
+    let mut run = String::new();
+    for c in text.chars().chain(['\n']) {
+        if c.is_ascii_digit() || ('a'..='f').contains(&c) {
+            run.push(c);
+            continue;
+        }
+        out.push_str(if run.len() >= 12 && !out.ends_with('.') { "[HASH]" } else { &run });
+        run.clear();
+        out.push(c);
+    }
+    out.pop();
+    out
+}
+
+/// Replaces moments, and numbers before a unit of time.
+fn without_times(text: &str) -> String {
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        let mut words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        for i in 1..words.len() {
+            let unit = words[i].trim_end_matches(['.', ',', ':']).to_owned();
+            if ["ms", "s", "µs", "min"].contains(&unit.as_str()) && words[i - 1].parse::<f64>().is_ok() {
+                words[i - 1] = "[N]".into();
+                words[i] = "[TIME]".into();
+            }
+            if unit == "UTC" && i >= 2 {
+                words[i - 2] = "[DAY]".into();
+                words[i - 1] = "[TIME]".into();
+            }
+        }
+        // The width of a column follows the width of its times.
+        let joined = words.join(" ");
+        lines.push(if joined.contains("[TIME]") {
+            joined.split_whitespace().collect::<Vec<_>>().join(" ")
+        } else {
+            joined
+        });
+    }
+    lines.join("\n")
+}
+
+#[test]
+fn the_help_names_every_command_and_exit_code() {
+    insta::assert_snapshot!(told(Path::new("."), &["--help"]));
+}
+
+#[test]
+fn a_task_from_its_table_to_its_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("tasks")).unwrap();
+    std::fs::write(folder.path().join("tickets.csv"), table()).unwrap();
+    let mut story = String::new();
+    let mut trained = false;
+    for arguments in [
+        &["list"][..],
+        &["init", "desk", "--from", "tickets.csv", "--max-served-error", "0.1"],
+        &["init", "desk", "--from", "tickets.csv"],
+        &["lint"],
+        &["decide", "desk", "where is my parcel"],
+        &["certify", "desk"],
+        &["train", "desk", "--threads", "2"],
+        &["certify", "desk", "--dry-run"],
+        &["certify", "desk"],
+        &["certify", "desk"],
+        &["list"],
+        &["show", "desk"],
+        &["evaluate", "dsk"],
+        &["queue", "list"],
+        &["keys", "list"],
+        &["rollback", "desk"],
+        &["-o", "json", "list"],
+        &["-o", "json", "show", "nothing"],
+    ] {
+        trained |= arguments[0] == "train";
+        let said = told(folder.path(), arguments);
+        story += &if trained { without_numbers(&said) } else { said };
+        story.push_str("\n\n");
+    }
+    insta::assert_snapshot!(story);
+}
+
+#[test]
+fn calls_that_make_no_sense_say_what_would() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut story = String::new();
+    for arguments in [
+        &["init", "No Such Name", "--from", "x.csv"][..],
+        &["init", "desk", "--from", "missing.csv"],
+        &["init", "desk", "--from", "table.xlsx"],
+        &["train", "desk"],
+        &["serve"],
+        &["-o", "a.csv", "list"],
+        &["--project", "nowhere", "list"],
+        &["frobnicate"],
+    ] {
+        story += &told(folder.path(), arguments);
+        story.push_str("\n\n");
+    }
+    insta::assert_snapshot!(story);
+}
