@@ -6,7 +6,7 @@ use sizewise_contract::{
 };
 use sizewise_engine::QuestionRef;
 use sizewise_models::{
-    calibrator::{Calibrator, SignalWeight},
+    calibrator::Calibrator,
     linear_head::LinearHead,
     neighbours::Neighbours,
     package::{Part, QuestionModels, TaskModels},
@@ -50,11 +50,14 @@ name = "spam"
 type = "predicate"
 "#;
 
+const CALIBRATOR: &str =
+    r#"{"signals":[{"name":"log-odds","mean":0.5,"deviation":0.25,"weight":1.5}],"bias":0.5}"#;
+
 /// Length of the vectors of the small models.
 const DIMENSIONS: usize = 2;
 
 /// A task with one question of each type, and one with a single question.
-pub fn tasks() -> &'static [Task] {
+pub(crate) fn tasks() -> &'static [Task] {
     static TASKS: LazyLock<Vec<Task>> = LazyLock::new(|| {
         [EVERY_TYPE, SINGLE]
             .map(|text| Task::parse(text).expect("the tasks of the targets are valid"))
@@ -125,8 +128,7 @@ pub fn embeddings_table() -> Vec<u8> {
 }
 
 fn models() -> TaskModels {
-    let signal = SignalWeight { name: "log-odds".into(), mean: 0.5, deviation: 0.25, weight: 1.5 };
-    let calibrator = Calibrator { signals: vec![signal], bias: 0.5 };
+    let calibrator: Calibrator = serde_json::from_str(CALIBRATOR).expect("a calibrator in its form on disk");
     let static_tier = StaticTier {
         head: StaticHead::quantize(
             &[0.5, -0.5, 0.25, 1.0],

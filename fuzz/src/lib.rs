@@ -131,7 +131,7 @@ fn ask(models: &TaskModels) {
         }
         for judgement in &earlier {
             assert!(judgement.class < question.classes, "{judgement:?}");
-            assert!(judgement.confidence > 0.0 && judgement.confidence < 1.0, "{judgement:?}");
+            assert!((0.0..1.0).contains(&judgement.confidence), "{judgement:?}");
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     served::{Asked, Served},
 };
 use sizewise_contract::{Decide, Embeddings, Evidence, Judgement, StaticFeatures};
-use sizewise_models::{neighbours::Neighbour, static_reader::StaticReader};
+use sizewise_models::{batching::Batcher, neighbours::Neighbour, static_reader::StaticReader};
 use std::{cell::RefCell, time::Instant};
 use tokio::sync::oneshot;
 
@@ -67,7 +67,9 @@ pub(crate) async fn run(served: &Served, admitted: &Admitted) -> Result<Outcome,
     let texts: Vec<&str> =
         open.iter().filter_map(|input| admitted.texts.get(*input)).map(String::as_str).collect();
     let (told, embedded) = oneshot::channel();
-    batcher.submit(&texts, served.info.task.input.on_overflow, |found| drop(told.send(found)))?;
+    batcher
+        .submit(&texts, served.info.task.input.on_overflow, |found| drop(told.send(found)))
+        .map_err(|error| named(error, (&open, &texts), batcher))?;
     let embedded: Embeddings =
         embedded.await.map_err(|_| Error::Model(sizewise_models::Error::ShuttingDown))??;
     let each = begun.elapsed().as_micros() as u64 / open.len() as u64;
@@ -90,6 +92,18 @@ pub(crate) async fn run(served: &Served, admitted: &Admitted) -> Result<Outcome,
         })?;
     }
     Ok(Outcome { judged, tokens })
+}
+
+/// Says which input is too long.
+fn named(error: sizewise_models::Error, (inputs, texts): (&[usize], &[&str]), batcher: &Batcher) -> Error {
+    let sizewise_models::Error::TooLong { limit, .. } = error else { return error.into() };
+    let sizes = texts.iter().map(|text| batcher.encoder().count_tokens(text));
+    let long = inputs.iter().zip(sizes).find(|(_, tokens)| *tokens > limit);
+    long.map_or(error.into(), |(position, tokens)| Error::TooManyPieces {
+        position: *position,
+        tokens,
+        limit,
+    })
 }
 
 fn ask_static(served: &Served, questions: &[usize], text: &str) -> Result<Vec<Judged>, Error> {

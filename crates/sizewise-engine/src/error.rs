@@ -44,6 +44,16 @@ pub enum Error {
         /// Its size.
         size: usize,
     },
+    /// An input has more word pieces than the encoder reads.
+    #[error("input {position} has {tokens} word pieces; the encoder reads at most {limit}")]
+    TooManyPieces {
+        /// Which of the inputs, from 0.
+        position: usize,
+        /// Its word pieces.
+        tokens: usize,
+        /// Most that are read.
+        limit: usize,
+    },
     /// More inputs than one request may carry.
     #[error("{count} inputs in one request; at most {} are read", limits::INPUTS_PER_REQUEST)]
     TooManyInputs {
@@ -88,7 +98,7 @@ impl Diagnose for Error {
             Self::NotTrained { .. } => Code::NotTrained,
             Self::UnknownQuestion { .. } => Code::UnknownQuestion,
             Self::Input { .. } | Self::TooManyInputs { .. } => Code::InputInvalid,
-            Self::InputTooLong { .. } => Code::InputTooLong,
+            Self::InputTooLong { .. } | Self::TooManyPieces { .. } => Code::InputTooLong,
             Self::Release { .. } | Self::OtherBuild { .. } => Code::ReleaseDamaged,
             Self::RecordsBehind => Code::Overloaded,
             Self::NotRecorded => Code::StoreUnavailable,
@@ -104,6 +114,10 @@ impl Diagnose for Error {
             Self::UnknownTask { .. } => Some("`sizewise list` shows the tasks of this project".into()),
             Self::NotTrained { name } => Some(format!("run `sizewise train {name}` first")),
             Self::InputTooLong { .. } => Some("send the part that matters, or split the input".into()),
+            Self::TooManyPieces { .. } => Some(
+                "send less, or set on_overflow = \"window\" or \"head-tail\" in the task file and train again".into(),
+            ),
+            Self::Input { .. } => Some("send a text, or every field that the task reads".into()),
             Self::TooManyInputs { .. } => Some("split the request, or use `sizewise batch`".into()),
             Self::Release { .. } | Self::OtherBuild { .. } => {
                 Some("run `sizewise train TASK` to make it again with this build".into())

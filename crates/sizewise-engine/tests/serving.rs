@@ -107,6 +107,7 @@ fn publish(store: &Store, folder: &Path, task_text: &str, seed: u64) -> Release 
         task_file: task_text,
         task: &task,
         training_rows: trained.development_hash,
+        locked_rows: ContentHash::of(b"locked"),
         parts: &parts,
         made_by: "test",
     };
@@ -133,7 +134,7 @@ fn attach(store: &Store, release: &Release, threshold: f64) {
         development_rows: rows,
         models: release.models(),
     };
-    let opening = store.begin_opening("desk", &rows, &release.id, 1).unwrap();
+    let opening = store.begin_opening("desk", &rows, &release.id, (1, 0)).unwrap();
     store.finish_opening(opening, &[certificate]).unwrap();
 }
 

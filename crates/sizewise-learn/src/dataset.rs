@@ -10,8 +10,9 @@ use crate::{
 };
 use sizewise_contract::{
     ContentHash, Diagnose as _, Example, Gold, Label, Question, Task, Teacher, did_you_mean, limits,
-    task::LabelSource,
+    task::{LabelSource, Overflow},
 };
+use sizewise_models::encoder::Encoder;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -53,11 +54,12 @@ impl Locked {
     pub fn find(task: &Task, folder: &Path) -> Result<Self> {
         let path = folder.join(&task.data.locked);
         let hash = hash_file(&path)?;
-        if let Ok(text) = std::fs::read(folder.join(SEAL_FILE))
-            && let Ok(seal) = serde_json::from_slice::<Seal>(&text)
-            && seal.locked != hash
-        {
-            return Err(Error::LockedRowsChanged { path });
+        // A task that was written by hand has no seal; its release remembers the rows that it was trained beside.
+        if let Ok(text) = std::fs::read(folder.join(SEAL_FILE)) {
+            let seal: Option<Seal> = serde_json::from_slice(&text).ok();
+            if seal.is_none_or(|seal| seal.locked != hash) {
+                return Err(Error::LockedRowsChanged { path });
+            }
         }
         let mut table = TableReader::open(&path)?;
         let (mut row, mut rows) = (Vec::new(), 0);
@@ -77,6 +79,31 @@ impl Locked {
     #[must_use]
     pub fn hash(&self) -> ContentHash {
         self.hash
+    }
+
+    /// The table.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Looks at the texts, and at no label, so that nothing is opened that then cannot be read: every text must be there, and
+    /// the encoder must be able to read it.
+    ///
+    /// # Errors
+    /// Fails at the first row whose text cannot be read, naming the row.
+    pub fn check_inputs(&self, task: &Task, encoder: Option<&Encoder>) -> Result<()> {
+        let mut table = TableReader::open(&self.path)?;
+        let inputs = task.input.fields.iter().map(|f| column(&table, f)).collect::<Result<Vec<_>>>()?;
+        task.questions.iter().try_for_each(|question| column(&table, question.label_column()).map(drop))?;
+        let mut row = Vec::new();
+        while let Some(number) = table.next_row(&mut row)? {
+            let cell = |place: usize| row.get(place).map_or("", String::as_str);
+            let text = inputs.iter().map(|&place| cell(place)).collect::<Vec<_>>().join("\n");
+            check_text(&self.path, number, &text)?;
+            check_length("locked", number, &text, (task, encoder))?;
+        }
+        Ok(())
     }
 
     /// Opens the rows. Log the opening in the store first: it spends part of the promise's risk.
@@ -185,6 +212,25 @@ fn check_text(path: &Path, row: u64, text: &str) -> Result<()> {
         problem,
         hint: Some("remove the row, or shorten its text".into()),
     })
+}
+
+/// Whether the encoder can read a text, as the task wants it read.
+pub(crate) fn check_length(
+    what: &'static str,
+    row: u64,
+    text: &str,
+    (task, encoder): (&Task, Option<&Encoder>),
+) -> Result<()> {
+    let Some(encoder) = encoder.filter(|_| task.input.on_overflow == Overflow::Error) else { return Ok(()) };
+    let limit = encoder.token_limit();
+    // No word piece is shorter than a byte.
+    if text.len() + 2 <= limit {
+        return Ok(());
+    }
+    match encoder.count_tokens(text) {
+        tokens if tokens > limit => Err(Error::LongText { what, row, tokens, limit }),
+        _ => Ok(()),
+    }
 }
 
 fn unknown_label(path: &Path, row: u64, question: &Question, written: &str) -> Error {

@@ -47,6 +47,18 @@ pub enum Error {
         /// How many it takes.
         needed: usize,
     },
+    /// A text has more word pieces than the encoder reads.
+    #[error("{what} row {row}: the text has {tokens} word pieces; the encoder reads at most {limit}")]
+    LongText {
+        /// Which rows.
+        what: &'static str,
+        /// The row, from 1.
+        row: u64,
+        /// Its word pieces.
+        tokens: usize,
+        /// Most that are read.
+        limit: usize,
+    },
     /// The locked rows are not the ones that were set aside.
     #[error("{}: the locked rows have changed since they were set aside", path.display())]
     LockedRowsChanged {
@@ -83,6 +95,7 @@ impl Diagnose for Error {
             Self::Unusable { .. } => Code::DataInvalid,
             Self::TaskFile { .. } => Code::TaskFileInvalid,
             Self::TooFewExamples { .. } => Code::TooFewExamples,
+            Self::LongText { .. } => Code::InputTooLong,
             Self::LockedRowsChanged { .. } => Code::LockedRowsChanged,
             Self::FileSystem { .. } => Code::FileSystem,
             Self::Model(cause) => cause.code(),
@@ -97,14 +110,34 @@ impl Diagnose for Error {
                 hint.clone()
             }
             Self::TooFewExamples { .. } => {
-                Some("add labelled rows, or drop the classes that have almost none".into())
+                Some("label more rows of it, or take it out of the choices together with its rows".into())
             }
             Self::LockedRowsChanged { .. } => Some(
                 "put the original file back, or run `sizewise init --force` to set new rows aside".into(),
             ),
+            Self::LongText { .. } => Some(
+                "set on_overflow = \"head-tail\" or \"window\" in [input] of the task file, or shorten the text".into(),
+            ),
+            Self::FileSystem { path, cause } => Some(file_hint(path, cause)),
             Self::Model(cause) => cause.hint(),
             _ => None,
         }
+    }
+}
+
+/// What helps when a file cannot be read or written.
+#[must_use]
+pub fn file_hint(path: &std::path::Path, cause: &std::io::Error) -> String {
+    use std::io::ErrorKind;
+    match cause.kind() {
+        ErrorKind::NotFound => match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            Some(folder) if !folder.exists() => format!("there is no folder {}", folder.display()),
+            _ => "check the name; a path begins in the current folder".into(),
+        },
+        ErrorKind::PermissionDenied => "let this user read and write it".into(),
+        ErrorKind::IsADirectory => "name a file in it".into(),
+        ErrorKind::StorageFull => "make room on the disk".into(),
+        _ => "check the path and the disk it is on".into(),
     }
 }
 

@@ -92,7 +92,7 @@ pub const SEAL_FILE: &str = "data/seal.json";
 /// Nothing is written before the whole table has been read once.
 pub fn prepare(options: &Options, folder: &Path) -> Result<Prepared> {
     let plan = columns::plan(options)?;
-    let mut collector = Collector::new(&plan);
+    let mut collector = Collector::new(&plan, sizewise_models::builtin::encoder()?);
     let mut splitter = Splitter::new(options);
     let mut sources = vec![(&options.from, false)];
     sources.extend(options.gold.iter().map(|gold| (gold, true)));
@@ -104,7 +104,9 @@ pub fn prepare(options: &Options, folder: &Path) -> Result<Prepared> {
         })?;
     }
     let findings = collector.finish(options)?;
+    check_out_of_scope(options, &findings)?;
     let assignment = splitter.assign();
+    check_sizes(options, &assignment.sizes())?;
     let task_text = task_file::render(options, &plan, &findings);
     let task = Task::parse(&task_text).map_err(|error| Error::Unusable {
         path: options.from.clone(),
@@ -121,6 +123,46 @@ pub fn prepare(options: &Options, folder: &Path) -> Result<Prepared> {
     let task_file = folder.join("task.toml");
     write(&task_file, task_text.as_bytes())?;
     Ok(Prepared { task_file, columns: plan.guesses, findings, splits, locked })
+}
+
+/// A label that the user named must be there.
+fn check_out_of_scope(options: &Options, findings: &Findings) -> Result<()> {
+    let Some(label) = &options.out_of_scope else { return Ok(()) };
+    let known: Vec<&str> =
+        findings.classes.iter().flat_map(|(_, counts)| counts.keys()).map(String::as_str).collect();
+    if known.contains(&label.as_str()) {
+        return Ok(());
+    }
+    let meant = did_you_mean(label, known.iter().copied());
+    Err(Error::Unusable {
+        path: options.from.clone(),
+        problem: format!("no row has the label `{label}`"),
+        hint: Some(meant.map_or_else(
+            || "--out-of-scope takes a label of the table".into(),
+            |m| format!("did you mean `{m}`?"),
+        )),
+    })
+}
+
+/// There must be rows to learn from, and gold rows where the user said there are.
+fn check_sizes(options: &Options, sizes: &SplitSizes) -> Result<()> {
+    let unusable = |path: &Path, problem: &str, hint: &str| {
+        Err(Error::Unusable { path: path.to_owned(), problem: problem.into(), hint: Some(hint.into()) })
+    };
+    match &options.gold {
+        Some(gold) if sizes.dev + sizes.locked == 0 => {
+            unusable(gold, "it holds no row that can be used", "name a table of labelled rows with --gold")
+        }
+        Some(gold) if sizes.train == 0 => unusable(
+            gold,
+            "it holds the same texts as the rows to learn from",
+            "leave --gold out: the gold rows are then drawn from --from and kept apart",
+        ),
+        _ if sizes.train == 0 => {
+            unusable(&options.from, "it holds no row to learn from", "name a table of labelled rows")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// One row as the plan reads it.

@@ -105,7 +105,9 @@ impl TableReader {
         let format = Format::of(path)?;
         let file = File::open(path).map_err(at(path))?;
         if !file.metadata().map_err(at(path))?.is_file() {
-            return Err(Problem::new("it is not a file").of(path));
+            return Err(
+                Problem::with_hint("it is not a file", "name a .csv, .tsv, .jsonl or .parquet file").of(path)
+            );
         }
         let (columns, rows): (Vec<String>, Box<dyn Rows>) = match format {
             Format::Csv => delimited::open(file).map_err(|p| p.of(path))?,

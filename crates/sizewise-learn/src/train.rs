@@ -13,12 +13,13 @@ mod summary;
 pub use summary::{QuestionSummary, TierSummary, TrainSummary};
 
 use crate::{
-    dataset::{Dataset, TrainingRows},
+    dataset::{Dataset, TrainingRows, check_length},
     error::{Error, Result},
 };
 use folds::Folds;
 use sizewise_contract::{
-    ContentHash, Decide, Embed, Evidence, Example, Gold, Label, Question, Task, Tier, task::Overflow,
+    ContentHash, Decide, Embed, Evidence, Example, Gold, Label, Question, StaticFeatures, Task, Tier,
+    task::Overflow,
 };
 use sizewise_measure::cascade::{RowOutcome, TierOutcome};
 use sizewise_models::{
@@ -34,6 +35,8 @@ use std::{
 
 /// Fewest rows that a class needs to be learnt.
 pub const LEAST_ROWS_PER_CLASS: usize = 2;
+/// Rows that are judged at once.
+const JUDGED_TOGETHER: usize = 4_096;
 /// How much the static embedding counts beside the two blocks of n-grams.
 pub(crate) const STATIC_SCALE: f32 = 4.0;
 
@@ -92,18 +95,24 @@ fn train_on<L: Label>(
     for (position, question) in task.questions.iter().enumerate() {
         check_classes(question, position, &rows.examples)?;
     }
+    check_lengths(task, &rows.examples, ("training", tools))?;
+    check_lengths(task, &dev.examples, ("development", tools))?;
     let texts: Vec<&str> = rows.examples.iter().map(|example| example.text.as_str()).collect();
     let folds = Folds::assign(&rows.examples, tools.seed);
     let tiers = task.cascade.tiers.allowed();
     let corpus = static_tier::Corpus::new(&texts, &folds, tools);
+    let encoded = encoder_tier::sample(texts.len());
     let embeddings = match (tiers.contains(&Tier::Encoder), tools.encoder) {
-        (true, Some(encoder)) => Some(embed(encoder, &texts, task.input.on_overflow, tools)?),
+        (true, Some(encoder)) => {
+            let texts: Vec<&str> = encoded.iter().filter_map(|row| texts.get(*row)).copied().collect();
+            Some(embed(encoder, &texts, task.input.on_overflow, tools)?)
+        }
         (true, None) => {
             return Err(Error::Internal("a task with an encoder tier is trained with an encoder"));
         }
         (false, _) => None,
     };
-    let neighbours = embeddings.as_ref().map(|all| encoder_tier::neighbours(all, tools));
+    let neighbours = embeddings.as_ref().map(|all| encoder_tier::neighbours(all, &encoded, tools));
     let mut questions = Vec::new();
     let mut development = Vec::new();
     let mut summaries = Vec::new();
@@ -117,6 +126,7 @@ fn train_on<L: Label>(
         let encoder_tier = match (&embeddings, &neighbours) {
             (Some(all), Some(near)) => {
                 let data = encoder_tier::Data {
+                    rows: &encoded,
                     embeddings: all,
                     neighbours: near,
                     folds: &folds,
@@ -124,7 +134,7 @@ fn train_on<L: Label>(
                     features: &corpus,
                 };
                 let fitted = encoder_tier::fit(&data, &labels, tools)?;
-                fitted.add_outcomes(&labels, &mut outcomes);
+                fitted.add_outcomes(&data, &labels, &mut outcomes);
                 encoder_seconds = fitted.seconds;
                 Some(fitted.tier)
             }
@@ -164,6 +174,16 @@ fn train_on<L: Label>(
         seconds: began.elapsed().as_secs_f64(),
     };
     Ok(Trained { models, development, development_hash: hash.finish(), summary })
+}
+
+/// Names the first row that the encoder cannot read.
+fn check_lengths<L>(
+    task: &Task,
+    rows: &[Example<L>],
+    (what, tools): (&'static str, Tools<'_>),
+) -> Result<()> {
+    let encoder = tools.encoder.filter(|_| task.cascade.tiers.allowed().contains(&Tier::Encoder));
+    rows.iter().try_for_each(|example| check_length(what, example.row, &example.text, (task, encoder)))
 }
 
 /// Every class of a question must have rows to learn from.
@@ -290,38 +310,42 @@ pub fn judge(
     rows: &[Example<Gold>],
     tools: Tools<'_>,
 ) -> Result<Vec<Vec<Judged>>> {
-    let texts: Vec<&str> = rows.iter().map(|example| example.text.as_str()).collect();
+    check_lengths(task, rows, ("table", tools))?;
+    let mut judged: Vec<Vec<Judged>> = vec![Vec::with_capacity(rows.len()); models.questions.len()];
+    // The vectors of one chunk at a time: a large table would not fit into memory.
+    for (number, chunk) in rows.chunks(JUDGED_TOGETHER).enumerate() {
+        judge_chunk(task, models, (number * JUDGED_TOGETHER, chunk), tools, &mut judged)?;
+        (tools.progress)("judge", (number * JUDGED_TOGETHER + chunk.len()).min(rows.len()), rows.len());
+    }
+    Ok(judged)
+}
+
+fn judge_chunk(
+    task: &Task,
+    models: &TaskModels,
+    (first, rows): (usize, &[Example<Gold>]),
+    tools: Tools<'_>,
+    judged: &mut [Vec<Judged>],
+) -> Result<()> {
+    if tools.stop.load(std::sync::atomic::Ordering::Relaxed) {
+        return Err(Error::Interrupted);
+    }
     let embeddings = match (models.encoder.is_some(), tools.encoder) {
-        (true, Some(encoder)) => Some(embed(encoder, &texts, task.input.on_overflow, tools)?),
+        (true, Some(encoder)) => {
+            let texts: Vec<&str> = rows.iter().map(|example| example.text.as_str()).collect();
+            Some(encoder.embed(&texts, task.input.on_overflow)?)
+        }
         _ => None,
     };
     let allowed = task.cascade.tiers.allowed();
     let mut reader = StaticReader::default();
-    let mut judged: Vec<Vec<Judged>> = vec![Vec::with_capacity(rows.len()); models.questions.len()];
-    for (row, example) in rows.iter().enumerate() {
+    for (position, example) in rows.iter().enumerate() {
         let features = reader.read(tools.static_embeddings, &models.vocabulary, &example.text);
         let embedding = embeddings
             .as_ref()
-            .and_then(|all| all.values.get(row * all.dimensions..(row + 1) * all.dimensions));
-        for (question, (models, judged)) in models.questions.iter().zip(&mut judged).enumerate() {
-            let mut judgements = Vec::with_capacity(2);
-            if let Some(tier) = &models.static_tier {
-                judgements.push(tier.decide(Evidence {
-                    text: &example.text,
-                    features: Some(features),
-                    embedding,
-                    earlier: &[],
-                })?);
-            }
-            if let (Some(tier), Some(_)) = (&models.encoder_tier, embedding) {
-                judgements.push(tier.decide(Evidence {
-                    text: &example.text,
-                    features: Some(features),
-                    embedding,
-                    earlier: &judgements,
-                })?);
-            }
-            judgements.retain(|judgement| allowed.contains(&judgement.tier));
+            .and_then(|all| all.values.get(position * all.dimensions..(position + 1) * all.dimensions));
+        for (question, (models, judged)) in models.questions.iter().zip(judged.iter_mut()).enumerate() {
+            let judgements = judge_question(models, (&example.text, features, embedding), &allowed)?;
             let outcome = example.class_label(question).map(|label| RowOutcome {
                 tiers: judgements
                     .iter()
@@ -334,10 +358,29 @@ pub fn judge(
                 out_of_scope: label.class().is_none(),
                 weight: 1.0,
             });
-            judged.push(Judged { row, judgements, outcome });
+            judged.push(Judged { row: first + position, judgements, outcome });
         }
     }
-    Ok(judged)
+    Ok(())
+}
+
+/// What every tier of a question that may answer thinks of one text.
+fn judge_question(
+    models: &QuestionModels,
+    (text, features, embedding): (&str, StaticFeatures<'_>, Option<&[f32]>),
+    allowed: &[Tier],
+) -> Result<Vec<sizewise_contract::Judgement>> {
+    let mut judgements = Vec::with_capacity(2);
+    let evidence = |earlier| Evidence { text, features: Some(features), embedding, earlier };
+    if let Some(tier) = &models.static_tier {
+        judgements.push(tier.decide(evidence(&[]))?);
+    }
+    if let (Some(tier), Some(_)) = (&models.encoder_tier, embedding) {
+        let judgement = tier.decide(evidence(&judgements))?;
+        judgements.push(judgement);
+    }
+    judgements.retain(|judgement| allowed.contains(&judgement.tier));
+    Ok(judgements)
 }
 
 /// Shares models between threads that fit.

@@ -53,6 +53,15 @@ impl Neighbours {
         Self { dimensions, vectors, rows, scales }
     }
 
+    /// Numbers the rows anew, where the vectors were those of some training rows only. `training_rows` is `[vectors]`.
+    #[must_use]
+    pub fn renumbered(mut self, training_rows: &[usize]) -> Self {
+        for row in &mut self.rows {
+            *row = training_rows.get(*row as usize).map_or(*row, |row| *row as u32);
+        }
+        self
+    }
+
     /// How many rows are kept.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -68,6 +77,7 @@ impl Neighbours {
     /// The `count` nearest rows, nearest first, leaving out the row at `except` (a row's own position).
     #[must_use]
     pub fn nearest(&self, embedding: &[f32], count: usize, except: Option<u32>) -> Vec<Neighbour> {
+        let count = count.min(self.len());
         let query: Vec<i8> = embedding.iter().take(self.dimensions).map(|value| round(*value)).collect();
         let mut found: Vec<Neighbour> = Vec::with_capacity(count + 1);
         pulp::Arch::new().dispatch(

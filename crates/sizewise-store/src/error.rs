@@ -50,7 +50,9 @@ pub enum Error {
         task: String,
     },
     /// The locked rows were opened as often as the promise planned.
-    #[error("the locked rows of task `{task}` were opened {opened} times; the promise planned {planned}")]
+    #[error(
+        "the locked rows of task `{task}` have been opened as often as the promise planned ({opened} of {planned})"
+    )]
     OpeningsSpent {
         /// The task.
         task: String,
@@ -125,6 +127,13 @@ impl Diagnose for Error {
             },
             Self::Object { .. } => {
                 "run `sizewise rollback TASK` to an earlier release, or `sizewise train TASK` to make it again".into()
+            }
+            Self::FileSystem { path, cause } => match cause.kind() {
+                std::io::ErrorKind::PermissionDenied => format!("let this user write {}", path.display()),
+                _ => format!("look at {} and the free space of its disk", path.display()),
+            },
+            Self::NothingEarlier { task } => {
+                format!("`sizewise show {task}` lists its releases; name one: sizewise rollback {task} RELEASE")
             }
             Self::UnknownRelease { task, .. } => format!("`sizewise show {task}` lists them"),
             Self::OpeningsSpent { .. } => {

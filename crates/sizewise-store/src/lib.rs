@@ -59,7 +59,7 @@ impl Store {
     /// Whether a folder holds a store; opening one would make it.
     #[must_use]
     pub fn exists(folder: &Path) -> bool {
-        folder.join(database::FILE).is_file()
+        folder.join(database::FILE).exists()
     }
 
     /// The folder of the store.

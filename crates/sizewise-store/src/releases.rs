@@ -28,6 +28,8 @@ pub struct Manifest {
     pub task_file: String,
     /// Hash of the rows that the models were fitted and calibrated on.
     pub training_rows: ContentHash,
+    /// Hash of the locked rows as they were then; whoever changes them trains again.
+    pub locked_rows: ContentHash,
     /// The parts, by name.
     pub parts: Vec<Part>,
     /// When it was made.
@@ -56,6 +58,8 @@ pub struct NewRelease<'a> {
     pub task: &'a Task,
     /// Hash of the rows that the models were fitted and calibrated on.
     pub training_rows: ContentHash,
+    /// Hash of the locked rows, which nobody has looked at.
+    pub locked_rows: ContentHash,
     /// The parts: names and bytes.
     pub parts: &'a [(String, Vec<u8>)],
     /// The program and its version.
@@ -109,8 +113,8 @@ fn models_hash(parts: &[Part]) -> ContentHash {
 }
 
 impl Store {
-    /// Keeps a release. It is put in force at once unless one with a certificate is: that one stays until the new one
-    /// is certified too.
+    /// Keeps a release. It is put in force at once unless one with a certificate is, and is whole: that one stays until the
+    /// new one is certified too.
     ///
     /// # Errors
     /// Fails when it cannot be written; nothing of it is then in force.
@@ -127,6 +131,7 @@ impl Store {
             contract: new.task.contract_hash(),
             task_file: new.task_file.to_owned(),
             training_rows: new.training_rows,
+            locked_rows: new.locked_rows,
             parts,
             made_at: ids::now(),
             made_by: new.made_by.to_owned(),
@@ -143,15 +148,23 @@ impl Store {
             params![id.to_string(), manifest.task, text, manifest.made_at.0],
         )?;
         let in_force = current(&transaction, &manifest.task)?;
-        let certified = match &in_force {
-            Some(release) => certificates(&transaction, release)?.iter().any(|c| c.verdict.is_certified()),
+        let stays = match &in_force {
+            Some(release) => {
+                certificates(&transaction, release)?.iter().any(|c| c.verdict.is_certified())
+                    && self.is_whole(&transaction, release)
+            }
             None => false,
         };
-        if !certified {
+        if !stays {
             switch(&transaction, &manifest.task, &id, "trained")?;
         }
         transaction.commit()?;
         Ok(Release { id, manifest, certificates: Vec::new() })
+    }
+
+    fn is_whole(&self, connection: &rusqlite::Connection, id: &ContentHash) -> bool {
+        let Ok(Some(release)) = load(connection, id) else { return false };
+        release.manifest.parts.iter().all(|part| self.objects.get(&part.hash).is_ok())
     }
 
     /// The release of a task that is in force.

@@ -55,6 +55,7 @@ fn write_for_ever(folder: &Path) {
             task_file: TASK,
             task: &task,
             training_rows: ContentHash::of(b"rows"),
+            locked_rows: ContentHash::of(b"locked"),
             parts: &parts,
             made_by: "test",
         };

@@ -16,6 +16,7 @@ fn publish(store: &Store, weights: &[u8]) -> Release {
         task_file: TASK,
         task: &task,
         training_rows: ContentHash::of(b"rows"),
+        locked_rows: ContentHash::of(b"locked"),
         parts: &parts,
         made_by: "test",
     };
@@ -45,7 +46,7 @@ fn certificate(release: &Release, verdict: Verdict) -> Certificate {
 }
 
 fn certify(store: &Store, release: &Release, rows: &[u8], verdict: Verdict) -> bool {
-    let opening = store.begin_opening("support", &ContentHash::of(rows), &release.id, 1).unwrap();
+    let opening = store.begin_opening("support", &ContentHash::of(rows), &release.id, (1, 0)).unwrap();
     store.finish_opening(opening, &[certificate(release, verdict)]).unwrap()
 }
 
@@ -97,12 +98,12 @@ fn locked_rows_open_as_often_as_planned_and_no_more() {
     {
         // Whoever stops after this has spent the opening.
         let store = Store::open(folder.path()).unwrap();
-        let _spent = store.begin_opening("support", &rows, &release.id, 2).unwrap();
+        let _spent = store.begin_opening("support", &rows, &release.id, (2, 0)).unwrap();
     }
     let store = Store::open(folder.path()).unwrap();
-    let second = store.begin_opening("support", &rows, &release.id, 2).unwrap();
+    let second = store.begin_opening("support", &rows, &release.id, (2, 0)).unwrap();
     assert_eq!(second.ordinal, 2);
-    let third = store.begin_opening("support", &rows, &release.id, 2);
+    let third = store.begin_opening("support", &rows, &release.id, (2, 0));
     assert!(matches!(third, Err(Error::OpeningsSpent { opened: 2, planned: 2, .. })));
     assert!(!store.openings("support").unwrap()[0].finished);
 }

@@ -129,6 +129,7 @@ impl Diagnose for Error {
             Self::UnknownTask { hint, .. } | Self::Exists { hint, .. } | Self::Policy { hint, .. } => {
                 Some(hint.clone())
             }
+            Self::FileSystem { path, cause } => Some(sizewise_learn::error::file_hint(path, cause)),
             Self::NotTrained { task } => Some(format!("run `sizewise train {task}`")),
             Self::Learn(cause) => cause.hint(),
             Self::Store(cause) => cause.hint(),

@@ -13,7 +13,7 @@ fn table() -> String {
     for i in 0..240 {
         let (team, what) = match i % 8 {
             0 => ("none", "we offer cheap advertising for your shop"),
-            1 | 2 | 3 => ("billing", "the invoice for my order is wrong and I was charged too much"),
+            1..=3 => ("billing", "the invoice for my order is wrong and I was charged too much"),
             4 => ("Delivery ", "the parcel with my order has not come"),
             _ => ("delivery", "the courier lost the parcel with my order"),
         };

@@ -7,6 +7,7 @@ use super::{Counts, Options, PlannedRow, columns::Plan};
 use crate::error::{Error, Result};
 use serde::Serialize;
 use sizewise_contract::limits;
+use sizewise_models::encoder::Encoder;
 use std::collections::{BTreeMap, HashMap};
 
 /// Near-duplicates that are listed; the count covers all.
@@ -28,6 +29,10 @@ pub struct Findings {
     pub rows: u64,
     /// Rows without any text; they are left out.
     pub empty_inputs: u64,
+    /// Rows with a text longer than any input may be; they are left out.
+    pub oversized_inputs: u64,
+    /// Rows with more word pieces than the built-in encoder reads at once.
+    pub long_inputs: u64,
     /// Rows whose text, case and punctuation aside, was seen before.
     pub duplicates: u64,
     /// The same text under different labels.
@@ -104,8 +109,8 @@ pub(super) struct RowFacts {
     pub(super) text_key: u64,
     /// Hash of the labels, for stratification.
     pub(super) stratum: u64,
-    /// The row has no text.
-    pub(super) empty: bool,
+    /// The row has no text, or one that is longer than any input may be.
+    pub(super) unusable: bool,
 }
 
 #[derive(Debug)]
@@ -128,10 +133,11 @@ pub(super) struct Collector {
     seen: Vec<Seen>,
     by_text: HashMap<u64, usize>,
     bands: HashMap<u64, Vec<u32>>,
+    encoder: Encoder,
 }
 
 impl Collector {
-    pub(super) fn new(plan: &Plan) -> Self {
+    pub(super) fn new(plan: &Plan, encoder: Encoder) -> Self {
         let questions = plan.labels.clone();
         Self {
             findings: Findings { unlabelled: vec![0; questions.len()], ..Findings::default() },
@@ -141,6 +147,7 @@ impl Collector {
             seen: Vec::new(),
             by_text: HashMap::new(),
             bands: HashMap::new(),
+            encoder,
         }
     }
 
@@ -148,12 +155,19 @@ impl Collector {
         self.findings.rows += 1;
         let normal = normalise(&row.text);
         let text_key = fnv(normal.as_bytes(), 0);
-        let stratum = row.labels.iter().fold(0, |key, label| fnv(label.to_lowercase().as_bytes(), key));
-        let facts = RowFacts { text_key, stratum, empty: row.text.trim().is_empty() };
-        if facts.empty {
-            self.findings.empty_inputs += 1;
+        let stratum = row.labels.iter().fold(0, |key, label| fnv(folded(label).as_bytes(), key));
+        let empty = row.text.trim().is_empty();
+        let oversized = row.text.len() > limits::INPUT_BYTES;
+        let facts = RowFacts { text_key, stratum, unusable: empty || oversized };
+        if facts.unusable {
+            self.findings.empty_inputs += u64::from(empty);
+            self.findings.oversized_inputs += u64::from(oversized);
             return Ok(facts);
         }
+        let limit = self.encoder.token_limit();
+        // No word piece is shorter than a byte.
+        let long = row.text.len() + 2 > limit && self.encoder.count_tokens(&row.text) > limit;
+        self.findings.long_inputs += u64::from(long);
         let mut numbers = Vec::with_capacity(row.labels.len());
         for (question, label) in row.labels.iter().enumerate() {
             numbers.push(self.count_label(question, label, is_gold)?);
@@ -185,8 +199,8 @@ impl Collector {
         let numbers =
             self.label_numbers.get_mut(question).ok_or(Error::Internal("every question has its counters"))?;
         let next = u32::try_from(numbers.len() + 1).unwrap_or(u32::MAX);
-        // Case aside, so that spellings of one label do not conflict with each other.
-        Ok(*numbers.entry(label.to_lowercase()).or_insert(next))
+        // Case and the width of blanks aside, so that spellings of one label do not conflict with each other.
+        Ok(*numbers.entry(folded(label)).or_insert(next))
     }
 
     fn compare(&mut self, row: u64, labels: Vec<u32>, normal: &str, text_key: u64) {
@@ -257,7 +271,7 @@ impl Collector {
         for (question, spellings) in self.questions.iter().zip(&self.labels) {
             let mut groups: BTreeMap<String, Vec<Spelling<'_>>> = BTreeMap::new();
             for (label, counts) in spellings {
-                let key = if options.keep_case { label.clone() } else { label.to_lowercase() };
+                let key = if options.keep_case { label.clone() } else { folded(label) };
                 groups.entry(key).or_default().push((label, *counts));
             }
             if groups.len() > limits::CHOICES {
@@ -295,6 +309,11 @@ impl Collector {
         }
         Ok(self.findings)
     }
+}
+
+/// A label with case and the kind and number of its blanks aside.
+fn folded(label: &str) -> String {
+    label.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
 }
 
 /// The first question that two rows answer differently.

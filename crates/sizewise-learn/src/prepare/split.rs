@@ -83,7 +83,7 @@ impl Splitter {
     }
 
     pub(super) fn see(&mut self, row: &PlannedRow<'_>, facts: RowFacts, is_gold: bool) {
-        if facts.empty {
+        if facts.unusable {
             self.rows.push(None);
             return;
         }

@@ -28,7 +28,8 @@ fn write_task(out: &mut String, options: &Options, plan: &Plan, findings: &Findi
     writeln!(out, "[input]")?;
     let fields: Vec<String> = plan.text.iter().map(|field| quoted(field)).collect();
     writeln!(out, "fields = [{}]  # columns of the tables; keys of structured requests", fields.join(", "))?;
-    writeln!(out, "on_overflow = \"error\"  # longer than a model reads: error | window | head-tail\n")?;
+    let overflow = if findings.long_inputs > 0 { "head-tail" } else { "error" };
+    writeln!(out, "on_overflow = \"{overflow}\"  # longer than a model reads: error | window | head-tail\n")?;
     for (question, classes) in &findings.classes {
         let labels: Vec<&str> = classes.keys().map(String::as_str).collect();
         write_question(out, options, question, &labels)?;

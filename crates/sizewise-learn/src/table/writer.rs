@@ -12,7 +12,7 @@ use parquet::{
 };
 use std::{
     fs::File,
-    io::{BufWriter, Write},
+    io::{BufWriter, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -62,17 +62,19 @@ impl TableWriter {
     pub fn create(path: &Path, columns: &[String], options: &TableWriterOptions) -> Result<Self> {
         let format = Format::of(path)?;
         let part = part_path(path);
-        let mut file = File::options()
-            .create(true)
-            .truncate(options.keep_bytes.is_none())
-            .write(true)
-            .open(&part)
-            .map_err(at(&part))?;
-        if let Some(kept) = options.keep_bytes {
-            use std::io::Seek;
-            file.set_len(kept).and_then(|()| file.seek(std::io::SeekFrom::End(0))).map_err(at(&part))?;
+        let mut file =
+            File::options().create(true).truncate(false).write(true).open(&part).map_err(at(&part))?;
+        // Held until the file is closed: two programs that write one table would spoil it for both.
+        let kept = options.keep_bytes.unwrap_or(0);
+        if file.try_lock().is_err() || file.metadata().map_err(at(&part))?.len() < kept {
+            return Err(Error::Unusable {
+                path: part,
+                problem: "another program is writing it".into(),
+                hint: Some("wait until that is done, or choose another output".into()),
+            });
         }
-        let fresh = options.keep_bytes.unwrap_or(0) == 0;
+        file.set_len(kept).and_then(|()| file.seek(SeekFrom::End(0))).map_err(at(&part))?;
+        let fresh = kept == 0;
         let sink = match format {
             Format::Csv => {
                 let separator = if path.extension().is_some_and(|e| e == "tsv") { b'\t' } else { b',' };
@@ -206,5 +208,29 @@ impl ParquetSink {
     fn finish(mut self) -> parquet::errors::Result<()> {
         self.flush()?;
         self.writer.close().map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test")]
+
+    use super::*;
+
+    #[test]
+    fn two_writers_never_share_a_part_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.csv");
+        let columns = ["text".to_owned()];
+        let begin = |keep_bytes| TableWriter::create(&path, &columns, &TableWriterOptions { keep_bytes });
+        let mut first = begin(None).unwrap();
+        first.write(&["kept".to_owned()]).unwrap();
+        let bytes = first.sync().unwrap();
+        assert!(begin(None).is_err(), "the first one still writes");
+        assert!(begin(Some(bytes)).is_err(), "the first one still writes");
+        drop(first);
+        assert!(begin(Some(bytes + 1)).is_err(), "the part file is shorter than what should be kept");
+        begin(Some(bytes)).unwrap().finish().unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "text\nkept\n");
     }
 }

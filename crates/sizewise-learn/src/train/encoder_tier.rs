@@ -18,14 +18,49 @@ use std::time::Instant;
 /// Shares of the static tier in this tier's answer that are tried.
 const BLENDS: [f32; 4] = [0.0, 0.15, 0.3, 0.45];
 
+/// Most rows that the encoder reads in training; of a larger table an even sample. Half as many cost half a point of accuracy
+/// at most, and the memory for their vectors stays below a few hundred megabytes.
+const MOST_ENCODED: usize = 40_000;
+
+/// The rows that the encoder reads.
+pub(crate) fn sample(rows: usize) -> Vec<usize> {
+    let kept = rows.min(MOST_ENCODED);
+    (0..kept).map(|position| position * rows / kept).collect()
+}
+
 /// What the tier is fitted to.
 pub(crate) struct Data<'a> {
+    /// Training rows that the encoder read, in order. `[encoded]`
+    pub(crate) rows: &'a [usize],
+    /// `[encoded, dimensions]`
     pub(crate) embeddings: &'a Embeddings,
     pub(crate) neighbours: &'a Shared<Neighbours>,
     pub(crate) folds: &'a Folds,
     /// What the cross-fitted static tier thought. `[rows]`
     pub(crate) earlier: &'a [Option<Judgement>],
     pub(crate) features: &'a static_tier::Corpus<'a>,
+}
+
+/// A row that the encoder read and that answers the question.
+#[derive(Clone, Copy)]
+struct Encoded {
+    position: usize,
+    row: usize,
+    target: u16,
+}
+
+impl Data<'_> {
+    fn labelled<'b>(&'b self, labels: &'b Labels) -> impl Iterator<Item = Encoded> + 'b {
+        self.rows.iter().enumerate().filter_map(|(position, row)| {
+            let target = (*labels.targets.get(*row)?)?;
+            Some(Encoded { position, row: *row, target })
+        })
+    }
+
+    fn embedding(&self, position: usize) -> Option<&[f32]> {
+        let dimensions = self.embeddings.dimensions;
+        self.embeddings.values.get(position * dimensions..(position + 1) * dimensions)
+    }
 }
 
 /// A fitted tier and what its cross-fitted forms thought of the training rows.
@@ -37,10 +72,10 @@ pub(crate) struct Fitted {
 }
 
 /// The rows that every question's tier compares inputs with: the last layer's part of the embeddings.
-pub(crate) fn neighbours(all: &Embeddings, tools: Tools<'_>) -> Shared<Neighbours> {
+pub(crate) fn neighbours(all: &Embeddings, rows: &[usize], tools: Tools<'_>) -> Shared<Neighbours> {
     let part = tools.encoder.map_or(all.dimensions, |encoder| encoder.last_layer_dimensions());
     let last: Vec<f32> = all.rows().flat_map(|row| row.iter().take(part)).copied().collect();
-    Shared::new(Neighbours::new(&last, part))
+    Shared::new(Neighbours::new(&last, part).renumbered(rows))
 }
 
 /// Fits the encoder tier of one question.
@@ -114,8 +149,8 @@ fn fit_head(
     let used = |row: usize| number == data.folds.count || !data.folds.holds(number, row);
     let mut rows = Vec::new();
     let mut targets = Vec::new();
-    for (row, target) in labels.labelled().filter(|(row, _)| used(*row)) {
-        let embedding = data.embeddings.values.get(row * dimensions..(row + 1) * dimensions)?;
+    for Encoded { position, target, .. } in data.labelled(labels).filter(|encoded| used(encoded.row)) {
+        let embedding = data.embedding(position)?;
         rows.extend(
             embedding.iter().zip(&standard.mean).map(|(value, mean)| (value - mean) / standard.scale),
         );
@@ -130,16 +165,14 @@ fn fit_head(
 
 /// What the heads think of the rows they were not fitted to. One row of logits per labelled row.
 fn held_out_logits(data: &Data<'_>, labels: &Labels, heads: &[(usize, LinearHead)]) -> Result<Vec<Vec<f32>>> {
-    let dimensions = data.embeddings.dimensions;
-    let logits = |(row, _): (usize, u16)| {
+    let logits = |Encoded { position, row, .. }: Encoded| {
         let fold = usize::from(*data.folds.of.get(row)?);
         let (_, head) = heads.get(fold)?;
         let mut logits = vec![0.0; labels.outputs];
-        head.logits(data.embeddings.values.get(row * dimensions..(row + 1) * dimensions)?, &mut logits);
+        head.logits(data.embedding(position)?, &mut logits);
         Some(logits)
     };
-    labels
-        .labelled()
+    data.labelled(labels)
         .map(|row| logits(row).ok_or(Error::Internal("every labelled row has an embedding and a head")))
         .collect()
 }
@@ -147,9 +180,9 @@ fn held_out_logits(data: &Data<'_>, labels: &Labels, heads: &[(usize, LinearHead
 /// The share of the static tier that makes the held-out answers likeliest.
 fn best_blend(data: &Data<'_>, labels: &Labels, logits: &[Vec<f32>]) -> f32 {
     let loss = |share: f32| -> f64 {
-        let rows =
-            labels.labelled().zip(logits).filter(|((_, target), _)| usize::from(*target) < labels.classes);
-        rows.map(|((row, target), logits)| {
+        let inside = |encoded: &Encoded| usize::from(encoded.target) < labels.classes;
+        let rows = data.labelled(labels).zip(logits).filter(|(encoded, _)| inside(encoded));
+        rows.map(|(Encoded { row, target, .. }, logits)| {
             let mut mixed = logits.clone();
             blend(&mut mixed, data.earlier.get(row).and_then(Option::as_ref), share);
             let scores = Scores::of(&mixed, labels.classes);
@@ -171,20 +204,18 @@ fn observe(
     (logits, share, near): (&[Vec<f32>], f32, &LabelledNeighbours),
     tools: Tools<'_>,
 ) -> Result<Vec<(Observation, usize)>> {
-    let labelled: Vec<(usize, u16)> = labels.labelled().collect();
+    let labelled: Vec<Encoded> = data.labelled(labels).collect();
     let chunk = labelled.len().div_ceil(64).max(1);
     let parts = jobs::run(labelled.len().div_ceil(chunk), tools.threads, |part| {
         let mut reader = static_tier::Reader::default();
         let range = part * chunk..((part + 1) * chunk).min(labelled.len());
         let rows = labelled.get(range.clone())?.iter().zip(logits.get(range)?);
-        rows.map(|((row, target), logits)| {
+        rows.map(|(Encoded { position, row, target }, logits)| {
             let earlier = data.earlier.get(*row)?.as_ref();
             let mut mixed = logits.clone();
             blend(&mut mixed, earlier, share);
             let scores = Scores::of(&mixed, labels.classes);
-            let begin = row * data.embeddings.dimensions;
-            let embedding = data.embeddings.values.get(begin..begin + data.embeddings.dimensions)?;
-            let votes = near.votes(embedding, scores.best, Some(*row as u32));
+            let votes = near.votes(data.embedding(*position)?, scores.best, Some(*row as u32));
             let signals = data.features.with_held_out(*row, &mut reader, |features| {
                 encoder_signals(&scores, votes, earlier, features)
             })?;
@@ -198,16 +229,17 @@ fn observe(
 }
 
 impl Fitted {
-    /// Adds the cross-fitted answers to those of the static tier, row by row.
-    pub(crate) fn add_outcomes(&self, labels: &Labels, outcomes: &mut [RowOutcome]) {
-        for (((_, target), (confidence, class)), outcome) in
-            labels.labelled().zip(&self.answers).zip(outcomes)
-        {
-            outcome.tiers.push(TierOutcome {
-                tier: Tier::Encoder,
-                confidence: *confidence,
-                right: usize::from(target) == *class,
-            });
+    /// Adds the cross-fitted answers to those of the static tier, and leaves out the rows that the encoder did not read.
+    pub(crate) fn add_outcomes(&self, data: &Data<'_>, labels: &Labels, outcomes: &mut Vec<RowOutcome>) {
+        let mut all = labels.labelled().zip(outcomes.drain(..));
+        let mut both = Vec::with_capacity(self.answers.len());
+        for (Encoded { row, target, .. }, (confidence, class)) in data.labelled(labels).zip(&self.answers) {
+            let Some((_, mut outcome)) = all.find(|((labelled, _), _)| *labelled == row) else { break };
+            let right = usize::from(target) == *class;
+            outcome.tiers.push(TierOutcome { tier: Tier::Encoder, confidence: *confidence, right });
+            both.push(outcome);
         }
+        drop(all);
+        *outcomes = both;
     }
 }

@@ -1,7 +1,8 @@
 //! `sizewise batch`: how is a whole table answered, so that a stop loses nothing?
 //!
 //! Rows are answered in chunks. After each chunk the part file is synced and a small file beside it says how far it goes;
-//! a later run cuts the part file back to that place and goes on. The output takes its name when the last row is in it.
+//! a later run cuts the part file back to that place and goes on. The output takes its name when the last row is in it. A
+//! row that cannot be read is marked as such and stops nothing.
 
 use super::{
     DONE,
@@ -17,7 +18,7 @@ use crate::{
     table::percent,
 };
 use serde::{Deserialize, Serialize};
-use sizewise_contract::{Answer, Code, ContentHash, Decision, Disposition, Task};
+use sizewise_contract::{Answer, Code, ContentHash, Decision, Diagnose, Disposition, Task};
 use sizewise_engine::{Engine, InputValue, Request, Settings};
 use sizewise_learn::{
     prepare::hash_file,
@@ -33,7 +34,7 @@ use std::{
 const CHUNK: usize = 256;
 
 /// How far an interrupted run got.
-#[derive(Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 struct Progress {
     schema: u32,
     input: ContentHash,
@@ -41,6 +42,7 @@ struct Progress {
     rows: u64,
     bytes: u64,
     answered: Vec<u64>,
+    unreadable: u64,
 }
 
 #[derive(Serialize)]
@@ -48,6 +50,8 @@ struct BatchResult {
     output: PathBuf,
     release: ContentHash,
     rows: u64,
+    /// Rows whose text is missing or too long; their disposition says which.
+    unreadable: u64,
     /// Rows that an earlier, interrupted run had answered.
     resumed_at: u64,
     questions: Vec<QuestionCount>,
@@ -71,8 +75,13 @@ pub(super) fn run(project: &Project, arguments: &Batch, screen: &Screen) -> Resu
             hint: "choose another name, or replace it with --force".into(),
         });
     }
-    if output == arguments.input {
+    let same =
+        |a: std::io::Result<PathBuf>, b: std::io::Result<PathBuf>| matches!((a, b), (Ok(a), Ok(b)) if a == b);
+    if output == arguments.input || same(output.canonicalize(), arguments.input.canonicalize()) {
         return Err(Error::usage("the output would replace the input"));
+    }
+    if output.is_dir() {
+        return Err(Error::usage(format!("{} is a folder; name a file in it", output.display())));
     }
     let name = project.task(&arguments.task)?.name;
     let engine = Engine::start(
@@ -96,13 +105,13 @@ pub(super) fn run(project: &Project, arguments: &Batch, screen: &Screen) -> Resu
             hint: format!("run `sizewise certify {name}` first, or add --allow-uncertified"),
         });
     }
+    let total = count_rows(&arguments.input)?;
     let mut job = Job::open((&engine, &info.task), info.release, (&arguments.input, &output))?;
     let resumed_at = job.progress.rows;
     if resumed_at > 0 {
         screen.remark(&format!("going on after row {resumed_at}"));
     }
     let (bar, stop) = (screen.progress(), screen.stop());
-    let total = count_rows(&arguments.input)?;
     while job.step()? {
         bar.at("rows", job.progress.rows as usize, total as usize);
         if stop.load(Ordering::Relaxed) {
@@ -122,6 +131,7 @@ pub(super) fn run(project: &Project, arguments: &Batch, screen: &Screen) -> Resu
         output,
         release: progress.release,
         rows: progress.rows,
+        unreadable: progress.unreadable,
         resumed_at,
         seconds: began.elapsed().as_secs_f64(),
     };
@@ -138,6 +148,11 @@ fn text(result: &BatchResult) -> String {
         fresh / result.seconds.max(1e-9),
         result.output.display()
     );
+    match result.unreadable {
+        0 => {}
+        1 => out += "  one row has no text or too long a one; it is marked so\n",
+        rows => out += &format!("  {rows} rows have no text or too long a one; they are marked so\n"),
+    }
     for question in &result.questions {
         out += &format!(
             "  {}: {} answered, the rest escalated\n",
@@ -186,6 +201,7 @@ impl<'a> Job<'a> {
             rows: 0,
             bytes: 0,
             answered: vec![0; task.questions.len()],
+            unreadable: 0,
         };
         let mut note = output.as_os_str().to_owned();
         note.push(".progress");
@@ -230,12 +246,20 @@ impl<'a> Job<'a> {
         if rows.is_empty() {
             return Ok(false);
         }
-        let decisions = self.decide(&rows)?;
-        for (mut row, decision) in rows.into_iter().zip(decisions) {
-            for (count, answer) in self.progress.answered.iter_mut().zip(&decision.answers) {
-                *count += u64::from(answer.answered());
+        for (mut row, decided) in rows.iter().cloned().zip(self.decide(&rows)?) {
+            match decided {
+                Ok(decision) => {
+                    for (count, answer) in self.progress.answered.iter_mut().zip(&decision.answers) {
+                        *count += u64::from(answer.answered());
+                    }
+                    row.extend(decision.answers.iter().flat_map(cells));
+                }
+                Err(code) => {
+                    self.progress.unreadable += 1;
+                    let none = || [String::new(), String::new(), String::new(), code.name().to_owned()];
+                    row.extend(self.task.questions.iter().flat_map(|_| none()));
+                }
             }
-            row.extend(decision.answers.iter().flat_map(cells));
             self.writer.write(&row)?;
             self.progress.rows += 1;
         }
@@ -243,7 +267,26 @@ impl<'a> Job<'a> {
         Ok(true)
     }
 
-    fn decide(&self, rows: &[Vec<String>]) -> Result<Vec<Decision>> {
+    /// Decides rows together; where one of them cannot be read, one by one, so that it spoils no other.
+    fn decide(&self, rows: &[Vec<String>]) -> Result<Vec<std::result::Result<Decision, Code>>> {
+        match self.ask(rows) {
+            Ok(decisions) => Ok(decisions.into_iter().map(Ok).collect()),
+            Err(error) if is_about_an_input(&error) => {
+                let alone = |row: &Vec<String>| match self.ask(std::slice::from_ref(row)) {
+                    Ok(mut decisions) => decisions
+                        .pop()
+                        .map(Ok)
+                        .ok_or_else(|| sizewise_engine::Error::Internal("one input has one decision").into()),
+                    Err(error) if is_about_an_input(&error) => Ok(Err(error.code())),
+                    Err(error) => Err(error.into()),
+                };
+                rows.iter().map(alone).collect()
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn ask(&self, rows: &[Vec<String>]) -> std::result::Result<Vec<Decision>, sizewise_engine::Error> {
         let text = |row: &Vec<String>| {
             let cells: Vec<&str> =
                 self.fields.iter().map(|place| row.get(*place).map_or("", String::as_str)).collect();
@@ -255,26 +298,7 @@ impl<'a> Job<'a> {
             dry_run: true,
             ..Request::default()
         };
-        self.runtime.block_on(self.engine.decide(request)).map_err(|error| self.named(error))
-    }
-
-    /// Names the row of the table in an error about one input of a chunk.
-    fn named(&self, error: sizewise_engine::Error) -> Error {
-        let row = |position: usize| self.progress.rows + position as u64 + 1;
-        let (position, problem) = match error {
-            sizewise_engine::Error::Input { position, problem } => (position, problem),
-            sizewise_engine::Error::InputTooLong { position, size } => {
-                (position, format!("it has {size} bytes"))
-            }
-            other => return other.into(),
-        };
-        Error::Learn(sizewise_learn::Error::Unusable {
-            path: self.table.path().to_owned(),
-            problem: format!("row {}: {problem}", row(position)),
-            hint: Some(
-                "remove or correct the row and run the command again; what was finished is kept".into(),
-            ),
-        })
+        self.runtime.block_on(self.engine.decide(request))
     }
 
     fn save(&mut self) -> Result<()> {
@@ -300,6 +324,10 @@ impl<'a> Job<'a> {
         }
         Ok((self.progress, self.task))
     }
+}
+
+fn is_about_an_input(error: &sizewise_engine::Error) -> bool {
+    matches!(error.code(), Code::InputInvalid | Code::InputTooLong)
 }
 
 /// What an earlier run left, if it was about the same input and release.

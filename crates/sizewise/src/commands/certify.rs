@@ -74,9 +74,12 @@ pub(super) fn run(project: &Project, arguments: &Certify, screen: &Screen) -> Re
     let trained = Trained::load(&store, release)?;
     let task = &trained.task;
     let locked = Locked::find(task, &folder)?;
+    check_locked(&trained, &locked)?;
     let plans = plans(&store, &trained, locked.rows())?;
+    let known = openings_on_file(&folder, &locked.hash());
+    let openings = store.openings(&task.name)?;
     let spent =
-        store.openings(&task.name)?.iter().filter(|opening| opening.locked_rows == locked.hash()).count();
+        openings.iter().filter(|opening| opening.locked_rows == locked.hash()).count().max(known as usize);
     let mut result = CertifyResult {
         task: task.name.clone(),
         release: trained.release.id,
@@ -103,7 +106,8 @@ pub(super) fn run(project: &Project, arguments: &Certify, screen: &Screen) -> Re
         return Ok(DONE);
     }
     let locked_rows = locked.hash();
-    let opening = store.begin_opening(&task.name, &locked_rows, &trained.release.id, planned(task))?;
+    let opening =
+        store.begin_opening(&task.name, &locked_rows, &trained.release.id, (planned(task), known))?;
     result.openings_spent = opening.ordinal as usize;
     let certificates = test(&trained, locked, (&plans, &opening), screen)?;
     result.in_force = store.finish_opening(opening, &certificates)?;
@@ -120,6 +124,44 @@ pub(super) fn run(project: &Project, arguments: &Certify, screen: &Screen) -> Re
         () if any(|v| matches!(v, Verdict::InsufficientEvidence { .. })) => TOO_LITTLE,
         () => DONE,
     })
+}
+
+/// Whatever could make the opening fail is found before it is spent.
+fn check_locked(trained: &Trained, locked: &Locked) -> Result<()> {
+    let task = &trained.task;
+    if locked.rows() == 0 {
+        return Err(Error::Policy {
+            message: format!("{} holds no row", locked.path().display()),
+            code: Code::TooFewExamples,
+            hint:
+                "rows must be set aside to prove anything: sizewise init --force with a larger --locked-share"
+                    .into(),
+        });
+    }
+    if locked.hash() != trained.release.manifest.locked_rows {
+        return Err(Error::Policy {
+            message: format!(
+                "the locked rows have changed since release {} was trained",
+                trained.release.id.short()
+            ),
+            code: Code::LockedRowsChanged,
+            hint: format!(
+                "put the file back, or train again on the split as it is now: sizewise train {}",
+                task.name
+            ),
+        });
+    }
+    Ok(locked.check_inputs(task, trained.encoder())?)
+}
+
+/// How often certificates beside the task say that these rows were opened: they outlive a store that was lost.
+fn openings_on_file(folder: &Path, locked_rows: &ContentHash) -> u32 {
+    let Ok(entries) = std::fs::read_dir(folder.join(FOLDER)) else { return 0 };
+    let opening = |path: PathBuf| {
+        let certificate: Certificate = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+        (certificate.locked_rows == *locked_rows).then_some(certificate.opening)
+    };
+    entries.flatten().filter_map(|entry| opening(entry.path())).max().unwrap_or(0)
 }
 
 /// The task's promise and those of its questions share the locked rows, so the most openings that any plans count.

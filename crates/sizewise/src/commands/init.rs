@@ -28,6 +28,17 @@ pub(super) fn run(project: &Project, arguments: &Init, screen: &Screen) -> Resul
             return Err(Error::usage(format!("{name} must lie between 0 and 1")));
         }
     }
+    if !(arguments.max_served_error > 0.0 && arguments.max_served_error < 1.0) {
+        return Err(Error::usage("--max-served-error must lie between 0 and 1; 0.05 is five in a hundred"));
+    }
+    for (name, columns) in [("--text", &arguments.text), ("--label", &arguments.labels)] {
+        if let Some(twice) = columns.iter().enumerate().find(|(i, column)| columns[..*i].contains(column)) {
+            return Err(Error::usage(format!("{name} {} stands twice", twice.1)));
+        }
+    }
+    if let Some(both) = arguments.labels.iter().find(|column| arguments.text.contains(column)) {
+        return Err(Error::usage(format!("`{both}` cannot be both an input and a label")));
+    }
     if arguments.locked_share + arguments.dev_share >= 1.0 {
         return Err(Error::usage("--locked-share and --dev-share leave no rows to learn from"));
     }
@@ -137,6 +148,12 @@ fn write_findings(out: &mut String, findings: &Findings, screen: &Screen) -> std
         writeln!(out, "  {count} {what}")
     };
     note(out, findings.empty_inputs, "rows without text, left out")?;
+    note(out, findings.oversized_inputs, "rows with a text of more than 256 KiB, left out")?;
+    note(
+        out,
+        findings.long_inputs,
+        "texts are longer than the encoder reads at once; it will read their head and tail (on_overflow)",
+    )?;
     note(out, findings.duplicates, "duplicates; copies stay on one side of every split")?;
     note(out, findings.conflicts.len() as u64, "times the same text under two labels:")?;
     for conflict in findings.conflicts.iter().take(5) {

@@ -39,10 +39,16 @@ struct Standing {
 }
 
 pub(super) fn run(project: &Project, screen: &Screen) -> Result<u8> {
+    let mut listed = Listed { tasks: Vec::new() };
+    let names = project.task_names()?;
+    if names.is_empty() {
+        // Looking leaves nothing behind.
+        screen.result("list", &listed, || list_text(project, &listed, screen));
+        return Ok(DONE);
+    }
     let store = store(project)?;
     let waiting = store.queue_depths()?;
-    let mut listed = Listed { tasks: Vec::new() };
-    for name in project.task_names()? {
+    for name in names {
         let release = store.in_force(&name)?;
         let (problem, questions) = match project.task(&name) {
             Err(error) => (Some(error.to_string()), Vec::new()),

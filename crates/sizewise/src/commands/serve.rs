@@ -31,7 +31,7 @@ pub(super) fn run(project: &Project, arguments: &Serve, screen: &Screen) -> Resu
     let settings = &project.settings().serve;
     let workers = arguments.workers.or(settings.workers).unwrap_or_else(threads).max(1);
     let allow_uncertified = arguments.allow_uncertified || settings.allow_uncertified;
-    let serving = Serving::start(project, workers, allow_uncertified)?;
+    let mut serving = Serving::start(project, workers, allow_uncertified)?;
     serving.tell(screen, allow_uncertified)?;
     let settings = Settings {
         bind: arguments.bind.unwrap_or(settings.bind),
@@ -80,12 +80,15 @@ impl Serving {
     }
 
     /// Says which tasks are served, and which are not and why.
-    fn tell(&self, screen: &Screen, allow_uncertified: bool) -> Result<()> {
+    fn tell(&mut self, screen: &Screen, allow_uncertified: bool) -> Result<()> {
+        let tasks = self.engine.tasks();
+        if tasks.is_empty() && !self.problems.is_empty() {
+            return Err(self.problems.swap_remove(0).1.into());
+        }
         for (name, error) in &self.problems {
             let hint = error.hint().map_or(String::new(), |hint| format!(" — {hint}"));
             screen.remark(&format!("not served: {name}: {error}{hint}"));
         }
-        let tasks = self.engine.tasks();
         if tasks.is_empty() {
             return Err(Error::Policy {
                 message: "there is no task to serve".into(),

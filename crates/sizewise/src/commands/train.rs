@@ -16,7 +16,7 @@ use serde::Serialize;
 use sizewise_contract::{ContentHash, Task, Tier};
 use sizewise_engine::ENCODER_PARTS;
 use sizewise_learn::{
-    dataset::{TrainingRows, read_gold},
+    dataset::{Locked, TrainingRows, read_gold},
     train::{self, Tools, TrainSummary},
 };
 use sizewise_measure::cascade::RowOutcome;
@@ -45,6 +45,7 @@ pub(super) fn run(project: &Project, arguments: &Train, screen: &Screen) -> Resu
     let task_file = std::fs::read_to_string(&file).map_err(|cause| Error::file(&file, cause))?;
     let rows = TrainingRows::read(&task, &folder)?;
     let dev = read_gold(&task, &folder.join(&task.data.dev))?;
+    let locked = Locked::find(&task, &folder)?;
     let wants_encoder = task.cascade.tiers.allowed().contains(&Tier::Encoder);
     let own_files = match &arguments.encoder {
         Some(folder) => Some(EncoderFiles::read(folder)?),
@@ -83,6 +84,7 @@ pub(super) fn run(project: &Project, arguments: &Train, screen: &Screen) -> Resu
         task_file: &task_file,
         task: &task,
         training_rows: trained.development_hash,
+        locked_rows: locked.hash(),
         parts: &parts,
         made_by: concat!("sizewise ", env!("CARGO_PKG_VERSION")),
     })?;

@@ -7,7 +7,7 @@ use crate::{
 use sizewise_contract::{Code, Example, Gold, Task};
 use sizewise_engine::ENCODER_PARTS;
 use sizewise_learn::{
-    dataset::{Dataset, Locked, read_gold},
+    dataset::{Dataset, read_gold},
     prepare::hash_file,
     train::{self, Judged, Tools},
 };
@@ -67,6 +67,11 @@ impl Trained {
         Ok(Self { release, task, models, static_embeddings, encoder })
     }
 
+    /// The encoder, where the cascade has one.
+    pub(super) fn encoder(&self) -> Option<&Encoder> {
+        self.encoder.as_ref()
+    }
+
     /// Lets every tier judge rows.
     pub(super) fn judge(
         &self,
@@ -121,8 +126,7 @@ pub(super) fn open_rows(
 ) -> Result<(PathBuf, Dataset<Gold>)> {
     let folder = project.task_folder(&task.name);
     let path = against.map_or_else(|| folder.join(&task.data.dev), Path::to_owned);
-    let locked = Locked::find(task, &folder).map(|locked| locked.hash());
-    if against.is_some() && locked.is_ok_and(|locked| hash_file(&path).is_ok_and(|hash| hash == locked)) {
+    if against.is_some() && is_locked(&path, task, &folder) {
         return Err(Error::Policy {
             message: format!("{} holds the locked rows", path.display()),
             code: Code::LockedRowsSpent,
@@ -130,7 +134,21 @@ pub(super) fn open_rows(
         });
     }
     let rows = read_gold(task, &path)?;
+    if rows.examples.is_empty() {
+        return Err(Error::Policy {
+            message: format!("{} holds no row", path.display()),
+            code: Code::TooFewExamples,
+            hint: "name a table of labelled rows with --against FILE".into(),
+        });
+    }
     Ok((path, rows))
+}
+
+/// Whether a table is the locked one: the same file, or the same bytes.
+fn is_locked(path: &Path, task: &Task, folder: &Path) -> bool {
+    let locked = folder.join(&task.data.locked);
+    let same_file = matches!((path.canonicalize(), locked.canonicalize()), (Ok(a), Ok(b)) if a == b);
+    same_file || matches!((hash_file(path), hash_file(&locked)), (Ok(a), Ok(b)) if a == b)
 }
 
 /// One thread a core.

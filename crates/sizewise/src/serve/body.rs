@@ -81,28 +81,25 @@ fn encoding(headers: &HeaderMap) -> Result<bool, WireError> {
 }
 
 async fn collect(mut body: Incoming, limit: usize, held: &mut Held<'_>) -> Result<Bytes, WireError> {
-    let mut first = Bytes::new();
-    let mut rest: Vec<u8> = Vec::new();
+    let mut parts: Vec<Bytes> = Vec::new();
+    let mut total = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
             WireError::request(None, format!("the body broke off or is not framed as HTTP asks: {error}"))
         })?;
         let Ok(data) = frame.into_data() else { continue };
-        if first.len() + rest.len() + data.len() > limit {
+        total += data.len();
+        if total > limit {
             return Err(too_large(limit));
         }
         held.take(data.len())?;
-        if first.is_empty() {
-            first = data;
-        } else {
-            if rest.is_empty() {
-                rest.extend_from_slice(&first);
-                first = Bytes::from_static(b"");
-            }
-            rest.extend_from_slice(&data);
-        }
+        parts.push(data);
     }
-    Ok(if rest.is_empty() { first } else { Bytes::from(rest) })
+    // Nearly every body comes in one piece, which is then not copied.
+    match parts.len() {
+        0 | 1 => Ok(parts.pop().unwrap_or_default()),
+        _ => Ok(Bytes::from(parts.concat())),
+    }
 }
 
 fn unfold(compressed: &[u8], limit: usize, held: &mut Held<'_>) -> Result<Bytes, WireError> {

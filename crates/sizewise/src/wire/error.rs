@@ -62,7 +62,9 @@ impl WireError {
                 (Some("model".to_owned()), error.to_string())
             }
             Error::Input { position, problem } => (Some(input(*position)), problem.clone()),
-            Error::InputTooLong { position, .. } => (Some(input(*position)), error.to_string()),
+            Error::InputTooLong { position, .. } | Error::TooManyPieces { position, .. } => {
+                (Some(input(*position)), error.to_string())
+            }
             Error::TooManyInputs { .. } => (Some("inputs".to_owned()), error.to_string()),
             _ => (None, error.to_string()),
         };

@@ -21,6 +21,13 @@ const MESSAGE_CHARS: usize = 300;
 /// # Errors
 /// Names the field that is missing or of the wrong type, as `questions[2].choices`.
 pub fn read<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, WireError> {
+    // An array would be taken for the fields of the object in order.
+    if let Some(first) = body.iter().find(|byte| !byte.is_ascii_whitespace())
+        && *first != b'{'
+        && serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok()
+    {
+        return Err(WireError::request(None, "the body is not a JSON object"));
+    }
     serde_json::from_slice(body).map_err(|error| locate::<T>(body, &error))
 }
 
@@ -33,7 +40,7 @@ fn locate<'de, T: Deserialize<'de>>(body: &'de [u8], first: &serde_json::Error) 
         return WireError::request(None, shortened(&first.to_string()));
     };
     let mut path = error.path().to_string();
-    let message = without_position(&error.inner().to_string());
+    let message = without_type_names(&without_position(&error.inner().to_string()));
     if let Some(field) = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
         path = if path == "." { field.to_owned() } else { format!("{path}.{field}") };
     }
@@ -44,6 +51,13 @@ fn locate<'de, T: Deserialize<'de>>(body: &'de [u8], first: &serde_json::Error) 
 /// Columns say little about a body that a program wrote; the path says it.
 fn without_position(message: &str) -> String {
     message.rsplit_once(" at line ").map_or(message, |(front, _)| front).to_owned()
+}
+
+/// What our own types are called is nobody else's business.
+fn without_type_names(message: &str) -> String {
+    let Some((front, rest)) = message.split_once("expected struct ") else { return message.to_owned() };
+    let rest = rest.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_');
+    format!("{front}expected an object{rest}")
 }
 
 fn shortened(message: &str) -> String {
@@ -251,7 +265,7 @@ mod tests {
                 Some("content[1].value"),
                 "invalid type: boolean `true`, expected a string",
             ),
-            ("[]", None, "invalid length 0, expected struct Outer with 4 elements"),
+            ("[]", None, "the body is not a JSON object"),
         ] {
             assert_eq!(failure(body), (param.map(str::to_owned), message.to_owned()), "{body}");
         }

@@ -29,6 +29,24 @@ fn a_body_over_the_limit_is_refused_whether_or_not_it_says_its_length() {
 }
 
 #[test]
+fn a_body_in_many_pieces_is_read_whole() {
+    let server = start(Settings::default(), Keys::None, Behaviour::Answers);
+    let whole = decisions_body("support");
+    for piece in [1, 7, 40] {
+        let mut chunked =
+            b"POST /v1/decisions HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n".to_vec();
+        for part in whole.as_bytes().chunks(piece) {
+            chunked.extend_from_slice(format!("{:x}\r\n", part.len()).as_bytes());
+            chunked.extend_from_slice(part);
+            chunked.extend_from_slice(b"\r\n");
+        }
+        chunked.extend_from_slice(b"0\r\n\r\n");
+        let reply = raw(&server, &chunked);
+        assert_eq!(reply.status, 200, "in pieces of {piece}: {}", reply.body);
+    }
+}
+
+#[test]
 fn a_body_that_fills_the_memory_of_all_is_told_to_come_back() {
     let settings = Settings { body_budget_bytes: 100, ..Settings::default() };
     let server = start(settings, Keys::None, Behaviour::Answers);

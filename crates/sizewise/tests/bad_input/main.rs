@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
-mod common;
+mod driver;
 
-use common::{Server, TASK, TEXT, certified, command, files, largest_object, rows, run, table, trained};
+use driver::{Server, TASK, TEXT, certified, command, files, largest_object, rows, run, table, trained};
 use std::{fs, path::Path, process::Stdio, time::Duration};
 
 /// What stands before every hint.
@@ -189,20 +189,37 @@ fn a_batch_over_a_table_that_does_not_fit_writes_no_output() {
     let project = folder.path();
     let all = table(&rows(300));
     let row = |row: &str| format!("{}{row}{}", table(&rows(300)[..279]), rows(300)[279..].concat());
-    let wide = format!("\"{}\",ship\n", "late parcel ".repeat(30_000));
     for (name, text, parts) in [
         ("column.csv", all.replacen("text", "txt", 1), ["no column `text`", "did you mean `txt`?"]),
         ("empty.csv", String::new(), ["the file is empty", "name the columns"]),
-        ("blank.csv", row(" ,ship\n"), ["row 280: there is nothing in it", "correct the row"]),
-        ("wide.csv", row(&wide), ["row 280: ", "360000 bytes"]),
         ("ragged.csv", row("late,ship,more\n"), ["line 281 has 3 cells", "quotation marks"]),
     ] {
         fs::write(project.join(name), text).unwrap();
         run(project, &["batch", TASK, name, "-o", "out.csv"]).refused(1, &[name, WAY_OUT]).refused(1, &parts);
         assert!(!project.join("out.csv").exists(), "{name}");
+        assert!(!project.join("out.csv.part").exists(), "{name}: nothing was begun");
     }
-    run(project, &["batch", TASK, "column.csv", "-o", "fresh.csv"]).refused(1, &[]);
-    assert!(!project.join("fresh.csv.part").exists(), "nothing was begun");
+}
+
+#[test]
+fn a_batch_marks_the_rows_that_cannot_be_read_and_goes_on() {
+    let folder = certified();
+    let project = folder.path();
+    let mut lines = rows(300);
+    lines[10] = " ,ship\n".into();
+    lines[279] = format!("\"{}\",ship\n", "late parcel ".repeat(30_000));
+    fs::write(project.join("in.csv"), table(&lines)).unwrap();
+    run(project, &["batch", TASK, "in.csv", "-o", "out.jsonl"]).done();
+    let output = fs::read_to_string(project.join("out.jsonl")).unwrap();
+    let disposition = |line: &str| {
+        let row: serde_json::Value = serde_json::from_str(line).unwrap();
+        row["label_disposition"].as_str().unwrap().to_owned()
+    };
+    let dispositions: Vec<String> = output.lines().map(disposition).collect();
+    assert_eq!(dispositions.len(), 300);
+    assert_eq!(dispositions[10], "input_invalid");
+    assert_eq!(dispositions[279], "input_too_long");
+    assert_eq!(dispositions.iter().filter(|said| said.starts_with("input")).count(), 2);
 }
 
 #[test]
@@ -393,7 +410,13 @@ fn locked_rows_open_once_and_only_as_they_were_sealed() {
     assert!(!certificate.exists(), "no refusal opened anything");
     run(project, &["certify", TASK]).done();
     let first = fs::read(&certificate).unwrap();
-    run(project, &["certify", TASK]).refused(1, &["were opened 1 times", "planned 1", WAY_OUT]);
+    run(project, &["certify", TASK]).refused(1, &["opened as often as", "(1 of 1)", WAY_OUT]);
+    assert_eq!(fs::read(&certificate).unwrap(), first);
+
+    // A new store does not make the rows new: the certificate beside the task still says that they were seen.
+    fs::remove_dir_all(project.join(".sizewise")).unwrap();
+    run(project, &["train", TASK]).done();
+    run(project, &["certify", TASK]).refused(1, &["opened as often as", "(1 of 1)", WAY_OUT]);
     assert_eq!(fs::read(&certificate).unwrap(), first);
 }
 
