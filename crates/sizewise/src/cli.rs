@@ -131,12 +131,12 @@ pub struct Init {
     /// The largest share of served answers that may be wrong.
     #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
     pub max_served_error: f64,
-    /// Share of the rows that is locked for the certificate.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.35)]
-    pub locked_share: f64,
-    /// Share of the rows that becomes development rows.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
-    pub dev_share: f64,
+    /// Share of the rows that is locked for the certificate; by default 0.35, and no more than 20,000 rows.
+    #[arg(long, value_name = "SHARE")]
+    pub locked_share: Option<f64>,
+    /// Share of the rows that becomes development rows; by default 0.1, and no more than 5,000 rows.
+    #[arg(long, value_name = "SHARE")]
+    pub dev_share: Option<f64>,
     /// Decides which rows are locked.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,

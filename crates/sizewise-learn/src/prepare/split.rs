@@ -11,18 +11,42 @@ use super::{
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 
-/// How gold rows are divided.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// How gold rows are divided; a share that is not given is one that serves tables of every size.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Shares {
     /// Share of the gold rows that is locked. Of a table without gold rows of its own, share of all rows.
-    pub locked: f64,
+    pub locked: Option<f64>,
     /// Share that becomes development rows.
-    pub dev: f64,
+    pub dev: Option<f64>,
 }
 
-impl Default for Shares {
-    fn default() -> Self {
-        Self { locked: 0.35, dev: 0.1 }
+impl Shares {
+    /// Shares where none are given.
+    const LOCKED: f64 = 0.35;
+    const DEV: f64 = 0.1;
+    /// Rows beyond which more prove or choose hardly better, and are of more use to learn from.
+    const ENOUGH_LOCKED: f64 = 20_000.0;
+    const ENOUGH_DEV: f64 = 5_000.0;
+
+    /// The shares of locked and of development rows in a table.
+    fn of_table(self, rows: u64) -> (f64, f64) {
+        let rows = rows.max(1) as f64;
+        (
+            self.locked.unwrap_or(Self::LOCKED.min(Self::ENOUGH_LOCKED / rows)),
+            self.dev.unwrap_or(Self::DEV.min(Self::ENOUGH_DEV / rows)),
+        )
+    }
+
+    /// The same where a file holds gold rows alone, all of which are for one or the other.
+    fn of_gold(self) -> (f64, f64) {
+        let (locked, dev) = (self.locked.unwrap_or(Self::LOCKED), self.dev.unwrap_or(Self::DEV));
+        (locked / (locked + dev), dev / (locked + dev))
+    }
+
+    /// Whether rows are left to learn from.
+    #[must_use]
+    pub fn leave_some(self) -> bool {
+        self.locked.unwrap_or(Self::LOCKED) + self.dev.unwrap_or(Self::DEV) < 1.0
     }
 }
 
@@ -137,11 +161,8 @@ impl Splitter {
             strata.entry(stratum).or_default().push((*key, unit));
         }
         let (locked_share, dev_share) = match self.own_gold {
-            true => {
-                let all = self.shares.locked + self.shares.dev;
-                (self.shares.locked / all, self.shares.dev / all)
-            }
-            false => (self.shares.locked, self.shares.dev),
+            true => self.shares.of_gold(),
+            false => self.shares.of_table(self.units.values().map(|unit| unit.rows).sum()),
         };
         let mut splits: HashMap<u64, Split> = HashMap::new();
         for units in strata.values_mut() {
@@ -195,5 +216,19 @@ impl Assignment {
             locked: count(Some(Split::Locked)),
             left_out: count(None),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Shares;
+
+    #[test]
+    fn large_tables_lock_no_more_than_a_certificate_needs() {
+        assert_eq!(Shares::default().of_table(10_000), (0.35, 0.1));
+        assert_eq!(Shares::default().of_table(1_000_000), (0.02, 0.005));
+        let given = Shares { locked: Some(0.5), dev: None };
+        assert_eq!(given.of_table(1_000_000), (0.5, 0.005));
+        assert!(!Shares { locked: Some(0.9), dev: Some(0.1) }.leave_some());
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn run(project: &Project, arguments: &Init, screen: &Screen) -> Resul
         });
     }
     for (name, share) in [("--locked-share", arguments.locked_share), ("--dev-share", arguments.dev_share)] {
-        if !(0.0..1.0).contains(&share) {
+        if share.is_some_and(|share| !(0.0..1.0).contains(&share)) {
             return Err(Error::usage(format!("{name} must lie between 0 and 1")));
         }
     }
@@ -39,7 +39,8 @@ pub(super) fn run(project: &Project, arguments: &Init, screen: &Screen) -> Resul
     if let Some(both) = arguments.labels.iter().find(|column| arguments.text.contains(column)) {
         return Err(Error::usage(format!("`{both}` cannot be both an input and a label")));
     }
-    if arguments.locked_share + arguments.dev_share >= 1.0 {
+    let shares = Shares { locked: arguments.locked_share, dev: arguments.dev_share };
+    if !shares.leave_some() {
         return Err(Error::usage("--locked-share and --dev-share leave no rows to learn from"));
     }
     let options = Options {
@@ -53,7 +54,7 @@ pub(super) fn run(project: &Project, arguments: &Init, screen: &Screen) -> Resul
         time: arguments.time.clone(),
         label_source: if arguments.teacher { LabelSource::Teacher } else { LabelSource::Gold },
         max_served_error: arguments.max_served_error,
-        shares: Shares { locked: arguments.locked_share, dev: arguments.dev_share },
+        shares,
         seed: arguments.seed,
         keep_case: arguments.keep_case,
     };
