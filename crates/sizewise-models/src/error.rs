@@ -79,6 +79,9 @@ impl Diagnose for Error {
             Self::TooLong { .. } => {
                 Some("set on_overflow = \"window\" or \"head-tail\" in the task file, or send less".into())
             }
+            Self::FileSystem { .. } => {
+                Some("name a folder that holds config.json, tokenizer.json and *.safetensors".into())
+            }
             Self::Overloaded { .. } => Some("try again in a moment".into()),
             _ => None,
         }
