@@ -19,10 +19,16 @@ fn main() -> ExitCode {
         .position(|a| a == "--resamples")
         .and_then(|at| arguments.get(at + 1)?.parse().ok())
         .unwrap_or(200);
-    let asked = |name: &str| {
-        !arguments.iter().any(|a| ["quality", "few-shot", "certificates"].contains(&a.as_str()))
-            || arguments.iter().any(|a| a == name)
-    };
+    let known = ["quality", "few-shot", "certificates"];
+    let (figures, others): (Vec<&str>, Vec<&str>) =
+        arguments.iter().map(String::as_str).partition(|argument| known.contains(argument));
+    if others.iter().any(|argument| *argument != "--resamples" && argument.parse::<usize>().is_err()) {
+        eprintln!(
+            "usage: figures [quality|few-shot|certificates] [--resamples N]; without a name, all of them"
+        );
+        return ExitCode::from(2);
+    }
+    let asked = |name: &str| figures.is_empty() || figures.contains(&name);
     let run = || -> Result<(), Box<dyn std::error::Error>> {
         let world = public::World::open(&shared)?;
         if asked("quality") {
