@@ -1,26 +1,36 @@
-//! How fast is the built-in encoder here? Prints the time of one 12-word text and of a batch, one thread.
+//! How fast is the built-in encoder here? For each kernel: one 12-word text, and batches; one thread.
 
 use sizewise_contract::{Embed, task::Overflow};
+use sizewise_models::Kernel;
 use std::time::Instant;
+
+const TEXT: &str = "i still have not received the new card that i ordered yesterday";
 
 fn main() -> Result<(), sizewise_models::Error> {
     let began = Instant::now();
-    let encoder = sizewise_models::builtin::encoder()?.with_threads(1);
+    drop(sizewise_models::builtin::encoder()?);
     println!("load: {:.1} ms", began.elapsed().as_secs_f64() * 1e3);
-    let text = "i still have not received the new card that i ordered yesterday";
-    let mut times: Vec<f64> = (0..300)
-        .map(|_| {
-            let began = Instant::now();
-            let found = encoder.embed(&[text], Overflow::Error);
-            assert!(found.is_ok());
-            began.elapsed().as_secs_f64() * 1e3
-        })
-        .collect();
-    times.sort_by(f64::total_cmp);
-    println!("one text of 12 words: p50 {:.2} ms, p99 {:.2} ms", times[150], times[297]);
-    let texts: Vec<&str> = std::iter::repeat_n(text, 512).collect();
-    let began = Instant::now();
-    encoder.embed(&texts, Overflow::Error)?;
-    println!("batches: {:.0} texts/s", 512.0 / began.elapsed().as_secs_f64());
+    println!("{:<14}{:>10}{:>10}{:>12}", "kernel", "p50 ms", "p99 ms", "texts/s");
+    for kernel in Kernel::available() {
+        let encoder = sizewise_models::builtin::encoder()?.with_threads(1).with_kernel(kernel);
+        let mut times = (0..300)
+            .map(|_| {
+                let began = Instant::now();
+                encoder.embed(&[TEXT], Overflow::Error)?;
+                Ok(began.elapsed().as_secs_f64() * 1e3)
+            })
+            .collect::<Result<Vec<f64>, sizewise_models::Error>>()?;
+        times.sort_by(f64::total_cmp);
+        let texts: Vec<&str> = std::iter::repeat_n(TEXT, 512).collect();
+        let mut rates = (0..5)
+            .map(|_| {
+                let began = Instant::now();
+                encoder.embed(&texts, Overflow::Error)?;
+                Ok(texts.len() as f64 / began.elapsed().as_secs_f64())
+            })
+            .collect::<Result<Vec<f64>, sizewise_models::Error>>()?;
+        rates.sort_by(f64::total_cmp);
+        println!("{:<14}{:>10.2}{:>10.2}{:>12.0}", kernel.name(), times[150], times[297], rates[2]);
+    }
     Ok(())
 }

@@ -15,6 +15,7 @@ pub use folder::EncoderFiles;
 
 use crate::{
     error::{Error, Result},
+    kernels::Kernel,
     wordpiece::WordPiece,
 };
 use forward::Workspace;
@@ -38,6 +39,7 @@ pub struct Encoder {
     stack: Stack,
     hash: ContentHash,
     threads: usize,
+    kernel: Kernel,
 }
 
 /// A text as word pieces, cut into as many windows as the overflow rule says.
@@ -72,13 +74,20 @@ impl Encoder {
             return Err(Error::File { file: "tokenizer.json".into(), problem });
         }
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Self { tokenizer, stack, hash: files.hash(), threads })
+        Ok(Self { tokenizer, stack, hash: files.hash(), threads, kernel: Kernel::best() })
     }
 
     /// Uses at most this many threads for one call.
     #[must_use]
     pub fn with_threads(mut self, threads: usize) -> Self {
         self.threads = threads.max(1);
+        self
+    }
+
+    /// Multiplies bytes with this kernel in place of the fastest one; the results are the same.
+    #[must_use]
+    pub fn with_kernel(mut self, kernel: Kernel) -> Self {
+        self.kernel = kernel;
         self
     }
 
@@ -148,7 +157,7 @@ impl Encoder {
         let values = Mutex::new(vec![0.0f32; sequences.len() * dimensions]);
         let next = AtomicUsize::new(0);
         let work = || {
-            let mut workspace = Workspace::default();
+            let mut workspace = Workspace::new(self.kernel);
             while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let texts: Vec<&[u32]> =
                     batch.iter().filter_map(|p| sequences.get(*p).map(Vec::as_slice)).collect();

@@ -7,10 +7,10 @@ use super::{
     config::{Activation, Pooling},
     layers::{Layer, Norm, Stack, Table},
 };
-use crate::kernels::Scratch;
+use crate::kernels::{Kernel, Scratch};
 
 /// Buffers that are reused from batch to batch.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Workspace {
     /// `[tokens, hidden]`
     hidden: Vec<f32>,
@@ -25,6 +25,20 @@ pub(super) struct Workspace {
     /// `[tokens of one text]`
     scores: Vec<f32>,
     scratch: Scratch,
+}
+
+impl Workspace {
+    pub(super) fn new(kernel: Kernel) -> Self {
+        Self {
+            hidden: Vec::new(),
+            query_key_value: Vec::new(),
+            context: Vec::new(),
+            update: Vec::new(),
+            wide: Vec::new(),
+            scores: Vec::new(),
+            scratch: Scratch::new(kernel),
+        }
+    }
 }
 
 impl Stack {
@@ -282,7 +296,7 @@ mod tests {
         let layer =
             Linear::Float { weights: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], bias: vec![0.5, -0.5], inputs: 3 };
         let mut out = Vec::new();
-        layer.apply(&[1.0, 0.0, 1.0, 0.0, 1.0, 0.0], &mut out, &mut Scratch::default());
+        layer.apply(&[1.0, 0.0, 1.0, 0.0, 1.0, 0.0], &mut out, &mut Scratch::new(Kernel::Portable));
         assert_eq!(out, [4.5, 9.5, 2.5, 4.5]);
     }
 }

@@ -16,6 +16,7 @@ use sizewise_contract::{
     task::{EscalateTo, LabelSource, StoreInput},
 };
 use sizewise_learn::dataset::{Locked, TrainingRows, read_gold};
+use sizewise_models::Kernel;
 use sizewise_store::Store;
 use std::net::TcpListener;
 
@@ -116,14 +117,13 @@ fn finish(command: &str, checks: Vec<Check>, screen: &Screen) -> u8 {
 
 fn machine(project: &Project) -> Vec<Check> {
     let mut checks = vec![ok("program", format!("sizewise {}", env!("CARGO_PKG_VERSION")))];
-    let kernels = sizewise_models::kernel_name();
-    checks.push(match kernels {
-        "portable" => note(
+    checks.push(match Kernel::best() {
+        Kernel::Portable => note(
             "processor",
             format!("{} threads; the encoder runs on portable code", threads()),
-            "a processor with AVX-512 VNNI runs it several times faster; results are the same",
+            "a processor with AVX-512 VNNI or AMX runs it several times faster; results are the same",
         ),
-        fast => ok("processor", format!("{} threads; the encoder runs on {fast}", threads())),
+        fast => ok("processor", format!("{} threads; the encoder runs on {}", threads(), fast.name())),
     });
     match sizewise_models::builtin::encoder().and_then(|_| sizewise_models::builtin::static_embeddings()) {
         Ok(_) => checks.push(ok("built-in models", "8-bit MiniLM-L6 and static embeddings load")),

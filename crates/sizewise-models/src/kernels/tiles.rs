@@ -1,0 +1,216 @@
+//! How are bytes multiplied with the tile registers of AMX?
+//!
+//! A tile holds sixteen rows of 64 bytes. One instruction multiplies a tile of activations, `[16 rows, 64 inputs]`, with a
+//! tile of weights, `[16 groups, 16 outputs, 4 inputs]`, into a tile of sums, `[16 rows, 16 outputs]`. The compiler knows
+//! nothing of tiles on the stable toolchain, so whole loops are written in assembly: no value lives in a tile register from
+//! one block of assembly to the next, except the configuration, which [`Tiles`] sets and takes back.
+
+#![allow(unsafe_code)]
+
+use super::{Block, PANEL, STEP, TILE_ROWS};
+use std::{
+    arch::{asm, x86_64::__cpuid_count},
+    marker::PhantomData,
+    sync::LazyLock,
+};
+
+/// Bytes from one row of a weight tile to the next: a group of all outputs of the panel.
+const WEIGHT_ROW: usize = PANEL * super::GROUP;
+/// Bytes from one row of sums to the next.
+const SUM_ROW: usize = PANEL * 4;
+
+/// Whether the processor has byte tiles and the system lets this process use them.
+pub(super) fn is_here() -> bool {
+    static HERE: LazyLock<bool> = LazyLock::new(|| {
+        let leaf = __cpuid_count(7, 0);
+        let (tile, int8) = (leaf.edx >> 24 & 1 == 1, leaf.edx >> 25 & 1 == 1);
+        super::vnni::is_here() && tile && int8 && ask_the_system()
+    });
+    *HERE
+}
+
+/// Asks the system for the tile registers; it keeps room for them in every thread from then on.
+#[cfg(target_os = "linux")]
+fn ask_the_system() -> bool {
+    const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
+    const XFEATURE_XTILEDATA: libc::c_long = 18;
+    // SAFETY: the call takes two numbers and changes nothing in this program's memory.
+    unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
+}
+
+/// Other systems have other ways; without one the tiles stay unused.
+#[cfg(not(target_os = "linux"))]
+fn ask_the_system() -> bool {
+    false
+}
+
+/// What `ldtilecfg` reads.
+#[repr(C, align(64))]
+struct Configuration {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    row_bytes: [u16; 16],
+    rows: [u8; 16],
+}
+
+/// All eight tiles of this thread in full size, until it is dropped.
+pub(super) struct Tiles {
+    /// The configuration belongs to one thread.
+    _not_send: PhantomData<*const ()>,
+}
+
+impl Tiles {
+    pub(super) fn configure() -> Self {
+        assert!(is_here(), "tiles are used only where they are");
+        static FULL: Configuration = Configuration {
+            palette: 1,
+            start_row: 0,
+            reserved: [0; 14],
+            row_bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
+            rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
+        };
+        // SAFETY: the processor has tiles and the system allows them, as asserted; the configuration is 64 bytes long, valid
+        // for palette 1, and only read.
+        unsafe {
+            asm!("ldtilecfg [{}]", in(reg) &raw const FULL, options(nostack, readonly, preserves_flags));
+        }
+        Self { _not_send: PhantomData }
+    }
+}
+
+impl Drop for Tiles {
+    fn drop(&mut self) {
+        // SAFETY: this thread has configured its tiles and keeps no value in them.
+        unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
+    }
+}
+
+/// Sums the products of a block whose lengths [`super::Kernel::run`] has checked, on a thread whose tiles are configured.
+pub(super) fn run(block: Block<'_>) {
+    let Block { bytes, weights, stride, sums, .. } = block;
+    let steps = stride / STEP;
+    // SAFETY: `is_here` held when the tiles were configured, which `PackedWeights::multiply` does before it calls. `bytes`
+    // holds one or two tiles' rows of `stride` bytes, `weights` holds `stride · 64` bytes, which are `steps` blocks of
+    // 4,096, and `sums` holds 32 rows of 64, as `Kernel::run` asserted.
+    unsafe {
+        if bytes.len() == TILE_ROWS * stride {
+            one_row_of_tiles(bytes.as_ptr(), weights.as_ptr(), sums.as_mut_ptr(), (stride, steps));
+        } else {
+            let half = WEIGHT_ROW / 2;
+            for part in 0..2 {
+                two_rows_of_tiles(
+                    bytes.as_ptr(),
+                    weights.as_ptr().add(part * half),
+                    sums.as_mut_ptr().byte_add(part * SUM_ROW / 2),
+                    (stride, steps),
+                );
+            }
+        }
+    }
+}
+
+/// Sixteen rows by 64 outputs.
+///
+/// # Safety
+/// Tiles are configured; `bytes` points to `16 · stride` bytes, `weights` to `steps · 4096`, `sums` to `16 · 64` numbers;
+/// `steps` is at least 1.
+#[inline]
+unsafe fn one_row_of_tiles(
+    bytes: *const u8,
+    weights: *const i8,
+    sums: *mut i32,
+    (stride, steps): (usize, usize),
+) {
+    // SAFETY: the loads step through `bytes` by 64 and through `weights` by 4,096, `steps` times, and the stores write
+    // sixteen rows of `sums`.
+    unsafe {
+        asm!(
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            "2:",
+            "tileloadd tmm4, [{a} + {stride}]",
+            "tileloadd tmm5, [{b} + {row}]",
+            "tileloadd tmm6, [{b} + {row} + 64]",
+            "tdpbusd tmm0, tmm4, tmm5",
+            "tdpbusd tmm1, tmm4, tmm6",
+            "tileloadd tmm5, [{b} + {row} + 128]",
+            "tileloadd tmm6, [{b} + {row} + 192]",
+            "tdpbusd tmm2, tmm4, tmm5",
+            "tdpbusd tmm3, tmm4, tmm6",
+            "add {a}, 64",
+            "add {b}, 4096",
+            "dec {steps}",
+            "jnz 2b",
+            "tilestored [{c} + {row}], tmm0",
+            "tilestored [{c} + {row} + 64], tmm1",
+            "tilestored [{c} + {row} + 128], tmm2",
+            "tilestored [{c} + {row} + 192], tmm3",
+            a = inout(reg) bytes => _,
+            b = inout(reg) weights => _,
+            steps = inout(reg) steps => _,
+            c = in(reg) sums,
+            stride = in(reg) stride,
+            row = in(reg) WEIGHT_ROW,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _,
+            options(nostack),
+        );
+    }
+}
+
+/// Thirty-two rows by 32 outputs.
+///
+/// # Safety
+/// Tiles are configured; `bytes` points to `32 · stride` bytes, `weights` to `steps` blocks of 16 rows of 256 bytes whose
+/// first 128 are read, `sums` to 32 rows of 64 numbers whose first 32 are written; `steps` is at least 1.
+#[inline]
+unsafe fn two_rows_of_tiles(
+    bytes: *const u8,
+    weights: *const i8,
+    sums: *mut i32,
+    (stride, steps): (usize, usize),
+) {
+    // SAFETY: as in `one_row_of_tiles`; the second row of tiles begins sixteen rows below the first.
+    unsafe {
+        asm!(
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            "2:",
+            "tileloadd tmm6, [{b} + {row}]",
+            "tileloadd tmm4, [{a} + {stride}]",
+            "tileloadd tmm7, [{b} + {row} + 64]",
+            "tdpbusd tmm0, tmm4, tmm6",
+            "tileloadd tmm5, [{below} + {stride}]",
+            "tdpbusd tmm1, tmm4, tmm7",
+            "tdpbusd tmm2, tmm5, tmm6",
+            "tdpbusd tmm3, tmm5, tmm7",
+            "add {a}, 64",
+            "add {below}, 64",
+            "add {b}, 4096",
+            "dec {steps}",
+            "jnz 2b",
+            "tilestored [{c} + {row}], tmm0",
+            "tilestored [{c} + {row} + 64], tmm1",
+            "add {c}, 4096",
+            "tilestored [{c} + {row}], tmm2",
+            "tilestored [{c} + {row} + 64], tmm3",
+            a = inout(reg) bytes => _,
+            below = inout(reg) bytes.add(TILE_ROWS * stride) => _,
+            b = inout(reg) weights => _,
+            steps = inout(reg) steps => _,
+            c = inout(reg) sums => _,
+            stride = in(reg) stride,
+            row = in(reg) WEIGHT_ROW,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        );
+    }
+}
+
+const _: () = assert!(WEIGHT_ROW == SUM_ROW, "one register holds both distances");
