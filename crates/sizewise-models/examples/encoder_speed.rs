@@ -1,4 +1,4 @@
-//! How fast is the built-in encoder here? For each kernel: one 12-word text, and batches; one thread.
+//! How fast is the built-in encoder here? For each kernel, or the one named: one 12-word text, and batches; one thread.
 
 use sizewise_contract::{Embed, task::Overflow};
 use sizewise_models::Kernel;
@@ -11,7 +11,11 @@ fn main() -> Result<(), sizewise_models::Error> {
     drop(sizewise_models::builtin::encoder()?);
     println!("load: {:.1} ms", began.elapsed().as_secs_f64() * 1e3);
     println!("{:<14}{:>10}{:>10}{:>12}", "kernel", "p50 ms", "p99 ms", "texts/s");
+    let named = std::env::args().nth(1);
     for kernel in Kernel::available() {
+        if named.as_ref().is_some_and(|name| name != kernel.name()) {
+            continue;
+        }
         let encoder = sizewise_models::builtin::encoder()?.with_threads(1).with_kernel(kernel);
         let mut times = (0..300)
             .map(|_| {

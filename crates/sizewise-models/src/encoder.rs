@@ -5,7 +5,9 @@
 //! same in every batch and on any number of threads. Folders with 8-bit weights run on the byte kernels, folders with
 //! floating point weights in floating point.
 
+mod attention;
 mod config;
+mod floats;
 mod folder;
 mod forward;
 mod layers;
@@ -275,6 +277,6 @@ pub(crate) fn merge_windows(parts: Embeddings, owners: &[usize], texts: usize) -
             *total += tokens;
         }
     }
-    merged.values.chunks_exact_mut(dimensions.max(1)).for_each(forward::to_unit_length);
+    merged.values.chunks_exact_mut(dimensions.max(1)).for_each(floats::to_unit_length);
     merged
 }

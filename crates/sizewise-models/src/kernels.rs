@@ -11,8 +11,10 @@ mod portable;
 mod tiles;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
+mod wide;
 
 pub use choice::Kernel;
+pub use wide::widest;
 
 /// Outputs that are computed side by side: four vectors of sixteen, four tiles.
 const PANEL: usize = 64;
@@ -133,10 +135,10 @@ impl PackedWeights {
         ) else {
             return;
         };
-        pulp::Arch::new().dispatch(
+        widest(
             #[inline(always)]
             || {
-                for (row, sums) in rows.zip(sums.chunks_exact(PANEL)) {
+                for (row, sums) in rows.clone().zip(sums.chunks_exact(PANEL)) {
                     let begin = row * self.outputs;
                     let (Some(row_scale), Some(out)) =
                         (row_scales.get(row), out.get_mut(begin + columns.start..begin + columns.end))
@@ -164,7 +166,7 @@ impl Scratch {
         rounded.clear();
         rounded.resize(rows.next_multiple_of(TILE_ROWS) * stride, 128);
         row_scales.clear();
-        pulp::Arch::new().dispatch(
+        widest(
             #[inline(always)]
             || {
                 for (row, bytes) in activations.chunks_exact(inputs).zip(rounded.chunks_exact_mut(stride)) {

@@ -28,4 +28,4 @@ pub mod vocabulary;
 pub mod wordpiece;
 
 pub use error::{Error, Result};
-pub use kernels::Kernel;
+pub use kernels::{Kernel, widest};

@@ -4,6 +4,7 @@
 
 use crate::{
     error::Result,
+    kernels::widest,
     tensors::{self, Output, Tensors},
 };
 
@@ -53,7 +54,7 @@ impl LinearHead {
 
     /// Computes the logits of one embedding. `[classes]`
     pub fn logits(&self, embedding: &[f32], logits: &mut [f32]) {
-        pulp::Arch::new().dispatch(
+        widest(
             #[inline(always)]
             || {
                 let rows = self.weights.chunks_exact(self.dimensions.max(1));

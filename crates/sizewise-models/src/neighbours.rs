@@ -4,6 +4,7 @@
 
 use crate::{
     error::Result,
+    kernels::widest,
     tensors::{self, Output, Tensors},
 };
 
@@ -80,7 +81,7 @@ impl Neighbours {
         let count = count.min(self.len());
         let query: Vec<i8> = embedding.iter().take(self.dimensions).map(|value| round(*value)).collect();
         let mut found: Vec<Neighbour> = Vec::with_capacity(count + 1);
-        pulp::Arch::new().dispatch(
+        widest(
             #[inline(always)]
             || {
                 let own_scale = scale_of(&query);

@@ -6,6 +6,7 @@
 
 use crate::{
     error::{Error, Result},
+    kernels::widest,
     tensors::{self, Output, Tensors},
     wordpiece::WordPiece,
 };
@@ -104,7 +105,7 @@ impl StaticEmbeddings {
         mean.clear();
         mean.resize(self.dimensions, 0.0);
         let unknown = self.tokenizer.unknown();
-        pulp::Arch::new().dispatch(
+        widest(
             #[inline(always)]
             || {
                 for id in ids.iter().filter(|id| **id != unknown) {

@@ -5,6 +5,7 @@
 
 use crate::{
     error::Result,
+    kernels::widest,
     tensors::{self, Output, Tensors},
     vocabulary::Vocabulary,
 };
@@ -94,7 +95,7 @@ impl StaticHead {
     /// Computes the logits of one text. `values` are those of the vocabulary, `embedding` is `[dimensions]`, `logits`
     /// is `[classes]`.
     pub fn logits(&self, values: &[(u32, f32)], embedding: &[f32], logits: &mut [f32]) {
-        pulp::Arch::new().dispatch(
+        widest(
             #[inline(always)]
             || {
                 let classes = self.classes;
@@ -122,7 +123,7 @@ impl StaticHead {
     /// the centroid of `class`.
     #[must_use]
     pub fn centroid_cosines(&self, embedding: &[f32], class: usize) -> (f32, f32) {
-        pulp::Arch::new().dispatch(
+        widest(
             #[inline(always)]
             || {
                 let (mut best, mut own) = (-1.0f32, -1.0f32);

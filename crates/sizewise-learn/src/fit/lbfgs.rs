@@ -5,6 +5,7 @@
 
 use super::{Target, softmax_in_place};
 use ndarray::{ArrayView2, ArrayViewMut2, linalg::general_mat_mul};
+use sizewise_models::widest;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Pairs of steps and gradient changes that are remembered.
@@ -88,7 +89,6 @@ struct Problem<'a> {
     examples: Examples<'a>,
     settings: &'a Settings,
     classes: usize,
-    arch: pulp::Arch,
     /// `[BLOCK, classes]`
     logits: Vec<f32>,
 }
@@ -102,7 +102,7 @@ struct Step {
 impl<'a> Problem<'a> {
     fn new(examples: Examples<'a>, settings: &'a Settings) -> Self {
         let classes = examples.class_weights.len();
-        Self { examples, settings, classes, arch: pulp::Arch::new(), logits: vec![0.0; BLOCK * classes] }
+        Self { examples, settings, classes, logits: vec![0.0; BLOCK * classes] }
     }
 
     /// Mean weighted cross-entropy plus the penalty; the gradient is written to `gradient`. `[dimensions + 1, classes]`
@@ -124,7 +124,7 @@ impl<'a> Problem<'a> {
             );
             let (Ok(rows_view), Ok(weights_view), Ok(mut logits_view)) = shapes else { return f64::NAN };
             general_mat_mul(1.0, &rows_view, &weights_view, 0.0, &mut logits_view);
-            loss += self.arch.dispatch(
+            loss += widest(
                 #[inline(always)]
                 || residuals(logits, bias, (targets, class_weights, rows), (classes, bias_gradient)),
             );

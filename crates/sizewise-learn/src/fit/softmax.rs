@@ -5,6 +5,7 @@
 //! cross-fitting runs several fits side by side, which keeps every one of them deterministic.
 
 use super::{Random, Target, softmax_in_place};
+use sizewise_models::widest;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// One row's features. Reused from row to row.
@@ -114,7 +115,6 @@ struct Fitter {
     /// Sums of squared gradients, shaped like the layer.
     squares: Layer,
     settings: Settings,
-    arch: pulp::Arch,
     rows: Vec<Row>,
     /// `[batch, classes]`
     residuals: Vec<f32>,
@@ -140,7 +140,7 @@ impl Layer {
 
     /// Computes the logits of one row. `[classes]`
     pub fn logits(&self, row: &Row, logits: &mut [f32]) {
-        pulp::Arch::new().dispatch(
+        widest(
             #[inline(always)]
             || self.logits_inner(row, logits),
         );
@@ -175,7 +175,6 @@ impl Fitter {
             layer: Layer::zero(shape),
             squares: Layer::zero(shape),
             settings: settings.clone(),
-            arch: pulp::Arch::new(),
             rows: Vec::new(),
             residuals: Vec::new(),
             slots: vec![0; shape.sparse],
@@ -193,7 +192,6 @@ impl Fitter {
         self.residuals.resize(batch.len() * classes, 0.0);
         self.dense_gradient.fill(0.0);
         self.bias_gradient.fill(0.0);
-        let arch = self.arch;
         for (slot, &position) in batch.iter().enumerate() {
             let Some(&(row, target)) = examples.targets.get(position as usize) else { continue };
             let (Some(features), Some(residuals)) =
@@ -208,7 +206,7 @@ impl Fitter {
                 }
                 Target::NoClass => 1.0,
             } / batch.len() as f32;
-            arch.dispatch(
+            widest(
                 #[inline(always)]
                 || {
                     self.layer.logits_inner(features, residuals);
@@ -219,7 +217,7 @@ impl Fitter {
                 },
             );
         }
-        arch.dispatch(
+        widest(
             #[inline(always)]
             || {
                 self.gather(batch.len());

@@ -4,7 +4,7 @@
 //! or bytes with one scale per output (`NAME.scale`), told by its type in the file.
 
 use super::{
-    config::{Activation, Config, Pooling},
+    config::{Config, Pooling},
     folder::EncoderFiles,
 };
 use crate::{
@@ -144,10 +144,6 @@ impl Stack {
 
     pub(super) fn pooling(&self) -> Pooling {
         self.config.pooling
-    }
-
-    pub(super) fn activation(&self) -> Activation {
-        self.config.activation
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which kernels does this machine have, and which is the fastest?
 
-use super::{BLOCK, Block, PANEL, STEP, TILE_ROWS, portable};
+use super::{BLOCK, Block, PANEL, STEP, TILE_ROWS, portable, widest};
 #[cfg(target_arch = "x86_64")]
 use super::{tiles, vnni};
 
@@ -59,15 +59,15 @@ impl Kernel {
     pub(super) fn begin(self) {}
 
     /// Sums the products of a block, between [`Self::begin`] and the end of what it gave.
-    pub(super) fn run(self, block: Block<'_>) {
+    pub(super) fn run(self, mut block: Block<'_>) {
         let Block { bytes, rows, weights, stride, ref sums } = block;
         assert!(stride > 0 && stride.is_multiple_of(STEP) && weights.len() == stride * PANEL);
         assert!(bytes.len() <= BLOCK * stride && bytes.len().is_multiple_of(TILE_ROWS * stride));
         assert!(rows * stride <= bytes.len() && sums.len() == BLOCK * PANEL);
         match self {
-            Self::Portable => pulp::Arch::new().dispatch(
+            Self::Portable => widest(
                 #[inline(always)]
-                || portable::run(block),
+                || portable::run(&mut block),
             ),
             #[cfg(target_arch = "x86_64")]
             Self::Vnni => vnni::run(block),

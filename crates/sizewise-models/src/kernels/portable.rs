@@ -4,8 +4,8 @@ use super::{Block, GROUP, PANEL};
 
 /// Sums the products of a block.
 #[inline(always)]
-pub(super) fn run(block: Block<'_>) {
-    let Block { bytes, rows, weights, stride, sums } = block;
+pub(super) fn run(block: &mut Block<'_>) {
+    let Block { bytes, rows, weights, stride, ref mut sums } = *block;
     for (row, sums) in bytes.chunks_exact(stride).take(rows).zip(sums.chunks_exact_mut(PANEL)) {
         sums.fill(0);
         for (group, weights) in row.chunks_exact(GROUP).zip(weights.chunks_exact(PANEL * GROUP)) {
