@@ -134,7 +134,7 @@ fn attach(store: &Store, release: &Release, threshold: f64) {
         development_rows: rows,
         models: release.models(),
     };
-    let opening = store.begin_opening("desk", &rows, &release.id, (1, 0)).unwrap();
+    let opening = store.begin_opening("desk", &rows, &release.id, (1, None)).unwrap();
     store.finish_opening(opening, &[certificate]).unwrap();
 }
 

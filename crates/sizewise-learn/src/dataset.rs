@@ -5,6 +5,7 @@
 
 use crate::{
     error::{Error, Result},
+    opened::Texts,
     prepare::{SEAL_FILE, Seal, hash_file},
     table::TableReader,
 };
@@ -106,6 +107,14 @@ impl Locked {
         Ok(())
     }
 
+    /// The texts, without their labels.
+    ///
+    /// # Errors
+    /// Fails when the table cannot be read.
+    pub fn texts(&self, task: &Task) -> Result<Texts> {
+        texts(task, &self.path)
+    }
+
     /// Opens the rows. Log the opening in the store first: it spends part of the promise's risk.
     ///
     /// # Errors
@@ -130,6 +139,25 @@ impl TrainingRows {
             }
         }
     }
+}
+
+/// The texts of a task's training rows.
+///
+/// # Errors
+/// Fails when the table cannot be read.
+pub fn training_texts(task: &Task, folder: &Path) -> Result<Texts> {
+    texts(task, &folder.join(&task.data.train))
+}
+
+fn texts(task: &Task, path: &Path) -> Result<Texts> {
+    let mut table = TableReader::open(path)?;
+    let inputs = task.input.fields.iter().map(|f| column(&table, f)).collect::<Result<Vec<_>>>()?;
+    let (mut row, mut texts) = (Vec::new(), Texts::default());
+    while table.next_row(&mut row)?.is_some() {
+        let cell = |place: usize| row.get(place).map_or("", String::as_str);
+        texts.insert(&inputs.iter().map(|&place| cell(place)).collect::<Vec<_>>().join("\n"));
+    }
+    Ok(texts)
 }
 
 /// Reads gold rows that may be looked at: development rows, or a file to evaluate against.

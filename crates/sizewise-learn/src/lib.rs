@@ -12,6 +12,7 @@ pub mod dataset;
 pub mod distill;
 pub mod error;
 pub mod fit;
+pub mod opened;
 pub mod prepare;
 pub mod quantize;
 pub mod table;

@@ -14,6 +14,7 @@ pub use split::{Shares, SplitSizes};
 
 use crate::{
     error::{Error, Result, at},
+    opened::Texts,
     table::{TableReader, TableWriter, TableWriterOptions},
 };
 use findings::Collector;
@@ -54,6 +55,8 @@ pub struct Options {
     pub seed: u64,
     /// Keeps labels apart that differ only by case.
     pub keep_case: bool,
+    /// Texts of rows that were opened before: they are never locked again.
+    pub opened: Texts,
 }
 
 /// What came of it.
@@ -275,6 +278,11 @@ fn find_column(table: &TableReader, name: &str) -> Result<usize> {
     })
 }
 
+/// Hash of a text with case and punctuation aside: what makes two rows the same row.
+pub(crate) fn text_key(text: &str) -> u64 {
+    findings::text_key(text)
+}
+
 /// Counts things by name, in the order of the names.
 type Counts = BTreeMap<String, u64>;
 
@@ -298,6 +306,7 @@ mod tests {
             shares: Shares::default(),
             seed: 1,
             keep_case: false,
+            opened: Texts::default(),
         }
     }
 

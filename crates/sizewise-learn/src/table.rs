@@ -55,6 +55,11 @@ impl Format {
 trait Rows: Send {
     /// Replaces `row` by the next row; false at the end.
     fn next(&mut self, row: &mut Vec<String>) -> std::result::Result<bool, Problem>;
+
+    /// The row that was read last, where the format has types.
+    fn object(&self) -> Option<&serde_json::Map<String, serde_json::Value>> {
+        None
+    }
 }
 
 /// What is wrong in a table, before the file's name is added.
@@ -122,6 +127,12 @@ impl TableReader {
     #[must_use]
     pub fn columns(&self) -> &[String] {
         &self.columns
+    }
+
+    /// The row that was read last as the file has it, where its format knows more than text.
+    #[must_use]
+    pub fn last_object(&self) -> Option<&serde_json::Map<String, serde_json::Value>> {
+        self.rows.object()
     }
 
     /// The table's file.

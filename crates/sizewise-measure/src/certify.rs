@@ -240,7 +240,8 @@ impl Plan {
             Some(label_more) => Verdict::InsufficientEvidence { label_more },
             None => Verdict::Refused {
                 reason: format!(
-                    "at every threshold the error seen is at or above {error}; more rows would not help"
+                    "at every threshold the error seen is at or above {:.1} %; more rows would not help",
+                    error * 100.0
                 ),
             },
         }

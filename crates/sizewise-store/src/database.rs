@@ -45,6 +45,7 @@ CREATE TABLE openings (
     locked_rows  TEXT NOT NULL,
     release      TEXT NOT NULL REFERENCES releases (id),
     at           INTEGER NOT NULL,
+    planned      INTEGER NOT NULL,
     certificates TEXT
 ) STRICT;
 

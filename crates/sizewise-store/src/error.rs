@@ -61,6 +61,18 @@ pub enum Error {
         /// How often they might be.
         planned: u32,
     },
+    /// The promise plans another number of openings than when the rows were first opened.
+    #[error(
+        "the locked rows of task `{task}` were first opened as one of {first} planned times; the promise now plans {planned}"
+    )]
+    PlanChanged {
+        /// The task.
+        task: String,
+        /// What was planned first.
+        first: u32,
+        /// What is planned now.
+        planned: u32,
+    },
     /// Nothing of that name waits in the queue.
     #[error("no question of decision `{decision}` waits for an answer")]
     NotWaiting {
@@ -108,7 +120,7 @@ impl Diagnose for Error {
             },
             Self::Object { .. } => Code::ReleaseDamaged,
             Self::UnknownRelease { .. } | Self::NothingEarlier { .. } => Code::NotTrained,
-            Self::OpeningsSpent { .. } => Code::LockedRowsSpent,
+            Self::OpeningsSpent { .. } | Self::PlanChanged { .. } => Code::LockedRowsSpent,
             Self::NotWaiting { .. } | Self::SeveralWaiting { .. } => Code::InputInvalid,
             Self::UnknownKey { .. } => Code::KeyInvalid,
             Self::Internal(_) => Code::Internal,
@@ -137,10 +149,13 @@ impl Diagnose for Error {
             }
             Self::UnknownRelease { task, .. } => format!("`sizewise show {task}` lists them"),
             Self::OpeningsSpent { .. } => {
-                "rows that were looked at prove nothing new: label new ones and run `sizewise init --force`, or plan \
-                 more openings from the beginning with `openings` in [promise]"
+                "rows that were looked at prove nothing new: add newly labelled rows to your table and run `sizewise init \
+                 TASK --from TABLE --force`; only rows that were never opened are locked then"
                     .into()
             }
+            Self::PlanChanged { first, .. } => format!(
+                "the risk was divided by that number: put openings = {first} back in [promise] of the task file"
+            ),
             Self::NotWaiting { .. } => "`sizewise queue list` shows what waits".into(),
             Self::SeveralWaiting { .. } => "say which one with --question".into(),
             Self::UnknownKey { .. } => "`sizewise keys list` shows them".into(),

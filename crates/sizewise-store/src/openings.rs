@@ -38,33 +38,37 @@ pub struct OpeningInfo {
 }
 
 impl Store {
-    /// Writes down that the locked rows are about to be looked at. `known` is how often they are known to have been opened
-    /// from elsewhere: certificates outlive a store.
+    /// Writes down that the locked rows are about to be looked at, as one of `planned` times. `known` is what is known from
+    /// elsewhere, as certificates outlive a store: how often they have been opened, and how often that was planned.
     ///
     /// # Errors
-    /// Fails when they have been opened as often as was planned.
+    /// Fails when they have been opened as often as was planned, or when the plan is not the one that the first opening
+    /// had: the risk of the promise was divided by that.
     pub fn begin_opening(
         &self,
         task: &str,
         locked_rows: &ContentHash,
         release: &ContentHash,
-        (planned, known): (u32, u32),
+        (planned, known): (u32, Option<(u32, u32)>),
     ) -> Result<Opening> {
         let mut connection = self.connection();
         let transaction = database::begin(&mut connection)?;
-        let opened: u32 = transaction.query_row(
-            "SELECT count(*) FROM openings WHERE task = ?1 AND locked_rows = ?2",
+        let (opened, first): (u32, Option<u32>) = transaction.query_row(
+            "SELECT count(*), min(planned) FROM openings WHERE task = ?1 AND locked_rows = ?2",
             params![task, locked_rows.to_string()],
-            |row| row.get(0),
+            |row| Ok((row.get(0)?, row.get(1)?)),
         )?;
-        let opened = opened.max(known);
+        let opened = opened.max(known.map_or(0, |(opened, _)| opened));
+        if let Some(first) = first.or(known.map(|(_, planned)| planned)).filter(|first| *first != planned) {
+            return Err(Error::PlanChanged { task: task.to_owned(), first, planned });
+        }
         if opened >= planned {
             return Err(Error::OpeningsSpent { task: task.to_owned(), opened, planned });
         }
         let at = ids::now();
         transaction.execute(
-            "INSERT INTO openings (task, locked_rows, release, at) VALUES (?1, ?2, ?3, ?4)",
-            params![task, locked_rows.to_string(), release.to_string(), at.0],
+            "INSERT INTO openings (task, locked_rows, release, at, planned) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![task, locked_rows.to_string(), release.to_string(), at.0, planned],
         )?;
         let number = transaction.last_insert_rowid();
         transaction.commit()?;

@@ -46,7 +46,7 @@ fn certificate(release: &Release, verdict: Verdict) -> Certificate {
 }
 
 fn certify(store: &Store, release: &Release, rows: &[u8], verdict: Verdict) -> bool {
-    let opening = store.begin_opening("support", &ContentHash::of(rows), &release.id, (1, 0)).unwrap();
+    let opening = store.begin_opening("support", &ContentHash::of(rows), &release.id, (1, None)).unwrap();
     store.finish_opening(opening, &[certificate(release, verdict)]).unwrap()
 }
 
@@ -98,14 +98,22 @@ fn locked_rows_open_as_often_as_planned_and_no_more() {
     {
         // Whoever stops after this has spent the opening.
         let store = Store::open(folder.path()).unwrap();
-        let _spent = store.begin_opening("support", &rows, &release.id, (2, 0)).unwrap();
+        let _spent = store.begin_opening("support", &rows, &release.id, (2, None)).unwrap();
     }
     let store = Store::open(folder.path()).unwrap();
-    let second = store.begin_opening("support", &rows, &release.id, (2, 0)).unwrap();
+    let second = store.begin_opening("support", &rows, &release.id, (2, None)).unwrap();
     assert_eq!(second.ordinal, 2);
-    let third = store.begin_opening("support", &rows, &release.id, (2, 0));
+    let changed = store.begin_opening("support", &rows, &release.id, (3, None));
+    assert!(matches!(changed, Err(Error::PlanChanged { first: 2, planned: 3, .. })));
+    let third = store.begin_opening("support", &rows, &release.id, (2, None));
     assert!(matches!(third, Err(Error::OpeningsSpent { opened: 2, planned: 2, .. })));
     assert!(!store.openings("support").unwrap()[0].finished);
+    // A certificate tells another store the same.
+    let other = ContentHash::of(b"other rows");
+    let known = store.begin_opening("support", &other, &release.id, (1, Some((1, 1))));
+    assert!(matches!(known, Err(Error::OpeningsSpent { opened: 1, planned: 1, .. })));
+    let changed = store.begin_opening("support", &other, &release.id, (5, Some((1, 1))));
+    assert!(matches!(changed, Err(Error::PlanChanged { first: 1, planned: 5, .. })));
 }
 
 #[test]

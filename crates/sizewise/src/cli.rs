@@ -175,6 +175,9 @@ pub struct Certify {
     /// Only say the chance; open nothing.
     #[arg(long)]
     pub dry_run: bool,
+    /// Open the rows even when no question has a chance of one half.
+    #[arg(long)]
+    pub anyway: bool,
 }
 
 /// Measures a release.
@@ -287,6 +290,9 @@ pub enum Queue {
     Export {
         /// The task.
         task: String,
+        /// Replace the file if it exists.
+        #[arg(long)]
+        force: bool,
     },
 }
 

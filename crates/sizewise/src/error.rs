@@ -46,6 +46,14 @@ pub enum Error {
         /// The task.
         task: String,
     },
+    /// The locked rows were not opened, as it would hardly have led to a certificate.
+    #[error("the locked rows stay closed: the chance to certify is {:.0} %, and an opening is spent for good", chance * 100.0)]
+    StaysClosed {
+        /// The best chance of any question, from 0 to 1.
+        chance: f64,
+        /// The way out.
+        hint: String,
+    },
     /// A rule of the task or the operator forbids it.
     #[error("{message}")]
     Policy {
@@ -95,6 +103,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage { .. } | Self::UnknownTask { .. } | Self::Exists { .. } => 2,
+            Self::StaysClosed { .. } => 101,
             Self::Interrupted => 130,
             _ if self.code() == Code::Interrupted => 130,
             _ if self.code().facts().fault == Fault::Caller
@@ -115,6 +124,7 @@ impl Diagnose for Error {
             Self::FileSystem { .. } | Self::Exists { .. } => Code::FileSystem,
             Self::NotTrained { .. } => Code::NotTrained,
             Self::Policy { code, .. } => *code,
+            Self::StaysClosed { .. } => Code::TooFewExamples,
             Self::Learn(cause) => cause.code(),
             Self::Store(cause) => cause.code(),
             Self::Engine(cause) => cause.code(),
@@ -126,9 +136,10 @@ impl Diagnose for Error {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::UnknownTask { hint, .. } | Self::Exists { hint, .. } | Self::Policy { hint, .. } => {
-                Some(hint.clone())
-            }
+            Self::UnknownTask { hint, .. }
+            | Self::Exists { hint, .. }
+            | Self::StaysClosed { hint, .. }
+            | Self::Policy { hint, .. } => Some(hint.clone()),
             Self::FileSystem { path, cause } => Some(sizewise_learn::error::file_hint(path, cause)),
             Self::NotTrained { task } => Some(format!("run `sizewise train {task}`")),
             Self::Learn(cause) => cause.hint(),

@@ -23,6 +23,10 @@ pub(crate) struct Evaluation {
     pub(crate) table: String,
     /// Hash of its texts and labels.
     pub(crate) rows_hash: ContentHash,
+    /// Rows of the table that are locked, and were not evaluated on.
+    pub(crate) locked_left_out: usize,
+    /// Rows of the table that the models were fitted on, and were not evaluated on.
+    pub(crate) fitted_left_out: usize,
     pub(crate) questions: Vec<QuestionEvaluation>,
 }
 

@@ -291,6 +291,9 @@ fn explain(column: &String, look: &Look, plan: &Plan) -> ColumnGuess {
         (Role::Time, "as you said".into())
     } else if look.filled == 0 {
         (Role::Ignored, "empty".into())
+    } else if look.looks_like_label() {
+        let hint = format!("{} values: could be labels, --label {column} adds it", look.values.len());
+        (Role::Ignored, hint)
     } else {
         (Role::Ignored, "neither text nor labels".into())
     };

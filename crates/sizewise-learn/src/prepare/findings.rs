@@ -321,6 +321,11 @@ fn differs(a: &[u32], b: &[u32]) -> Option<usize> {
     a.iter().zip(b).position(|(a, b)| a != b && *a != 0 && *b != 0)
 }
 
+/// Hash of a text with case and punctuation aside.
+pub(super) fn text_key(text: &str) -> u64 {
+    fnv(normalise(text).as_bytes(), 0)
+}
+
 /// Lower case, letters and digits, single spaces.
 pub(super) fn normalise(text: &str) -> String {
     let mut normal = String::with_capacity(text.len());

@@ -8,6 +8,7 @@ use super::{
     Options, PlannedRow,
     findings::{RowFacts, fnv},
 };
+use crate::opened::Texts;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 
@@ -61,6 +62,9 @@ pub struct SplitSizes {
     pub locked: u64,
     /// Rows without text, and training rows that share text or group with gold rows.
     pub left_out: u64,
+    /// Rows that would have been locked, had they not been opened before.
+    #[serde(default)]
+    pub opened: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,12 +80,14 @@ struct Unit {
     rows: u64,
     stratum: u64,
     gold: bool,
+    opened: bool,
     latest: String,
 }
 
 /// Collects what is needed to divide the rows.
-pub(super) struct Splitter {
+pub(super) struct Splitter<'a> {
     seed: u64,
+    opened: &'a Texts,
     shares: Shares,
     by_time: bool,
     /// Whether gold rows come from a file of their own.
@@ -93,10 +99,11 @@ pub(super) struct Splitter {
     joined: HashMap<u64, u64>,
 }
 
-impl Splitter {
-    pub(super) fn new(options: &Options) -> Self {
+impl<'a> Splitter<'a> {
+    pub(super) fn new(options: &'a Options) -> Self {
         Self {
             seed: options.seed,
+            opened: &options.opened,
             shares: options.shares,
             by_time: options.time.is_some(),
             own_gold: options.gold.is_some(),
@@ -123,6 +130,7 @@ impl Splitter {
         }
         unit.rows += 1;
         unit.gold |= is_gold;
+        unit.opened |= self.opened.has_key(facts.text_key);
         if let Some(time) = row.time.filter(|time| *time > unit.latest.as_str()) {
             unit.latest = time.to_owned();
         }
@@ -140,6 +148,7 @@ impl Splitter {
                 target.stratum = if target.rows == 0 { unit.stratum } else { target.stratum };
                 target.rows += unit.rows;
                 target.gold |= unit.gold;
+                target.opened |= unit.opened;
                 target.latest = target.latest.clone().max(unit.latest);
             }
         }
@@ -164,7 +173,7 @@ impl Splitter {
             true => self.shares.of_gold(),
             false => self.shares.of_table(self.units.values().map(|unit| unit.rows).sum()),
         };
-        let mut splits: HashMap<u64, Split> = HashMap::new();
+        let (mut splits, mut opened): (HashMap<u64, Split>, u64) = (HashMap::new(), 0);
         for units in strata.values_mut() {
             if self.by_time {
                 units.sort_by(|(a, unit_a), (b, unit_b)| unit_b.latest.cmp(&unit_a.latest).then(a.cmp(b)));
@@ -177,14 +186,19 @@ impl Splitter {
             let dev_quota = (rows as f64 * dev_share).round() as u64;
             let mut taken = 0;
             for (key, unit) in units {
-                let split = if taken < locked_quota {
+                let split = if taken < locked_quota && !unit.opened {
                     Split::Locked
-                } else if taken < locked_quota + dev_quota || self.own_gold {
+                } else if (taken >= locked_quota && taken < locked_quota + dev_quota) || self.own_gold {
                     Split::Dev
                 } else {
                     Split::Train
                 };
-                taken += unit.rows;
+                if taken < locked_quota && unit.opened {
+                    // Rows that are still closed move up into their place.
+                    opened += unit.rows;
+                } else {
+                    taken += unit.rows;
+                }
                 splits.insert(*key, split);
             }
         }
@@ -194,12 +208,13 @@ impl Splitter {
             Some(split) => Some(*split),
             None => Some(Split::Train),
         };
-        Assignment { rows: self.rows.iter().map(|row| row.and_then(split_of)).collect() }
+        Assignment { opened, rows: self.rows.iter().map(|row| row.and_then(split_of)).collect() }
     }
 }
 
 /// The split of every row, in the order of the files.
 pub(super) struct Assignment {
+    opened: u64,
     rows: Vec<Option<Split>>,
 }
 
@@ -215,6 +230,7 @@ impl Assignment {
             dev: count(Some(Split::Dev)),
             locked: count(Some(Split::Locked)),
             left_out: count(None),
+            opened: self.opened,
         }
     }
 }

@@ -17,7 +17,7 @@ use std::{
 pub(super) fn open(mut file: File, path: &Path) -> Result<(Vec<String>, Box<dyn Rows>)> {
     let columns = columns(&mut file).map_err(|p| p.of(path))?;
     file.rewind().map_err(at(path))?;
-    let rows = JsonLines { lines: Lines::new(file), columns: columns.clone() };
+    let rows = JsonLines { lines: Lines::new(file), last: Map::new(), columns: columns.clone() };
     Ok((columns, Box::new(rows)))
 }
 
@@ -74,25 +74,29 @@ impl<R: std::io::Read> Lines<R> {
 
 struct JsonLines {
     lines: Lines<File>,
+    last: Map<String, Value>,
     columns: Vec<String>,
 }
 
 impl Rows for JsonLines {
     fn next(&mut self, row: &mut Vec<String>) -> std::result::Result<bool, Problem> {
-        let Some(mut object) = self.lines.next_object()? else {
-            row.clear();
-            return Ok(false);
-        };
         row.clear();
-        row.extend(self.columns.iter().map(|column| object.remove(column).map_or_else(String::new, cell)));
+        let Some(object) = self.lines.next_object()? else { return Ok(false) };
+        row.extend(self.columns.iter().map(|column| object.get(column).map_or_else(String::new, cell)));
+        self.last = object;
         Ok(true)
+    }
+
+    fn object(&self) -> Option<&Map<String, Value>> {
+        Some(&self.last)
     }
 }
 
-fn cell(value: Value) -> String {
+/// A value as the cell of a table.
+pub(super) fn cell(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
-        Value::String(text) => text,
+        Value::String(text) => text.clone(),
         other => other.to_string(),
     }
 }

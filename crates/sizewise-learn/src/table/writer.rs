@@ -112,6 +112,22 @@ impl TableWriter {
         }
     }
 
+    /// Writes one row of values, as wide as the header: with their types where the format has types, as text elsewhere.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn write_values(&mut self, row: &[serde_json::Value]) -> Result<()> {
+        let Sink::JsonLines(writer, columns) = &mut self.sink else {
+            return self.write(&row.iter().map(super::json_lines::cell).collect::<Vec<_>>());
+        };
+        let object: serde_json::Map<String, serde_json::Value> =
+            columns.iter().cloned().zip(row.iter().cloned()).collect();
+        serde_json::to_writer(&mut *writer, &object)
+            .map_err(std::io::Error::from)
+            .and_then(|()| writer.write_all(b"\n"))
+            .map_err(at(&self.part))
+    }
+
     /// Puts everything written so far on disk and returns its length: what an interrupted run may keep.
     ///
     /// A Parquet file cannot be continued, so its length is always 0.

@@ -18,6 +18,7 @@ use crate::{
     table::percent,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sizewise_contract::{Answer, Code, ContentHash, Decision, Diagnose, Disposition, Task};
 use sizewise_engine::{Engine, InputValue, Request, Settings};
 use sizewise_learn::{
@@ -235,18 +236,19 @@ impl<'a> Job<'a> {
 
     /// Answers the next chunk; false at the end of the table.
     fn step(&mut self) -> Result<bool> {
-        let mut rows = Vec::new();
+        let (mut rows, mut values) = (Vec::new(), Vec::new());
         while rows.len() < CHUNK {
             let mut row = Vec::new();
             if self.table.next_row(&mut row)?.is_none() {
                 break;
             }
+            values.push(self.values(&row));
             rows.push(row);
         }
         if rows.is_empty() {
             return Ok(false);
         }
-        for (mut row, decided) in rows.iter().cloned().zip(self.decide(&rows)?) {
+        for (mut row, decided) in values.into_iter().zip(self.decide(&rows)?) {
             match decided {
                 Ok(decision) => {
                     for (count, answer) in self.progress.answered.iter_mut().zip(&decision.answers) {
@@ -256,15 +258,25 @@ impl<'a> Job<'a> {
                 }
                 Err(code) => {
                     self.progress.unreadable += 1;
-                    let none = || [String::new(), String::new(), String::new(), code.name().to_owned()];
+                    let none = || [Value::Null, Value::Null, Value::Null, code.name().into()];
                     row.extend(self.task.questions.iter().flat_map(|_| none()));
                 }
             }
-            self.writer.write(&row)?;
+            self.writer.write_values(&row)?;
             self.progress.rows += 1;
         }
         self.save()?;
         Ok(true)
+    }
+
+    /// The columns of the row that was read last, with the types that its file gave them.
+    fn values(&self, row: &[String]) -> Vec<Value> {
+        let object = self.table.last_object();
+        let value = |(column, cell): (&String, &String)| match object {
+            Some(object) => object.get(column).cloned().unwrap_or(Value::Null),
+            None => cell.as_str().into(),
+        };
+        self.table.columns().iter().zip(row).map(value).collect()
     }
 
     /// Decides rows together; where one of them cannot be read, one by one, so that it spoils no other.
@@ -376,11 +388,13 @@ fn columns(table: &TableReader, task: &Task) -> Vec<String> {
 }
 
 /// The cells of one answer; the first is empty where the question was escalated.
-fn cells(answer: &Answer) -> [String; 4] {
+fn cells(answer: &Answer) -> [Value; 4] {
     let (value, disposition) = match answer.disposition {
-        Disposition::Answered if answer.certified => (answer.value.clone(), "answered"),
-        Disposition::Answered => (answer.value.clone(), "answered_uncertified"),
-        Disposition::Escalated { reason, .. } => (String::new(), reason.name()),
+        Disposition::Answered if answer.certified => (answer.value.as_str().into(), "answered"),
+        Disposition::Answered => (answer.value.as_str().into(), "answered_uncertified"),
+        Disposition::Escalated { reason, .. } => (Value::Null, reason.name()),
     };
-    [value, format!("{:.6}", answer.confidence), answer.tier.to_string(), disposition.to_owned()]
+    // Six digits, as a number: more would only differ in noise.
+    let confidence = (f64::from(answer.confidence) * 1e6).round() / 1e6;
+    [value, confidence.into(), answer.tier.to_string().into(), disposition.into()]
 }

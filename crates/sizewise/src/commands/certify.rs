@@ -77,9 +77,10 @@ pub(super) fn run(project: &Project, arguments: &Certify, screen: &Screen) -> Re
     check_locked(&trained, &locked)?;
     let plans = plans(&store, &trained, locked.rows())?;
     let known = openings_on_file(&folder, &locked.hash());
+    let known_opened = known.map_or(0, |(opened, _)| opened as usize);
     let openings = store.openings(&task.name)?;
     let spent =
-        openings.iter().filter(|opening| opening.locked_rows == locked.hash()).count().max(known as usize);
+        openings.iter().filter(|opening| opening.locked_rows == locked.hash()).count().max(known_opened);
     let mut result = CertifyResult {
         task: task.name.clone(),
         release: trained.release.id,
@@ -94,7 +95,7 @@ pub(super) fn run(project: &Project, arguments: &Certify, screen: &Screen) -> Re
             .collect(),
         certificates: Vec::new(),
         files: Vec::new(),
-        in_force: false,
+        in_force: store.in_force(&task.name)?.is_some_and(|release| release.id == trained.release.id),
     };
     if !screen.is_json() {
         screen.result("certify", &(), || before(&result, screen));
@@ -105,9 +106,14 @@ pub(super) fn run(project: &Project, arguments: &Certify, screen: &Screen) -> Re
         }
         return Ok(DONE);
     }
-    let locked_rows = locked.hash();
+    let likely = |prediction: &Prediction| prediction.chance >= HOPEFUL;
+    if !arguments.anyway && !result.predictions.iter().any(likely) {
+        return Err(hopeless(&result));
+    }
+    let (locked_rows, texts) = (locked.hash(), locked.texts(task)?);
     let opening =
         store.begin_opening(&task.name, &locked_rows, &trained.release.id, (planned(task), known))?;
+    texts.remember(&folder)?;
     result.openings_spent = opening.ordinal as usize;
     let certificates = test(&trained, locked, (&plans, &opening), screen)?;
     result.in_force = store.finish_opening(opening, &certificates)?;
@@ -124,6 +130,29 @@ pub(super) fn run(project: &Project, arguments: &Certify, screen: &Screen) -> Re
         () if any(|v| matches!(v, Verdict::InsufficientEvidence { .. })) => TOO_LITTLE,
         () => DONE,
     })
+}
+
+/// Without `--anyway` an opening is not spent when no question has at least this chance.
+const HOPEFUL: f64 = 0.5;
+
+/// Why the rows stay closed.
+fn hopeless(result: &CertifyResult) -> Error {
+    let best = result.predictions.iter().max_by(|a, b| a.chance.total_cmp(&b.chance));
+    let (chance, needed) = best.map_or((0.0, None), |best| (best.chance, best.rows_needed));
+    let more = needed.and_then(|rows| rows.checked_sub(result.locked_rows)).filter(|more| *more > 0);
+    Error::StaysClosed {
+        chance,
+        hint: match more {
+            Some(more) => format!(
+                "label about {more} more rows, add them to your table and run `sizewise init {0} --from TABLE --force`; or open the rows as they are: sizewise certify {0} --anyway",
+                result.task
+            ),
+            None => format!(
+                "promise less (max_served_error) or improve the labels, and train again; or open the rows as they are: sizewise certify {} --anyway",
+                result.task
+            ),
+        },
+    }
 }
 
 /// Whatever could make the opening fail is found before it is spent.
@@ -154,14 +183,16 @@ fn check_locked(trained: &Trained, locked: &Locked) -> Result<()> {
     Ok(locked.check_inputs(task, trained.encoder())?)
 }
 
-/// How often certificates beside the task say that these rows were opened: they outlive a store that was lost.
-fn openings_on_file(folder: &Path, locked_rows: &ContentHash) -> u32 {
-    let Ok(entries) = std::fs::read_dir(folder.join(FOLDER)) else { return 0 };
+/// How often certificates beside the task say that these rows were opened, and of how many times that was planned: they
+/// outlive a store that was lost.
+fn openings_on_file(folder: &Path, locked_rows: &ContentHash) -> Option<(u32, u32)> {
+    let entries = std::fs::read_dir(folder.join(FOLDER)).ok()?;
     let opening = |path: PathBuf| {
         let certificate: Certificate = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
-        (certificate.locked_rows == *locked_rows).then_some(certificate.opening)
+        (certificate.locked_rows == *locked_rows)
+            .then_some((certificate.opening, certificate.openings_planned))
     };
-    entries.flatten().filter_map(|entry| opening(entry.path())).max().unwrap_or(0)
+    entries.flatten().filter_map(|entry| opening(entry.path())).max()
 }
 
 /// The task's promise and those of its questions share the locked rows, so the most openings that any plans count.
@@ -269,7 +300,7 @@ fn before(result: &CertifyResult, screen: &Screen) -> String {
         ("question", Align::Left),
         ("promise", Align::Left),
         ("chance to certify", Align::Right),
-        ("expected coverage", Align::Right),
+        ("test begins at coverage", Align::Right),
         ("rows for 80 % chance", Align::Right),
     ]);
     for prediction in &result.predictions {
@@ -282,7 +313,7 @@ fn before(result: &CertifyResult, screen: &Screen) -> String {
             prediction.question.clone(),
             promise,
             format!("{:.0} %", prediction.chance * 100.0),
-            format!("from {}", percent(prediction.coverage)),
+            percent(prediction.coverage),
             prediction.rows_needed.map_or("no number".into(), |rows| rows.to_string()),
         ]);
     }
@@ -306,7 +337,15 @@ fn after(result: &CertifyResult, screen: &Screen) -> String {
     let files: Vec<String> = result.files.iter().map(|file| file.display().to_string()).collect();
     let _ = writeln!(out, "Certificate files: {}", files.join(", "));
     let _ = match result.in_force {
-        true => writeln!(out, "Release {} is in force. Next: sizewise serve", result.release.short()),
+        true => {
+            let proven = result.certificates.iter().any(|c| c.verdict.is_certified());
+            let next = if proven {
+                "Next: sizewise serve"
+            } else {
+                "Nothing of it is proven: a server escalates every question"
+            };
+            writeln!(out, "Release {} is in force. {next}", result.release.short())
+        }
         false => writeln!(
             out,
             "Release {} is not put in force: the one that is proves more.",
@@ -357,8 +396,8 @@ fn write_verdict(out: &mut String, certificate: &Certificate, screen: &Screen) -
         ),
         Verdict::InsufficientEvidence { label_more } => writeln!(
             out,
-            "  {} of {} answered rows were wrong; that neither shows nor refutes the promise.\n  Label about {label_more} more rows and lock them.\n",
-            counts.wrong, counts.answered
+            "  {} of {} answered rows were wrong; that neither shows nor refutes the promise.\n  Label about {label_more} more rows, add them to your table, and run: sizewise init {} --from TABLE --force\n",
+            counts.wrong, counts.answered, certificate.task
         ),
     }
 }

@@ -58,7 +58,11 @@ pub(super) fn run(project: &Project, arguments: &Decide, screen: &Screen) -> Res
     let contract = engine.task(&task.name)?.task;
     let nearest = match near.is_empty() {
         true => Vec::new(),
-        false => training_rows(project, &contract, &near)?,
+        // The answer does not hang on them: they may be gone, or belong to another contract than the release's.
+        false => training_rows(project, &contract, &near).unwrap_or_else(|error| {
+            screen.remark(&format!("the nearest training rows cannot be shown: {error}"));
+            Vec::new()
+        }),
     };
     let result = DecideResult { decision, nearest };
     screen.result("decide", &result, || told(&contract, &result, screen));
@@ -130,7 +134,7 @@ fn told(task: &Task, result: &DecideResult, screen: &Screen) -> String {
         let _ = write_answer(&mut out, task, answer, screen);
     }
     if !result.nearest.is_empty() {
-        let _ = writeln!(out, "{}", screen.bold("Nearest training rows"));
+        let _ = writeln!(out, "{}", screen.bold(&format!("Nearest rows of {}", task.data.train)));
         for near in &result.nearest {
             let labels: Vec<&str> = near.labels.iter().map(|label| label.as_deref().unwrap_or("–")).collect();
             let text = shortened(&near.text, 90);
@@ -185,5 +189,5 @@ fn write_answer(out: &mut String, task: &Task, answer: &Answer, screen: &Screen)
     likely.sort_by(|a, b| b.1.total_cmp(&a.1));
     let likely: Vec<String> =
         likely.iter().take(3).map(|(value, p)| format!("{value} {}", percent(f64::from(*p)))).collect();
-    writeln!(out, "  most likely: {}\n", likely.join(", "))
+    writeln!(out, "  shares of the last model, before calibration: {}\n", likely.join(", "))
 }

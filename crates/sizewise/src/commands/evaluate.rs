@@ -2,7 +2,7 @@
 
 use super::{
     DONE,
-    trained::{Trained, open_rows, store},
+    trained::{OpenRows, Trained, open_rows, store},
 };
 use crate::{
     cli::Evaluate,
@@ -41,7 +41,7 @@ pub(super) fn measure(
     screen: &Screen,
 ) -> Result<Evaluation> {
     let task = &trained.task;
-    let (path, rows) = open_rows(project, task, against)?;
+    let OpenRows { path, rows, locked, fitted } = open_rows(project, task, against)?;
     let (progress, stop) = (screen.progress(), screen.stop());
     let judged = trained.judge(&rows.examples, &stop, &|step, done, of| progress.at(step, done, of))?;
     progress.end();
@@ -60,6 +60,8 @@ pub(super) fn measure(
         release: trained.release.id,
         table: path.display().to_string(),
         rows_hash: rows.hash,
+        locked_left_out: locked,
+        fitted_left_out: fitted,
     })
 }
 
@@ -67,6 +69,14 @@ fn text(evaluation: &Evaluation, screen: &Screen) -> String {
     let mut out = String::new();
     let _ =
         writeln!(out, "Release {} on {} (intervals at 95 %)", evaluation.release.short(), evaluation.table);
+    for (left_out, why) in [
+        (evaluation.locked_left_out, "they are locked"),
+        (evaluation.fitted_left_out, "the models were fitted on them"),
+    ] {
+        if left_out > 0 {
+            let _ = writeln!(out, "  {left_out} of its rows are left out: {why}");
+        }
+    }
     for question in &evaluation.questions {
         let _ = write_question(&mut out, question, screen);
     }

@@ -9,7 +9,10 @@ use crate::{
     table::{Align, Table, percent},
 };
 use sizewise_contract::{limits, task::LabelSource};
-use sizewise_learn::prepare::{self, Findings, Options, Prepared, Role, Shares};
+use sizewise_learn::{
+    opened::Texts,
+    prepare::{self, Findings, Options, Prepared, Role, Shares},
+};
 use std::fmt::Write;
 
 pub(super) fn run(project: &Project, arguments: &Init, screen: &Screen) -> Result<u8> {
@@ -43,6 +46,7 @@ pub(super) fn run(project: &Project, arguments: &Init, screen: &Screen) -> Resul
     if !shares.leave_some() {
         return Err(Error::usage("--locked-share and --dev-share leave no rows to learn from"));
     }
+    let opened_in: Vec<_> = project.task_names()?.iter().map(|name| project.task_folder(name)).collect();
     let options = Options {
         name: arguments.task.clone(),
         from: arguments.from.clone(),
@@ -57,6 +61,7 @@ pub(super) fn run(project: &Project, arguments: &Init, screen: &Screen) -> Resul
         shares,
         seed: arguments.seed,
         keep_case: arguments.keep_case,
+        opened: Texts::opened(&opened_in)?,
     };
     let prepared = prepare::prepare(&options, &folder)?;
     screen.result("init", &prepared, || text(&prepared, arguments, screen));
@@ -111,8 +116,15 @@ fn write_text(out: &mut String, prepared: &Prepared, arguments: &Init, screen: &
     if splits.left_out > 0 {
         writeln!(
             out,
-            "  {:>7} left out: without text, or so like gold rows that they would give the answer away",
+            "  {:>7} left out: without text, or with the text or group of a gold row",
             splits.left_out
+        )?;
+    }
+    if splits.opened > 0 {
+        writeln!(
+            out,
+            "  {:>7} of them were opened by an earlier certificate: they prove nothing new and are not locked again",
+            splits.opened
         )?;
     }
     writeln!(

@@ -21,7 +21,12 @@ pub(super) fn run(project: &Project, what: &Queue, screen: &Screen) -> Result<u8
         screen.without_file()?;
     }
     match what {
-        Queue::List { task, limit } => list(&store, (task.as_deref(), *limit), screen),
+        Queue::List { task, limit } => {
+            if let Some(name) = task {
+                project.task(name)?;
+            }
+            list(&store, (task.as_deref(), *limit), screen)
+        }
         Queue::Answer { decision, label, question } => {
             let item = store.waiting_question(decision, question.as_deref())?;
             let label = checked(project, &item, label)?;
@@ -35,7 +40,7 @@ pub(super) fn run(project: &Project, what: &Queue, screen: &Screen) -> Result<u8
             done(&item, None, screen);
             Ok(DONE)
         }
-        Queue::Export { task } => export(project, &store, task, screen),
+        Queue::Export { task, force } => export(project, &store, (task, *force), screen),
     }
 }
 
@@ -66,10 +71,12 @@ fn list(store: &Store, (task, limit): (Option<&str>, usize), screen: &Screen) ->
             None => writeln!(out, "Nothing waits."),
             Some(item) => writeln!(
                 out,
-                "\n{} of {total} that wait. Answer one: sizewise queue answer {} LABEL --question {}",
+                "\n{} of {total} that wait. Answer one: sizewise queue answer {} LABEL --question {}\n\
+                 (`sizewise show {}` lists the labels; `sizewise queue skip` drops what fits none)",
                 found.items.len(),
                 item.decision,
-                item.question
+                item.question,
+                item.task
             ),
         };
         out
@@ -116,11 +123,19 @@ fn done(item: &QueuedItem, answer: Option<&str>, screen: &Screen) {
     });
 }
 
-/// Writes one row per input, with a column for the text and one per question.
-fn export(project: &Project, store: &Store, name: &str, screen: &Screen) -> Result<u8> {
+/// Writes one row per input, with a column for the text, called as the task calls it, and one per question.
+fn export(project: &Project, store: &Store, (name, force): (&str, bool), screen: &Screen) -> Result<u8> {
     let task = project.task(name)?;
     let file =
         screen.file().ok_or_else(|| Error::usage("say where to: -o gold.csv (or .jsonl, .parquet)"))?;
+    if file.exists() && !force {
+        return Err(Error::Exists {
+            path: file,
+            hint: "choose another name, or replace it with --force".into(),
+        });
+    }
+    // The texts of several fields were put together when they were asked; they come out so, under the first one's name.
+    let text_column = task.input.fields.first().map_or("text", String::as_str).to_owned();
     let mut rows: BTreeMap<String, (String, BTreeMap<String, String>)> = BTreeMap::new();
     let mut without_text = 0usize;
     for GoldAnswer { item, answer } in store.gold(name)? {
@@ -134,7 +149,7 @@ fn export(project: &Project, store: &Store, name: &str, screen: &Screen) -> Resu
             }
         }
     }
-    let mut columns = vec!["decision".to_owned(), "text".to_owned()];
+    let mut columns = vec!["decision".to_owned(), text_column];
     columns.extend(task.questions.iter().map(|question| question.label_column().to_owned()));
     let mut table = TableWriter::create(&file, &columns, &TableWriterOptions::default())?;
     for (decision, (text, answers)) in &rows {

@@ -7,7 +7,7 @@ use crate::{
 use sizewise_contract::{Code, Example, Gold, Task};
 use sizewise_engine::ENCODER_PARTS;
 use sizewise_learn::{
-    dataset::{Dataset, read_gold},
+    dataset::{Dataset, Locked, read_gold, training_texts},
     prepare::hash_file,
     train::{self, Judged, Tools},
 };
@@ -118,30 +118,57 @@ fn encoder_files(store: &Store, release: &Release) -> Result<Option<EncoderFiles
     }))
 }
 
-/// Rows that may be looked at: the development rows, or a table of the user's that is not the locked one.
-pub(super) fn open_rows(
-    project: &Project,
-    task: &Task,
-    against: Option<&Path>,
-) -> Result<(PathBuf, Dataset<Gold>)> {
+/// Rows that may be looked at.
+pub(super) struct OpenRows {
+    pub(super) path: PathBuf,
+    pub(super) rows: Dataset<Gold>,
+    /// Rows of the table that are locked, and so were left out.
+    pub(super) locked: usize,
+    /// Rows of the table that the models were fitted on, and so were left out.
+    pub(super) fitted: usize,
+}
+
+/// The development rows, or those of a user's table that are neither locked nor fitted on.
+pub(super) fn open_rows(project: &Project, task: &Task, against: Option<&Path>) -> Result<OpenRows> {
     let folder = project.task_folder(&task.name);
-    let path = against.map_or_else(|| folder.join(&task.data.dev), Path::to_owned);
-    if against.is_some() && is_locked(&path, task, &folder) {
+    let Some(path) = against.map(Path::to_owned) else {
+        let path = folder.join(&task.data.dev);
+        let rows = read_gold(task, &path)?;
+        return match rows.examples.is_empty() {
+            true => Err(nothing_left(&path, "name a table of labelled rows with --against FILE")),
+            false => Ok(OpenRows { path, rows, locked: 0, fitted: 0 }),
+        };
+    };
+    if is_locked(&path, task, &folder) {
         return Err(Error::Policy {
             message: format!("{} holds the locked rows", path.display()),
             code: Code::LockedRowsSpent,
             hint: "only `sizewise certify` opens them: rows that were looked at prove nothing".into(),
         });
     }
-    let rows = read_gold(task, &path)?;
+    let mut rows = read_gold(task, &path)?;
+    let (closed, fitted_on) = (Locked::find(task, &folder)?.texts(task)?, training_texts(task, &folder)?);
+    let all = rows.examples.len();
+    rows.examples.retain(|example| !closed.contains(&example.text));
+    let open = rows.examples.len();
+    rows.examples.retain(|example| !fitted_on.contains(&example.text));
+    let fitted = open - rows.examples.len();
     if rows.examples.is_empty() {
-        return Err(Error::Policy {
-            message: format!("{} holds no row", path.display()),
-            code: Code::TooFewExamples,
-            hint: "name a table of labelled rows with --against FILE".into(),
-        });
+        let hint = match all {
+            0 => "name a table of labelled rows with --against FILE",
+            _ => "all its rows are locked, or the models were fitted on them: name rows that are new",
+        };
+        return Err(nothing_left(&path, hint));
     }
-    Ok((path, rows))
+    Ok(OpenRows { path, rows, locked: all - open, fitted })
+}
+
+fn nothing_left(path: &Path, hint: &str) -> Error {
+    Error::Policy {
+        message: format!("{} holds no row to evaluate on", path.display()),
+        code: Code::TooFewExamples,
+        hint: hint.into(),
+    }
 }
 
 /// Whether a table is the locked one: the same file, or the same bytes.

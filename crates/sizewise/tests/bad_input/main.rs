@@ -421,6 +421,65 @@ fn locked_rows_open_once_and_only_as_they_were_sealed() {
 }
 
 #[test]
+fn rows_that_were_opened_are_not_locked_again() {
+    let folder = certified();
+    let project = folder.path();
+    fs::write(project.join("rows.csv"), table(&rows(300))).unwrap();
+    let data = project.join("tasks").join(TASK).join("data");
+    let opened = fs::read_to_string(data.join("locked.csv")).unwrap();
+    for (name, force) in [(TASK, true), ("again", false)] {
+        let mut call = vec!["init", name, "--from", "rows.csv", "--seed", "9"];
+        call.extend(force.then_some("--force"));
+        let told = run(project, &call).done().out;
+        assert!(told.contains("opened by an earlier certificate"), "{told}");
+        let locked = fs::read_to_string(project.join("tasks").join(name).join("data/locked.csv")).unwrap();
+        assert!(locked.lines().count() > 80, "{locked}");
+        let again = locked.lines().skip(1).filter(|line| opened.contains(line));
+        assert_eq!(again.count(), 0, "{name}");
+    }
+}
+
+#[test]
+fn a_plan_of_openings_stays_what_it_was_at_the_first_one() {
+    let folder = certified();
+    let project = folder.path();
+    let path = project.join("tasks").join(TASK).join("task.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replacen("openings = 1", "openings = 3", 1)).unwrap();
+    run(project, &["train", TASK]).done();
+    run(project, &["certify", TASK]).refused(1, &["one of 1 planned times", "now plans 3", WAY_OUT]);
+}
+
+#[test]
+fn nothing_is_evaluated_on_locked_or_fitted_rows() {
+    let folder = trained();
+    let project = folder.path();
+    fs::write(project.join("all.csv"), table(&rows(300))).unwrap();
+    let told = run(project, &["evaluate", TASK, "--against", "all.csv"]).done().out;
+    assert!(told.contains("left out: they are locked"), "{told}");
+    assert!(told.contains("left out: the models were fitted on them"), "{told}");
+    let dev = fs::read_to_string(project.join("tasks").join(TASK).join("data/dev.csv")).unwrap();
+    assert!(told.contains(&format!("({} rows", dev.lines().count() - 1)), "{told}");
+    let locked = fs::read_to_string(project.join("tasks").join(TASK).join("data/locked.csv")).unwrap();
+    fs::write(project.join("more.csv"), locked + &rows(1)[0]).unwrap();
+    run(project, &["evaluate", TASK, "--against", "more.csv"])
+        .refused(1, &["holds no row to evaluate on", "rows that are new"]);
+}
+
+#[test]
+fn an_opening_is_not_spent_without_a_chance() {
+    let folder = tempfile::tempdir().unwrap();
+    let project = folder.path();
+    fs::write(project.join("rows.csv"), table(&rows(60))).unwrap();
+    run(project, &["init", TASK, "--from", "rows.csv", "--max-served-error", "0.01"]).done();
+    run(project, &["train", TASK]).done();
+    run(project, &["certify", TASK]).refused(101, &["the locked rows stay closed", "--anyway", WAY_OUT]);
+    assert!(!project.join("tasks").join(TASK).join("data/opened.txt").exists());
+    let told = run(project, &["certify", TASK, "--anyway"]);
+    assert!([100, 101].contains(&told.code), "{}{}", told.out, told.err);
+}
+
+#[test]
 fn a_server_says_what_is_wrong_with_a_request() {
     let folder = certified();
     let server = Server::start(folder.path());

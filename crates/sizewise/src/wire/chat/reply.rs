@@ -7,7 +7,10 @@
 use super::{Delivery, Plan, schema::Shape};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use sizewise_contract::{Answer, Decision, Disposition, answer::EscalatedTo};
+use sizewise_contract::{
+    Answer, Decision, Disposition,
+    answer::{EscalatedTo, EscalationReason},
+};
 
 /// The bytes of a reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,23 +81,24 @@ impl Message {
 
     fn refusal(decision: &Decision) -> Self {
         let reasons: Vec<String> = decision.answers.iter().filter_map(why_not).collect();
-        Self { content: None, refusal: Some(format!("Nobody here is sure enough: {}.", reasons.join("; "))) }
+        Self { content: None, refusal: Some(format!("No certified answer: {}.", reasons.join("; "))) }
     }
 }
 
 fn why_not(answer: &Answer) -> Option<String> {
     let Disposition::Escalated { reason, to } = answer.disposition else { return None };
-    let bound = answer.threshold.map_or(String::new(), |threshold| format!(" of {threshold:.3} needed"));
+    let why = match (reason, answer.threshold) {
+        (EscalationReason::NotCertified, _) | (_, None) => "nothing is certified for it".to_owned(),
+        (EscalationReason::OutOfScope, _) => "the input is unlike everything it has learnt from".to_owned(),
+        (EscalationReason::BelowThreshold, Some(threshold)) => {
+            format!("confidence {:.3} is below the {threshold:.3} needed", answer.confidence)
+        }
+    };
     let next = match to {
         EscalatedTo::Person => ", waits for a person",
         EscalatedTo::None => "",
     };
-    Some(format!(
-        "`{}` is {} (confidence {:.3}{bound}){next}",
-        answer.question,
-        reason.name(),
-        answer.confidence
-    ))
+    Some(format!("`{}`, {why}{next}", answer.question))
 }
 
 /// What every object of one completion carries.
@@ -249,8 +253,8 @@ mod tests {
     fn what_nobody_is_sure_of_is_a_refusal_with_the_reason() {
         assert_eq!(
             message("", &escalated(0)),
-            json!({"role": "assistant", "content": null, "refusal": "Nobody here is sure enough: `team` is below_threshold \
-                (confidence 0.500 of 0.750 needed), waits for a person."})
+            json!({"role": "assistant", "content": null, "refusal": "No certified answer: `team`, \
+                confidence 0.500 is below the 0.750 needed, waits for a person."})
         );
     }
 
