@@ -223,6 +223,9 @@ pub struct Decide {
     /// Keep a record, and queue what nobody here is sure of, as the server would.
     #[arg(long)]
     pub record: bool,
+    /// Let questions without a certificate answer, and say so.
+    #[arg(long)]
+    pub allow_uncertified: bool,
 }
 
 /// Answers every row of a table.

@@ -78,6 +78,12 @@ impl Project {
         Ok(Self { root, settings })
     }
 
+    /// Whether the folder holds tasks or settings.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.root.join(SETTINGS_FILE).is_file() || self.root.join("tasks").is_dir()
+    }
+
     /// The project's folder.
     #[must_use]
     pub fn root(&self) -> &Path {

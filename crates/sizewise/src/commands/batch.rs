@@ -395,6 +395,6 @@ fn cells(answer: &Answer) -> [Value; 4] {
         Disposition::Escalated { reason, .. } => (Value::Null, reason.name()),
     };
     // Six digits, as a number: more would only differ in noise.
-    let confidence = (f64::from(answer.confidence) * 1e6).round() / 1e6;
+    let confidence = (answer.confidence * 1e6).round() / 1e6;
     [value, confidence.into(), answer.tier.to_string().into(), disposition.into()]
 }

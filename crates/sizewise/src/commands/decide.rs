@@ -37,8 +37,11 @@ pub(super) fn run(project: &Project, arguments: &Decide, screen: &Screen) -> Res
     let task = project.task(&arguments.task)?;
     let text = read_input(&arguments.input)?;
     let store = Arc::new(store(project)?);
-    let settings =
-        Settings { allow_uncertified: false, encoder_workers: threads(), record: arguments.record };
+    let settings = Settings {
+        allow_uncertified: arguments.allow_uncertified,
+        encoder_workers: threads(),
+        record: arguments.record,
+    };
     let engine = Engine::start(store, settings)?;
     if let Some((_, error)) = engine.load(std::slice::from_ref(&task.name)).pop() {
         return Err(error.into());
@@ -154,7 +157,12 @@ fn told(task: &Task, result: &DecideResult, screen: &Screen) -> String {
 fn write_answer(out: &mut String, task: &Task, answer: &Answer, screen: &Screen) -> std::fmt::Result {
     let name = screen.bold(&answer.question);
     match answer.disposition {
-        Disposition::Answered => writeln!(out, "{name}: {}", screen.good(&answer.value))?,
+        Disposition::Answered if answer.certified => {
+            writeln!(out, "{name}: {}", screen.good(&answer.value))?;
+        }
+        Disposition::Answered => {
+            writeln!(out, "{name}: {} {}", answer.value, screen.bad("(not certified)"))?;
+        }
         Disposition::Escalated { reason, to } => {
             let to = match to {
                 sizewise_contract::answer::EscalatedTo::Person => "a person",

@@ -141,7 +141,14 @@ fn project_checks(project: &Project, checks: &mut Vec<Check>) -> Result<Option<S
     let root = project.root();
     let settings = root.join(SETTINGS_FILE);
     let found = if settings.is_file() { "with settings of its own" } else { "with default settings" };
-    checks.push(ok("project", format!("{}, {found}", root.display())));
+    checks.push(match project.exists() {
+        true => ok("project", format!("{}, {found}", root.display())),
+        false => note(
+            "project",
+            format!("{} holds none", root.display()),
+            "`sizewise init TASK --from TABLE` makes one here; --project DIR names another",
+        ),
+    });
     if !Store::exists(&project.store_folder()) {
         checks.push(note("store", "there is none yet", "`sizewise train` makes it"));
         return Ok(None);

@@ -58,7 +58,7 @@ pub(super) fn measure(
         questions: measured.collect(),
         task: task.name.clone(),
         release: trained.release.id,
-        table: path.display().to_string(),
+        table: path.strip_prefix(project.root()).unwrap_or(&path).display().to_string(),
         rows_hash: rows.hash,
         locked_left_out: locked,
         fitted_left_out: fitted,

@@ -195,7 +195,10 @@ fn write_findings(out: &mut String, findings: &Findings, screen: &Screen) -> std
         )?;
     }
     for (list, what) in [
-        (&findings.rare, "labels with too few rows to learn or to test"),
+        (
+            &findings.rare,
+            "labels with too few rows to learn or to test (add rows, or take them out of the table, and init again)",
+        ),
         (&findings.only_in_gold, "labels that only the gold rows have"),
     ] {
         if !list.is_empty() {

@@ -75,7 +75,13 @@ pub(super) fn run(arguments: &Quickstart, screen: &Screen) -> Result<u8> {
     evaluate::run(&project, &evaluate, &screen.for_step(None))?;
 
     story.step(&format!("decide support \"{MESSAGE}\""), "One answer, with the path to it.");
-    let decide = Decide { task: NAME.into(), input: MESSAGE.into(), nearest: 3, record: false };
+    let decide = Decide {
+        task: NAME.into(),
+        input: MESSAGE.into(),
+        nearest: 3,
+        record: false,
+        allow_uncertified: verdict != DONE,
+    };
     decide::run(&project, &decide, &screen.for_step(None))?;
 
     story.step(

@@ -35,7 +35,7 @@ pub(super) fn run(project: &Project, arguments: &Report, screen: &Screen) -> Res
     let written = Written { file: path, bytes: page.len() };
     screen.result("report", &written, || {
         format!(
-            "{} ({} kB); it opens in any browser, offline\n",
+            "{} ({} kB); it opens in any browser, offline. It quotes inputs as they are: keep it as you keep them\n",
             written.file.display(),
             written.bytes / 1_000
         )

@@ -1,6 +1,9 @@
 //! `sizewise serve`: which tasks are served, and what changes while they are?
 
-use super::{DONE, trained::threads};
+use super::{
+    DONE,
+    trained::{store, threads},
+};
 use crate::{
     cli::Serve,
     clock,
@@ -69,7 +72,7 @@ impl KeyCheck for Keys {
 impl Serving {
     /// Loads the releases in force of all tasks of a project.
     pub(super) fn start(project: &Project, workers: usize, allow_uncertified: bool) -> Result<Self> {
-        let store = Arc::new(Store::open(&project.store_folder())?);
+        let store = Arc::new(store(project)?);
         let names = project.task_names()?;
         let settings =
             sizewise_engine::Settings { allow_uncertified, encoder_workers: workers, record: true };

@@ -39,6 +39,13 @@ pub(super) struct Trained {
 
 /// Opens the project's store.
 pub(super) fn store(project: &Project) -> Result<Store> {
+    if !project.exists() && !Store::exists(&project.store_folder()) {
+        return Err(Error::Policy {
+            message: format!("there is no project in {}", project.root().display()),
+            code: Code::UnknownTask,
+            hint: "make one with `sizewise init TASK --from TABLE`, or name one with --project DIR".into(),
+        });
+    }
     Ok(Store::open(&project.store_folder())?)
 }
 

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -36,28 +37,23 @@ class Server:
         self.process = subprocess.Popen(
             [binary, "--project", project, "serve", "--bind", "127.0.0.1:0", "--allow-uncertified"],
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
         )
-        # The ready line names the address, on whichever of the two streams it is written.
-        self.url = None
-        import selectors
-
-        streams = selectors.DefaultSelector()
-        streams.register(self.process.stdout, selectors.EVENT_READ)
-        streams.register(self.process.stderr, selectors.EVENT_READ)
+        # A server that hangs is ended, which ends what it says too.
+        patience = threading.Timer(60, self.process.kill)
+        patience.start()
+        # The ready line names the address.
         said = []
-        while self.url is None:
-            ready = streams.select(timeout=60)
-            lines = [key.fileobj.readline() for key, _ in ready]
-            if not ready or not any(lines):
-                self.process.kill()
-                raise SystemExit(f"the server did not become ready; it said:\n{''.join(said)}")
-            for line in lines:
-                said.append(line)
-                found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
-                if found:
-                    self.url = found.group(0)
+        for line in self.process.stdout:
+            said.append(line)
+            found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
+            if found:
+                break
+        else:
+            raise SystemExit(f"the server did not become ready; it said:\n{''.join(said)}")
+        patience.cancel()
+        self.url = found.group(0)
 
     def __enter__(self):
         return self.url
