@@ -3,7 +3,7 @@
 //! ```text
 //!   text ─► ngrams ─► vocabulary ─┐
 //!        └► wordpiece ─► static_embeddings ─┴─► static_head ─► logits
-//!        └► wordpiece ─► encoder (batching) ─► linear_head ─► logits,  neighbours ─► the nearest training rows
+//!        └► tokenizer ─► encoder (batching) ─► linear_head ─► logits,  neighbours ─► the nearest training rows
 //!   logits and signals ─► calibrator ─► confidence
 //! ```
 //!
@@ -24,6 +24,7 @@ pub mod static_head;
 pub mod static_reader;
 pub mod tensors;
 pub mod tiers;
+pub mod tokenizer;
 pub mod vocabulary;
 pub mod wordpiece;
 

@@ -236,7 +236,7 @@ def mean_rows(states: list[list[torch.Tensor]], layer: int) -> torch.Tensor:
     return torch.stack([layers[layer].mean(dim=0) for layers in states])
 
 
-def write_model(folder: pathlib.Path, model, base_of, made: tokenizers.Tokenizer, activation_key: str) -> None:
+def write_model(folder: pathlib.Path, model, base_of, made: tokenizers.Tokenizer, activation_key: str, positions: int = POSITIONS) -> None:
     model.eval()
     randomise(model)
     model.save_pretrained(folder)
@@ -247,7 +247,7 @@ def write_model(folder: pathlib.Path, model, base_of, made: tokenizers.Tokenizer
     sequences = [made.encode(text).ids for text in EMBEDDED]
     states = hidden_states(base, sequences)
     layers = len(states[0]) - 1
-    made.enable_truncation(POSITIONS)
+    made.enable_truncation(positions)
     long = made.encode(LONG)
     windows = [long.ids] + [more.ids for more in long.overflowing]
     made.no_truncation()
