@@ -9,8 +9,13 @@ use sizewise_store::{Release, Store};
 use std::sync::Arc;
 
 /// Names of a release's parts that hold the files of an encoder that is not built in; weights follow `encoder/weights/`.
-pub const ENCODER_PARTS: [&str; 4] =
-    ["encoder/config.json", "encoder/tokenizer.json", "encoder/1_Pooling/config.json", "encoder/weights/"];
+pub const ENCODER_PARTS: [&str; 5] = [
+    "encoder/config.json",
+    "encoder/tokenizer.json",
+    "encoder/1_Pooling/config.json",
+    "encoder/config_sentence_transformers.json",
+    "encoder/weights/",
+];
 
 /// What is known about one task that is served.
 #[derive(Debug, Clone)]
@@ -116,7 +121,7 @@ fn asked(task: &Task, models: &TaskModels, release: &Release, settings: Settings
 
 /// The files of a release's own encoder; none where it uses the built-in one.
 fn encoder_files(store: &Store, release: &Release) -> Result<Option<EncoderFiles<Vec<u8>>>, Error> {
-    let [config, tokenizer, pooling, weights] = ENCODER_PARTS;
+    let [config, tokenizer, pooling, prompts, weights] = ENCODER_PARTS;
     let has = |name: &str| release.manifest.parts.iter().any(|part| part.name == name);
     if !has(config) {
         return Ok(None);
@@ -127,6 +132,7 @@ fn encoder_files(store: &Store, release: &Release) -> Result<Option<EncoderFiles
         config: store.part(release, config)?,
         tokenizer: store.part(release, tokenizer)?,
         pooling: if has(pooling) { Some(store.part(release, pooling)?) } else { None },
+        prompts: if has(prompts) { Some(store.part(release, prompts)?) } else { None },
         weights: weights.collect::<Result<_, Error>>()?,
     }))
 }

@@ -42,6 +42,7 @@ pub fn encoder(folder: &Path, output: &Path, notice: &str) -> Result<()> {
         config: &files.config,
         tokenizer: &files.tokenizer,
         pooling: files.pooling.as_deref(),
+        prompts: files.prompts.as_deref(),
         weights: vec![("model.safetensors".into(), &weights)],
     })?;
     std::fs::create_dir_all(output).map_err(at(output))?;
@@ -52,6 +53,9 @@ pub fn encoder(folder: &Path, output: &Path, notice: &str) -> Result<()> {
     if let Some(pooling) = &files.pooling {
         std::fs::create_dir_all(output.join("1_Pooling")).map_err(at(output))?;
         write("1_Pooling/config.json", pooling)?;
+    }
+    if let Some(prompts) = &files.prompts {
+        write("config_sentence_transformers.json", prompts)?;
     }
     write("model.safetensors", &weights)?;
     write("NOTICE", notice.as_bytes())

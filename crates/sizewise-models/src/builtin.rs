@@ -25,6 +25,7 @@ pub fn encoder_files() -> EncoderFiles<&'static [u8]> {
         config: CONFIG,
         tokenizer: TOKENIZER,
         pooling: Some(POOLING),
+        prompts: None,
         weights: vec![("model.safetensors".into(), ENCODER)],
     }
 }

@@ -1,7 +1,7 @@
 //! What does a text look like to a transformer encoder?
 //!
-//! BERT, MiniLM and DistilBERT (Devlin et al. 2019; Wang et al. 2020; Sanh et al. 2019) with mean or CLS pooling. The
-//! texts of a batch are packed one after the other, so nothing is computed for padding; every text's result is the
+//! BERT, MiniLM and DistilBERT (Devlin et al. 2019; Wang et al. 2020; Sanh et al. 2019), RoBERTa and XLM-RoBERTa (Liu et al.
+//! 2019; Conneau et al. 2020), ModernBERT (Warner et al. 2024), with mean or CLS pooling. The texts of a batch are packed one after the other, so nothing is computed for padding; every text's result is the
 //! same in every batch and on any number of threads. Folders with 8-bit weights run on the byte kernels, folders with
 //! floating point weights in floating point.
 
@@ -11,6 +11,9 @@ mod floats;
 mod folder;
 mod forward;
 mod layers;
+mod modern;
+mod pre_norm;
+mod prompt;
 
 pub use config::Pooling;
 pub use folder::EncoderFiles;
@@ -18,10 +21,10 @@ pub use folder::EncoderFiles;
 use crate::{
     error::{Error, Result},
     kernels::Kernel,
-    wordpiece::WordPiece,
+    tokenizer::Tokenizer,
 };
 use forward::Workspace;
-use layers::Stack;
+use layers::{MOST_TOKENS, Stack};
 use sizewise_contract::{ContentHash, Embed, Embeddings, task::Overflow};
 use std::{
     path::Path,
@@ -37,7 +40,9 @@ pub(crate) const BATCH_TOKENS: usize = 512;
 /// A transformer encoder with its tokenizer.
 #[derive(Debug)]
 pub struct Encoder {
-    tokenizer: WordPiece,
+    tokenizer: Tokenizer,
+    /// What stands before every text.
+    prompt: String,
     stack: Stack,
     hash: ContentHash,
     threads: usize,
@@ -52,7 +57,7 @@ struct Windows {
 
 impl Encoder {
     /// Loads an encoder folder: `config.json`, `tokenizer.json`, `*.safetensors` and, where present,
-    /// `1_Pooling/config.json`.
+    /// `1_Pooling/config.json` and `config_sentence_transformers.json`.
     ///
     /// # Errors
     /// Fails when a file is missing, damaged or of a kind that this build cannot run; the message names file and key.
@@ -65,7 +70,7 @@ impl Encoder {
     /// # Errors
     /// As [`Self::load`].
     pub fn from_files(files: &EncoderFiles<&[u8]>) -> Result<Self> {
-        let tokenizer = WordPiece::from_tokenizer_json("tokenizer.json", files.tokenizer)?;
+        let tokenizer = Tokenizer::from_tokenizer_json("tokenizer.json", files.tokenizer)?;
         let stack = Stack::load(files)?;
         if tokenizer.ids() > stack.vocabulary() {
             let problem = format!(
@@ -75,8 +80,9 @@ impl Encoder {
             );
             return Err(Error::File { file: "tokenizer.json".into(), problem });
         }
+        let prompt = prompt::parse(files)?;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Self { tokenizer, stack, hash: files.hash(), threads, kernel: Kernel::best() })
+        Ok(Self { tokenizer, prompt, stack, hash: files.hash(), threads, kernel: Kernel::best() })
     }
 
     /// Uses at most this many threads for one call.
@@ -108,14 +114,14 @@ impl Encoder {
 
     /// The tokenizer.
     #[must_use]
-    pub fn tokenizer(&self) -> &WordPiece {
+    pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
 
     /// Most word pieces of one input, the special ones included.
     #[must_use]
     pub fn token_limit(&self) -> usize {
-        self.stack.positions().min(512)
+        self.stack.positions().min(MOST_TOKENS)
     }
 
     /// Length of the vectors.
@@ -130,12 +136,27 @@ impl Encoder {
         self.stack.config.hidden
     }
 
-    /// Counts the word pieces of a text, the special ones included.
+    /// What is put before every text; empty for most encoders.
+    #[must_use]
+    pub fn prompt(&self) -> &str {
+        &self.prompt
+    }
+
+    /// Counts the word pieces of a text, the prompt and the special ones included.
     #[must_use]
     pub fn count_tokens(&self, text: &str) -> usize {
+        self.pieces(text).len() + 2
+    }
+
+    /// The ids of a text after its prompt.
+    fn pieces(&self, text: &str) -> Vec<u32> {
         let mut ids = Vec::new();
-        self.tokenizer.encode_into(text, &mut ids);
-        ids.len() + 2
+        if self.prompt.is_empty() {
+            self.tokenizer.encode_into(text, &mut ids);
+        } else {
+            self.tokenizer.encode_into(&format!("{}{text}", self.prompt), &mut ids);
+        }
+        ids
     }
 
     /// Embeds sequences of ids that already have their special ones. One row per sequence.
@@ -199,8 +220,7 @@ impl Encoder {
 
     /// Cuts a text into the windows that the overflow rule asks for.
     fn windows(&self, text: usize, content: &str, overflow: Overflow) -> Result<Windows> {
-        let mut ids = Vec::new();
-        self.tokenizer.encode_into(content, &mut ids);
+        let ids = self.pieces(content);
         let limit = self.token_limit();
         let room = limit.saturating_sub(2).max(1);
         let framed = |part: &[u32]| {

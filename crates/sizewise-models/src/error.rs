@@ -74,7 +74,7 @@ impl Diagnose for Error {
         match self {
             Self::File { .. } => Some("fetch the file anew, or train the task again".into()),
             Self::Unsupported { .. } => {
-                Some("use a BERT, MiniLM or DistilBERT folder with a WordPiece tokenizer.json".into())
+                Some("use a BERT, MiniLM, DistilBERT, RoBERTa, XLM-RoBERTa or ModernBERT folder with the tokenizer.json it came with".into())
             }
             Self::TooLong { .. } => {
                 Some("set on_overflow = \"window\" or \"head-tail\" in the task file, or send less".into())

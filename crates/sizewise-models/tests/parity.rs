@@ -1,7 +1,7 @@
 //! Do tokenizer and encoder answer as the public `tokenizers` and `transformers` packages do?
 //!
-//! The expected ids and float32 embeddings beside this file come from those packages; `parity/make_fixtures.py` made them
-//! and says how.
+//! The expected ids and float32 embeddings beside this file come from those packages; `parity/make_fixtures.py`
+//! and `parity/make_subword_fixtures.py` made them and say how.
 
 #![allow(clippy::unwrap_used, reason = "a fixture that cannot be read fails its test")]
 
@@ -10,7 +10,7 @@ use sizewise_contract::{Embed, task::Overflow};
 use sizewise_models::{
     encoder::{Encoder, EncoderFiles},
     tensors::{self, Output, Tensors},
-    wordpiece::WordPiece,
+    tokenizer::Tokenizer,
 };
 use std::{
     collections::BTreeMap,
@@ -25,7 +25,7 @@ const FLOAT_TOLERANCE: f32 = 1e-5;
 const BYTES_EVERY: f32 = 0.998;
 const BYTES_MEDIAN: f32 = 0.9995;
 
-const FAMILIES: [&str; 2] = ["bert", "distilbert"];
+const FAMILIES: [&str; 5] = ["bert", "distilbert", "roberta", "xlm-roberta", "modernbert"];
 
 #[derive(Deserialize)]
 struct Texts {
@@ -70,8 +70,8 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity").join(name)
 }
 
-fn texts() -> Texts {
-    serde_json::from_slice(&std::fs::read(fixture("texts.json")).unwrap()).unwrap()
+fn texts(file: &str) -> Texts {
+    serde_json::from_slice(&std::fs::read(fixture(file)).unwrap()).unwrap()
 }
 
 fn expected(family: &str) -> Expected {
@@ -79,12 +79,12 @@ fn expected(family: &str) -> Expected {
     serde_json::from_slice(&bytes).unwrap()
 }
 
-fn tokenizer(file: &str) -> WordPiece {
-    WordPiece::from_tokenizer_json(file, &std::fs::read(fixture(file)).unwrap()).unwrap()
+fn tokenizer(file: &str) -> Tokenizer {
+    Tokenizer::from_tokenizer_json(file, &std::fs::read(fixture(file)).unwrap()).unwrap()
 }
 
 /// The ids with the special ones around them, cut at the end where they are more than `most`.
-fn framed(tokenizer: &WordPiece, text: &str, most: usize) -> Vec<u32> {
+fn framed(tokenizer: &Tokenizer, text: &str, most: usize) -> Vec<u32> {
     let mut ids = vec![tokenizer.cls()];
     tokenizer.encode_into(text, &mut ids);
     ids.truncate(most - 1);
@@ -154,20 +154,30 @@ fn assert_close(what: &str, found: &[f32], expected: &[f32]) {
     assert_eq!(found.len(), expected.len(), "{what}");
     let expected = unit(expected);
     let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0f32, f32::max);
+    eprintln!("{what}: differs by {worst}");
     assert!(worst <= FLOAT_TOLERANCE, "{what}: differs by {worst}\n{found:?}\n{expected:?}");
 }
 
 #[test]
 fn every_text_has_the_ids_of_the_public_package() {
-    let Texts { tokenizers, texts } = texts();
+    let Texts { tokenizers, texts } = texts("texts.json");
     assert!(texts.len() >= 60 && tokenizers.len() == 4);
+    assert!(have_ids_of_the_package(&tokenizers, &texts) > 0, "no text is long enough to be cut");
+    let Texts { tokenizers, texts } = self::texts("subword-texts.json");
+    assert!(texts.len() >= 90 && tokenizers.len() == 6);
+    have_ids_of_the_package(&tokenizers, &texts);
+}
+
+/// Compares all texts under all tokenizers, and says how many ids were cut.
+#[track_caller]
+fn have_ids_of_the_package(tokenizers: &BTreeMap<String, TokenizerFile>, texts: &[Row]) -> usize {
     let (mut wrong, mut cut) = (Vec::new(), 0);
-    for (name, TokenizerFile { file }) in &tokenizers {
+    for (name, TokenizerFile { file }) in tokenizers {
         let tokenizer = tokenizer(file);
-        for Row { text, ids } in &texts {
+        for Row { text, ids } in texts {
             let found = framed(&tokenizer, text, usize::MAX);
-            if found != ids[name] {
-                wrong.push(format!("{name} {text:?}\n  found    {found:?}\n  expected {:?}", ids[name]));
+            if let Some(expected) = ids.get(name).filter(|expected| **expected != found) {
+                wrong.push(format!("{name} {text:?}\n  found    {found:?}\n  expected {expected:?}"));
             }
             if let Some(expected) = ids.get(&format!("{name} in 16")) {
                 cut += 1;
@@ -180,8 +190,22 @@ fn every_text_has_the_ids_of_the_public_package() {
             }
         }
     }
-    assert!(cut > 0, "no text is long enough to be cut");
     assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
+    cut
+}
+
+#[test]
+fn a_prompt_is_read_as_if_it_stood_before_the_text() {
+    let files = EncoderFiles::read(&fixture("xlm-roberta")).unwrap();
+    let prompts = br#"{"prompts":{"query":"query: ","passage":"passage: "},"default_prompt_name":"query"}"#;
+    let spoken = Encoder::from_files(&EncoderFiles { prompts: Some(prompts), ..files.as_ref() }).unwrap();
+    let plain = Encoder::from_files(&files.as_ref()).unwrap();
+    assert_eq!((spoken.prompt(), plain.prompt()), ("query: ", ""));
+    let found = embed(&spoken, &["my card".into()]);
+    assert_eq!(found, embed(&plain, &["query: my card".into()]));
+    assert_ne!(found, embed(&plain, &["my card".into()]));
+    assert_eq!(spoken.count_tokens("my card"), plain.count_tokens("query: my card"));
+    assert_ne!(spoken.hash(), plain.hash());
 }
 
 #[test]
@@ -202,19 +226,30 @@ fn the_last_layer_in_floating_point_is_that_of_the_public_package() {
 
 #[test]
 fn four_layers_from_top_to_bottom_are_those_of_the_public_package() {
-    // The three-layer model; shallower ones give their last layer alone.
-    let encoder = Encoder::load(&fixture("bert")).unwrap();
-    let expected = expected("bert");
-    assert_eq!(encoder.dimensions(), 4 * encoder.last_layer_dimensions());
-    for (at, (text, found)) in expected.texts.iter().zip(embed(&encoder, &expected.texts)).enumerate() {
-        let parts: Vec<f32> = expected.layers.iter().flat_map(|rows| unit(&rows[at])).collect();
-        assert_close(&format!("{text:?}"), &found, &parts);
+    // Models of two layers give their last one alone. Of four layers the last, two thirds and a third up, and the lowest.
+    for (family, pooled) in
+        [("bert", [0, 1, 2, 3]), ("xlm-roberta", [0, 1, 2, 3]), ("modernbert", [0, 2, 3, 4])]
+    {
+        let encoder = Encoder::load(&fixture(family)).unwrap();
+        let expected = expected(family);
+        assert_eq!(encoder.dimensions(), 4 * encoder.last_layer_dimensions());
+        for (at, (text, found)) in expected.texts.iter().zip(embed(&encoder, &expected.texts)).enumerate() {
+            let parts: Vec<f32> =
+                pooled.iter().flat_map(|layer| unit(&expected.layers[*layer][at])).collect();
+            assert_close(&format!("{family} {text:?}"), &found, &parts);
+        }
     }
 }
 
 #[test]
 fn pooling_and_activations_are_those_of_the_public_package() {
-    for (family, key) in [("bert", "hidden_act"), ("distilbert", "activation")] {
+    for (family, key) in [
+        ("bert", "hidden_act"),
+        ("distilbert", "activation"),
+        ("roberta", "hidden_act"),
+        ("xlm-roberta", "hidden_act"),
+        ("modernbert", "hidden_activation"),
+    ] {
         let expected = expected(family);
         let from = format!(r#""{key}": "gelu""#);
         let cls = Some(r#"{"pooling_mode_cls_token":true,"pooling_mode_mean_tokens":false}"#);

@@ -1,5 +1,6 @@
 //! Which shape does an encoder have?
 
+use super::modern::Modern;
 use crate::error::{Error, Result};
 use serde::Deserialize;
 
@@ -27,15 +28,29 @@ pub(super) enum Activation {
     Relu,
 }
 
+/// The families of encoders: what their tensors are called and how positions are told.
+#[derive(Debug, Clone)]
+pub(super) enum Family {
+    /// BERT and MiniLM.
+    Bert,
+    DistilBert,
+    /// RoBERTa and XLM-RoBERTa, whose positions begin after the padding's id.
+    Roberta {
+        first_position: usize,
+    },
+    ModernBert(Modern),
+}
+
 /// The shape of an encoder, in one form for all families.
 #[derive(Debug, Clone)]
 pub(super) struct Config {
-    pub(super) distil: bool,
+    pub(super) family: Family,
     pub(super) hidden: usize,
     pub(super) layers: usize,
     pub(super) heads: usize,
     pub(super) intermediate: usize,
     pub(super) vocabulary: usize,
+    /// Most tokens of a text.
     pub(super) positions: usize,
     pub(super) activation: Activation,
     pub(super) epsilon: f32,
@@ -55,9 +70,11 @@ struct ConfigJson {
     num_attention_heads: usize,
     #[serde(alias = "hidden_dim")]
     intermediate_size: usize,
-    #[serde(alias = "activation")]
+    #[serde(alias = "activation", alias = "hidden_activation")]
     hidden_act: String,
     layer_norm_eps: Option<f32>,
+    norm_eps: Option<f32>,
+    pad_token_id: Option<usize>,
     position_embedding_type: Option<String>,
 }
 
@@ -74,15 +91,24 @@ impl Config {
         let damaged = |problem: String| Error::File { file: "config.json".into(), problem };
         let unsupported = |problem: String| Error::Unsupported { file: "config.json".into(), problem };
         let json: ConfigJson = serde_json::from_slice(config).map_err(|error| damaged(error.to_string()))?;
-        let distil = match json.model_type.as_str() {
-            "bert" => false,
-            "distilbert" => true,
+        let family = match json.model_type.as_str() {
+            "bert" => Family::Bert,
+            "distilbert" => Family::DistilBert,
+            "roberta" | "xlm-roberta" => {
+                Family::Roberta { first_position: json.pad_token_id.unwrap_or(1).saturating_add(1) }
+            }
+            "modernbert" => Family::ModernBert(Modern::parse(config)?),
             other => {
                 return Err(unsupported(format!(
-                    "model_type is `{other}`; this build runs bert and distilbert"
+                    "model_type is `{other}`; this build runs bert, distilbert, roberta, xlm-roberta and modernbert"
                 )));
             }
         };
+        let first_position = match family {
+            Family::Roberta { first_position } => first_position,
+            _ => 0,
+        };
+        let positions = json.max_position_embeddings.saturating_sub(first_position);
         if let Some(kind) = json.position_embedding_type.filter(|kind| kind != "absolute") {
             return Err(unsupported(format!(
                 "position_embedding_type is `{kind}`; this build runs `absolute`"
@@ -105,6 +131,7 @@ impl Config {
             ("intermediate_size", json.intermediate_size, 4 * MOST_HIDDEN),
             ("vocab_size", json.vocab_size, sizewise_contract::limits::VOCABULARY),
             ("max_position_embeddings", json.max_position_embeddings, MOST_POSITIONS),
+            ("max_position_embeddings less pad_token_id + 1", positions, MOST_POSITIONS),
         ];
         if let Some((key, value, most)) = bounds.iter().find(|(_, value, most)| *value == 0 || value > most) {
             return Err(damaged(format!("{key} is {value}; it must be 1 to {most}")));
@@ -115,16 +142,27 @@ impl Config {
                 json.hidden_size, json.num_attention_heads
             )));
         }
+        let epsilon = match family {
+            Family::ModernBert(_) => json.norm_eps.unwrap_or(1e-5),
+            _ => json.layer_norm_eps.unwrap_or(1e-12),
+        };
+        if matches!(family, Family::ModernBert(_))
+            && !(json.hidden_size / json.num_attention_heads).is_multiple_of(2)
+        {
+            return Err(damaged(
+                "hidden_size / num_attention_heads is odd; rotary positions turn pairs".into(),
+            ));
+        }
         Ok(Self {
-            distil,
+            family,
             hidden: json.hidden_size,
             layers: json.num_hidden_layers,
             heads: json.num_attention_heads,
             intermediate: json.intermediate_size,
             vocabulary: json.vocab_size,
-            positions: json.max_position_embeddings,
+            positions,
             activation,
-            epsilon: json.layer_norm_eps.unwrap_or(1e-12),
+            epsilon,
             pooling: pooling.map_or(Ok(Pooling::Mean), parse_pooling)?,
         })
     }
@@ -152,12 +190,17 @@ mod tests {
         "num_attention_heads":4,"intermediate_size":64,"hidden_act":"gelu","layer_norm_eps":1e-12}"#;
 
     #[test]
-    fn both_families_are_read() {
-        assert!(!Config::parse(BERT.as_bytes(), None).unwrap().distil);
+    fn every_family_is_read() {
+        assert!(matches!(Config::parse(BERT.as_bytes(), None).unwrap().family, Family::Bert));
         let distil = r#"{"model_type":"distilbert","vocab_size":100,"max_position_embeddings":64,"dim":32,"n_layers":2,"n_heads":4,
             "hidden_dim":64,"activation":"gelu"}"#;
         let config = Config::parse(distil.as_bytes(), Some(br#"{"pooling_mode_cls_token":true}"#)).unwrap();
-        assert!(config.distil && config.pooling == Pooling::Cls);
+        assert!(matches!(config.family, Family::DistilBert) && config.pooling == Pooling::Cls);
+        let config = Config::parse(BERT.replace("\"bert\"", "\"xlm-roberta\"").as_bytes(), None).unwrap();
+        assert!(matches!(config.family, Family::Roberta { first_position: 2 }) && config.positions == 62);
+        let modern = BERT.replace("\"bert\"", "\"modernbert\"").replace("hidden_act", "hidden_activation");
+        let config = Config::parse(modern.as_bytes(), None).unwrap();
+        assert!(matches!(config.family, Family::ModernBert(_)) && config.epsilon == 1e-5);
     }
 
     #[test]
@@ -168,6 +211,8 @@ mod tests {
             ("\"hidden_size\":32", "\"hidden_size\":0", "hidden_size is 0"),
             ("\"hidden_size\":32", "\"hidden_size\":99999999999", "hidden_size is 99999999999"),
             ("\"num_attention_heads\":4", "\"num_attention_heads\":5", "no multiple"),
+            ("\"bert\"", "\"roberta\",\"pad_token_id\":63", "less pad_token_id + 1 is 0"),
+            ("\"bert\"", "\"roberta\",\"pad_token_id\":18446744073709551615", "less pad_token_id + 1 is 0"),
         ] {
             let error = Config::parse(BERT.replace(from, to).as_bytes(), None).unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");

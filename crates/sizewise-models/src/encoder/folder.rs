@@ -13,6 +13,8 @@ pub struct EncoderFiles<B> {
     pub tokenizer: B,
     /// `1_Pooling/config.json`, where there is one.
     pub pooling: Option<B>,
+    /// `config_sentence_transformers.json`, where there is one: it may name a prompt.
+    pub prompts: Option<B>,
     /// Every `*.safetensors` with its name, sorted.
     pub weights: Vec<(String, B)>,
 }
@@ -38,11 +40,15 @@ impl EncoderFiles<Vec<u8>> {
             Ok((name, bytes))
         });
         let small = limits::TOKENIZER_BYTES as u64;
-        let pooling = folder.join("1_Pooling/config.json");
+        let optional = |name: &str| {
+            let path = folder.join(name);
+            if path.is_file() { read(&path, small).map(Some) } else { Ok(None) }
+        };
         Ok(Self {
             config: read(&folder.join("config.json"), small)?,
             tokenizer: read(&folder.join("tokenizer.json"), small)?,
-            pooling: if pooling.is_file() { Some(read(&pooling, small)?) } else { None },
+            pooling: optional("1_Pooling/config.json")?,
+            prompts: optional("config_sentence_transformers.json")?,
             weights: weights.collect::<Result<_>>()?,
         })
     }
@@ -54,6 +60,7 @@ impl EncoderFiles<Vec<u8>> {
             config: &self.config,
             tokenizer: &self.tokenizer,
             pooling: self.pooling.as_deref(),
+            prompts: self.prompts.as_deref(),
             weights: self.weights.iter().map(|(name, bytes)| (name.clone(), bytes.as_slice())).collect(),
         }
     }
@@ -68,6 +75,8 @@ impl EncoderFiles<&[u8]> {
         builder.field(self.tokenizer);
         builder.field(self.pooling.unwrap_or_default());
         self.weights.iter().for_each(|(_, bytes)| builder.field(bytes));
+        // Hashes of encoders without prompts stay as they were; weights begin with other bytes than JSON.
+        self.prompts.iter().for_each(|bytes| builder.field(bytes));
         builder.finish()
     }
 }

@@ -14,17 +14,17 @@ use crate::kernels::{Kernel, Scratch, widest};
 #[derive(Debug)]
 pub(super) struct Workspace {
     /// `[tokens, hidden]`
-    hidden: Vec<f32>,
+    pub(super) hidden: Vec<f32>,
     /// `[tokens, 3 · hidden]`
-    query_key_value: Vec<f32>,
+    pub(super) query_key_value: Vec<f32>,
     /// `[tokens, hidden]`
-    context: Vec<f32>,
+    pub(super) context: Vec<f32>,
     /// `[tokens, hidden]`
-    update: Vec<f32>,
+    pub(super) update: Vec<f32>,
     /// `[tokens, intermediate]`
-    wide: Vec<f32>,
-    attention: Attention,
-    scratch: Scratch,
+    pub(super) wide: Vec<f32>,
+    pub(super) attention: Attention,
+    pub(super) scratch: Scratch,
 }
 
 impl Workspace {
@@ -53,7 +53,10 @@ impl Stack {
         );
         for number in 0..=self.layers.len() {
             if let Some(layer) = number.checked_sub(1).and_then(|below| self.layers.get(below)) {
-                self.run_layer(layer, texts, workspace);
+                match &layer.pre_norm {
+                    None => self.run_layer(layer, texts, workspace),
+                    Some(pre) => self.run_pre_norm_layer((layer, pre), texts, workspace),
+                }
             }
             if let Some(part) = self.pooled.iter().position(|pooled| *pooled == number) {
                 widest(

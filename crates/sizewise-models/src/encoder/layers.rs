@@ -1,11 +1,13 @@
 //! What do an encoder's files hold?
 //!
-//! Two families name their tensors differently; here they become one stack of layers. A matrix is either floating point
+//! Families name their tensors differently; here they become one stack of layers. A matrix is either floating point
 //! or bytes with one scale per output (`NAME.scale`), told by its type in the file.
 
 use super::{
-    config::{Config, Pooling},
+    config::{Config, Family, Pooling},
     folder::EncoderFiles,
+    modern::Modern,
+    pre_norm::{PreNorm, Rotary},
 };
 use crate::{
     error::{Error, Result},
@@ -14,6 +16,10 @@ use crate::{
 };
 use ndarray::{ArrayView2, ArrayViewMut2, linalg::general_mat_mul};
 use safetensors::Dtype;
+use std::sync::Arc;
+
+/// Most tokens of a text that are read at once, whatever a model allows: attention takes their square.
+pub(super) const MOST_TOKENS: usize = 512;
 
 /// All weights of an encoder.
 #[derive(Debug)]
@@ -37,6 +43,8 @@ pub(super) struct Layer {
     pub(super) up: Linear,
     pub(super) down: Linear,
     pub(super) norm: Norm,
+    /// What a layer has that normalises before it computes; none for the others.
+    pub(super) pre_norm: Option<PreNorm>,
 }
 
 /// A layer normalisation (Ba et al. 2016).
@@ -99,24 +107,19 @@ impl Stack {
             .iter()
             .map(|(name, bytes)| Tensors::parse(name, bytes))
             .collect::<Result<Vec<_>>>()?;
-        let source = Source { prefix: find_prefix(&parsed, config.distil)?, files: parsed };
-        let hidden = config.hidden;
-        let names = if config.distil { &DISTIL } else { &BERT };
-        let mut positions =
-            source.floats("embeddings.position_embeddings.weight", &[config.positions, hidden])?;
-        if !config.distil {
-            let types = source.file_of("embeddings.token_type_embeddings.weight")?;
-            let name = source.name("embeddings.token_type_embeddings.weight");
-            let rows = types.shape(&name)?.first().copied().unwrap_or(0);
-            let types = types.floats(&name, &[rows, hidden])?;
-            for row in positions.chunks_exact_mut(hidden) {
-                row.iter_mut().zip(&types).for_each(|(sum, value)| *sum += value);
-            }
-        }
-        let layers =
-            (0..config.layers).map(|layer| source.layer(&config, names, layer)).collect::<Result<_>>()?;
-        let words = source.table("embeddings.word_embeddings.weight", config.vocabulary, hidden)?;
-        let norm = source.norm("embeddings.LayerNorm", &config)?;
+        let (prefix, words) = match &config.family {
+            Family::Bert => ("bert.", WORDS),
+            Family::DistilBert => ("distilbert.", WORDS),
+            Family::Roberta { .. } => ("roberta.", WORDS),
+            Family::ModernBert(_) => ("model.", "embeddings.tok_embeddings.weight"),
+        };
+        let source = Source { prefix: find_prefix(&parsed, prefix, words)?, files: parsed };
+        let words = source.table(words, config.vocabulary, config.hidden)?;
+        let (positions, norm, layers) = match &config.family {
+            Family::ModernBert(modern) => source.modern(&config, modern)?,
+            Family::DistilBert => source.classic(&config, &DISTIL)?,
+            Family::Bert | Family::Roberta { .. } => source.classic(&config, &BERT)?,
+        };
         // Lower layers keep what the last one has traded for similarity: together they separate classes better, and
         // handing them out costs nothing.
         let pooled = match config.layers {
@@ -146,6 +149,9 @@ impl Stack {
         self.config.pooling
     }
 }
+
+/// Where all families but ModernBERT keep the word embeddings.
+const WORDS: &str = "embeddings.word_embeddings.weight";
 
 /// Where each family keeps the parts of layer `{}`.
 struct Names {
@@ -185,17 +191,15 @@ const DISTIL: Names = Names {
 };
 
 /// Some files put the family's name before every tensor.
-fn find_prefix(files: &[Tensors<'_>], distil: bool) -> Result<&'static str> {
-    let family = if distil { "distilbert." } else { "bert." };
+fn find_prefix(files: &[Tensors<'_>], family: &'static str, words: &str) -> Result<&'static str> {
     let known = ["", family];
     let found = known.iter().find(|prefix| {
-        let name = format!("{prefix}embeddings.word_embeddings.weight");
+        let name = format!("{prefix}{words}");
         files.iter().any(|file| file.has(&name))
     });
     found.copied().ok_or_else(|| Error::File {
         file: "*.safetensors".into(),
-        problem: "no tensor `embeddings.word_embeddings.weight`, with or without the family's name before it"
-            .into(),
+        problem: format!("no tensor `{words}`, with or without `{family}` before it"),
     })
 }
 
@@ -247,11 +251,16 @@ impl Source<'_> {
 
     /// One linear layer out of several that read the same inputs, stacked.
     fn linear(&self, names: &[String], outputs: usize, inputs: usize) -> Result<Linear> {
-        let weight_names: Vec<String> = names.iter().map(|name| format!("{name}.weight")).collect();
         let mut bias = Vec::with_capacity(outputs * names.len());
         for name in names {
             bias.extend(self.floats(&format!("{name}.bias"), &[outputs])?);
         }
+        self.matrix(names, (outputs, inputs), bias)
+    }
+
+    /// The same with a bias that is known.
+    fn matrix(&self, names: &[String], (outputs, inputs): (usize, usize), bias: Vec<f32>) -> Result<Linear> {
+        let weight_names: Vec<String> = names.iter().map(|name| format!("{name}.weight")).collect();
         let quantized = weight_names.iter().map(|name| self.is_bytes(name)).collect::<Result<Vec<_>>>()?;
         if quantized.iter().all(|bytes| *bytes) {
             let (mut weights, mut scales) = (Vec::new(), Vec::new());
@@ -269,6 +278,67 @@ impl Source<'_> {
         Ok(Linear::Float { weights, bias, inputs })
     }
 
+    /// Positions, the norm of the embeddings, and the layers of every family but ModernBERT.
+    fn classic(&self, config: &Config, names: &Names) -> Result<(Vec<f32>, Norm, Vec<Layer>)> {
+        let hidden = config.hidden;
+        let first = match config.family {
+            Family::Roberta { first_position } => first_position,
+            _ => 0,
+        };
+        let name = "embeddings.position_embeddings.weight";
+        let mut positions = self.floats(name, &[first + config.positions, hidden])?;
+        positions.drain(..first * hidden);
+        if !matches!(config.family, Family::DistilBert) {
+            let types = self.file_of("embeddings.token_type_embeddings.weight")?;
+            let name = self.name("embeddings.token_type_embeddings.weight");
+            let rows = types.shape(&name)?.first().copied().unwrap_or(0);
+            let types = types.floats(&name, &[rows, hidden])?;
+            for row in positions.chunks_exact_mut(hidden) {
+                row.iter_mut().zip(&types).for_each(|(sum, value)| *sum += value);
+            }
+        }
+        let layers =
+            (0..config.layers).map(|layer| self.layer(config, names, layer)).collect::<Result<_>>()?;
+        Ok((positions, self.norm("embeddings.LayerNorm", config)?, layers))
+    }
+
+    /// The same of a ModernBERT, whose embeddings know no positions and whose norms and matrices have no bias.
+    fn modern(&self, config: &Config, modern: &Modern) -> Result<(Vec<f32>, Norm, Vec<Layer>)> {
+        let (hidden, intermediate) = (config.hidden, config.intermediate);
+        let positions = config.positions.min(MOST_TOKENS);
+        let norm = |name: &str| -> Result<Norm> {
+            let weight = self.floats(&format!("{name}.weight"), &[hidden])?;
+            Ok(Norm { weight, bias: vec![0.0; hidden], epsilon: config.epsilon })
+        };
+        let matrix = |name: String, outputs: usize, inputs: usize| {
+            self.matrix(&[name], (outputs, inputs), vec![0.0; outputs])
+        };
+        let rotary = |theta: f32| Arc::new(Rotary::new(theta, positions, hidden / config.heads));
+        let (global, local) = (rotary(modern.global_theta), rotary(modern.local_theta));
+        let mut layers = Vec::with_capacity(config.layers);
+        for (number, sees_all) in modern.sees_all.iter().enumerate() {
+            let name = |part: &str| format!("layers.{number}.{part}");
+            let is_first = number == 0;
+            let is_last = number + 1 == config.layers;
+            let attention_norm = if is_first { "embeddings.norm".to_owned() } else { name("attn_norm") };
+            layers.push(Layer {
+                query_key_value: matrix(name("attn.Wqkv"), 3 * hidden, hidden)?,
+                attention_out: matrix(name("attn.Wo"), hidden, hidden)?,
+                attention_norm: norm(&attention_norm)?,
+                up: matrix(name("mlp.Wi"), 2 * intermediate, hidden)?,
+                down: matrix(name("mlp.Wo"), hidden, intermediate)?,
+                norm: norm(&name("mlp_norm"))?,
+                pre_norm: Some(PreNorm {
+                    is_first,
+                    rotary: if *sees_all { global.clone() } else { local.clone() },
+                    window: (!sees_all).then_some(modern.window),
+                    final_norm: if is_last { Some(norm("final_norm")?) } else { None },
+                }),
+            });
+        }
+        Ok((vec![0.0; positions * hidden], norm("embeddings.norm")?, layers))
+    }
+
     fn layer(&self, config: &Config, names: &Names, layer: usize) -> Result<Layer> {
         let name = |part: &str| format!("{}.{layer}.{part}", names.layer);
         let (hidden, intermediate) = (config.hidden, config.intermediate);
@@ -283,6 +353,7 @@ impl Source<'_> {
             up: self.linear(&[name(names.up)], intermediate, hidden)?,
             down: self.linear(&[name(names.down)], hidden, intermediate)?,
             norm: self.norm(&name(names.norm), config)?,
+            pre_norm: None,
         })
     }
 }

@@ -105,10 +105,11 @@ fn json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
 }
 
 fn add_encoder(parts: &mut Vec<(String, Vec<u8>)>, files: EncoderFiles<Vec<u8>>) {
-    let [config, tokenizer, pooling, weights] = ENCODER_PARTS;
+    let [config, tokenizer, pooling, prompts, weights] = ENCODER_PARTS;
     parts.push((config.into(), files.config));
     parts.push((tokenizer.into(), files.tokenizer));
     parts.extend(files.pooling.map(|bytes| (pooling.to_owned(), bytes)));
+    parts.extend(files.prompts.map(|bytes| (prompts.to_owned(), bytes)));
     parts.extend(files.weights.into_iter().map(|(name, bytes)| (format!("{weights}{name}"), bytes)));
 }
 

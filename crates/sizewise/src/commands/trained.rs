@@ -110,7 +110,7 @@ pub(super) fn parse(release: &Release) -> Result<Task> {
 
 /// The files of a release's own encoder; none where it uses the built-in one.
 fn encoder_files(store: &Store, release: &Release) -> Result<Option<EncoderFiles<Vec<u8>>>> {
-    let [config, tokenizer, pooling, weights] = ENCODER_PARTS;
+    let [config, tokenizer, pooling, prompts, weights] = ENCODER_PARTS;
     let has = |name: &str| release.manifest.parts.iter().any(|part| part.name == name);
     if !has(config) {
         return Ok(None);
@@ -121,6 +121,7 @@ fn encoder_files(store: &Store, release: &Release) -> Result<Option<EncoderFiles
         config: store.part(release, config)?,
         tokenizer: store.part(release, tokenizer)?,
         pooling: if has(pooling) { Some(store.part(release, pooling)?) } else { None },
+        prompts: if has(prompts) { Some(store.part(release, prompts)?) } else { None },
         weights: weights.collect::<Result<_>>()?,
     }))
 }
