@@ -97,7 +97,10 @@ impl Config {
             "roberta" | "xlm-roberta" => {
                 Family::Roberta { first_position: json.pad_token_id.unwrap_or(1).saturating_add(1) }
             }
-            "modernbert" => Family::ModernBert(Modern::parse(config)?),
+            "modernbert" => {
+                // The number of layers is checked below; here nothing may grow with it.
+                Family::ModernBert(Modern::parse(config, json.num_hidden_layers.min(MOST_LAYERS))?)
+            }
             other => {
                 return Err(unsupported(format!(
                     "model_type is `{other}`; this build runs bert, distilbert, roberta, xlm-roberta and modernbert"
@@ -217,5 +220,13 @@ mod tests {
             let error = Config::parse(BERT.replace(from, to).as_bytes(), None).unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn no_number_of_layers_is_taken_before_it_is_checked() {
+        let modern = BERT.replace("\"bert\"", "\"modernbert\"");
+        let modern = modern.replace("\"num_hidden_layers\":2", "\"num_hidden_layers\":1000000000000000000");
+        let error = Config::parse(modern.as_bytes(), None).unwrap_err();
+        assert!(error.to_string().contains("num_hidden_layers is 1000000000000000000"), "{error}");
     }
 }

@@ -23,7 +23,6 @@ pub(super) struct Modern {
 
 #[derive(Deserialize)]
 struct ModernJson {
-    num_hidden_layers: usize,
     #[serde(default = "window")]
     local_attention: usize,
     global_attn_every_n_layers: Option<usize>,
@@ -45,11 +44,11 @@ fn window() -> usize {
 }
 
 impl Modern {
-    /// Reads the keys of a `config.json` that only a ModernBERT has; the others were checked before.
+    /// Reads the keys of a `config.json` that only a ModernBERT of so many layers has.
     ///
     /// # Errors
     /// Fails when a key is damaged or asks for what this build does not run.
-    pub(super) fn parse(config: &[u8]) -> Result<Self> {
+    pub(super) fn parse(config: &[u8], layers: usize) -> Result<Self> {
         let damaged = |problem: String| Error::File { file: "config.json".into(), problem };
         let unsupported = |problem: String| Error::Unsupported { file: "config.json".into(), problem };
         let json: ModernJson = serde_json::from_slice(config).map_err(|error| damaged(error.to_string()))?;
@@ -73,11 +72,11 @@ impl Modern {
                 .collect::<Result<Vec<_>>>()?,
             None => match json.global_attn_every_n_layers.unwrap_or(3) {
                 0 => return Err(damaged("global_attn_every_n_layers is 0".into())),
-                every => (0..json.num_hidden_layers).map(|layer| layer.is_multiple_of(every)).collect(),
+                every => (0..layers).map(|layer| layer.is_multiple_of(every)).collect(),
             },
         };
-        if sees_all.len() != json.num_hidden_layers {
-            let (found, layers) = (sees_all.len(), json.num_hidden_layers);
+        if sees_all.len() != layers {
+            let found = sees_all.len();
             return Err(damaged(format!("layer_types has {found} entries for {layers} layers")));
         }
         let theta = |kind: &str, old: Option<f32>, usual: f32| {
@@ -116,7 +115,7 @@ mod tests {
             "layer_types":["full_attention","sliding_attention","sliding_attention","full_attention"],"rope_parameters":{
             "full_attention":{"rope_theta":500.0,"rope_type":"default"},"sliding_attention":{"rope_theta":50.0}}}"#;
         for form in [&old[..], &new[..]] {
-            let modern = Modern::parse(form).unwrap();
+            let modern = Modern::parse(form, 4).unwrap();
             assert_eq!(modern.sees_all, [true, false, false, true]);
             assert_eq!((modern.window, modern.global_theta, modern.local_theta), (4, 500.0, 50.0));
         }
@@ -135,7 +134,7 @@ mod tests {
                 "rope_parameters.full_attention.rope_type is `yarn`",
             ),
         ] {
-            let error = Modern::parse(config.as_bytes()).unwrap_err();
+            let error = Modern::parse(config.as_bytes(), 1).unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");
         }
     }
