@@ -12,7 +12,7 @@ use sizewise_engine::{InputValue, QuestionRef};
 use sizewise_learn::table::TableReader;
 use sizewise_models::{
     package::TaskModels, static_embeddings::StaticEmbeddings, static_reader::StaticReader, tensors::Tensors,
-    wordpiece::WordPiece,
+    tokenizer::Tokenizer,
 };
 use std::io::Write;
 
@@ -136,17 +136,18 @@ fn ask(models: &TaskModels) {
     }
 }
 
-/// A tokenizer file and, after a zero byte, a text to cut.
+/// A tokenizer file (WordPiece, byte-level BPE or Unigram) and, after a zero byte, a text to cut.
 pub fn tokenizer(data: &[u8]) {
     let data = data.get(..FILE_BYTES).unwrap_or(data);
     let mut halves = data.splitn(2, |byte| *byte == 0);
     let (file, text) = (halves.next().unwrap_or_default(), halves.next().unwrap_or(b"Lost cards!"));
-    let tokenizer = match WordPiece::from_tokenizer_json("t", file) {
+    let tokenizer = match Tokenizer::from_tokenizer_json("t", file) {
         Ok(tokenizer) => tokenizer,
         Err(error) => return is_explained(&error),
     };
     let text = String::from_utf8_lossy(text.get(..TEXT_BYTES).unwrap_or(text));
-    let mut ids = vec![tokenizer.cls(), tokenizer.sep(), tokenizer.unknown()];
+    let mut ids = vec![tokenizer.cls(), tokenizer.sep()];
+    ids.extend(tokenizer.unknown());
     tokenizer.encode_into(&text, &mut ids);
     assert!(ids.iter().all(|id| (*id as usize) < tokenizer.ids()), "every id is below the largest");
 }
