@@ -6,7 +6,7 @@
 use crate::error::{Error, Result, at};
 use sizewise_models::{
     encoder::EncoderFiles,
-    tensors::{self, Output, Tensors},
+    tensors::{self, Dtype, Output, Tensors},
 };
 use std::path::Path;
 
@@ -55,6 +55,36 @@ pub fn encoder(folder: &Path, output: &Path, notice: &str) -> Result<()> {
     }
     write("model.safetensors", &weights)?;
     write("NOTICE", notice.as_bytes())
+}
+
+/// The weights of a file in floating point: 8-bit matrices are multiplied by their scales, the rest stays as it is.
+///
+/// # Errors
+/// Fails when the file is damaged.
+pub fn to_floats(file: &str, bytes: &[u8]) -> Result<Vec<u8>> {
+    let tensors = Tensors::parse(file, bytes)?;
+    let mut outputs = Vec::new();
+    for name in tensors.names() {
+        if name.strip_suffix(".scale").is_some_and(|matrix| tensors.has(matrix)) {
+            continue;
+        }
+        let shape = tensors.shape(&name)?;
+        let values = match (tensors.dtype(&name)?, shape.as_slice()) {
+            (Dtype::I8, &[rows, columns]) => {
+                let scales = tensors.floats(&format!("{name}.scale"), &[rows])?;
+                let values = tensors.bytes(&name, &shape)?;
+                let scaled = values.chunks_exact(columns.max(1)).zip(scales);
+                scaled
+                    .flat_map(|(row, scale)| row.iter().map(move |value| f32::from(*value) * scale))
+                    .collect()
+            }
+            (Dtype::I64, _) => continue,
+            _ => tensors.floats(&name, &shape)?,
+        };
+        outputs.push(Output::floats(&name, &shape, &values));
+    }
+    // The value that the public libraries look for.
+    Ok(tensors::write("pt", &outputs)?)
 }
 
 /// Positions and token types are few and are added up at loading.

@@ -85,7 +85,7 @@ pub enum Command {
     Keys(Keys),
     /// Put an earlier release back in force.
     Rollback(Rollback),
-    /// Derive the weights that ship with the program.
+    /// Bring, keep, export and derive models.
     #[command(subcommand)]
     Models(Models),
     /// All of the above on the bundled example, narrated; ends serving.
@@ -162,8 +162,9 @@ pub struct Train {
     /// Let rare classes count for more than their rows.
     #[arg(long)]
     pub balance: bool,
-    /// An encoder folder (config.json, tokenizer.json, *.safetensors) in place of the built-in one.
-    #[arg(long, value_name = "DIR")]
+    /// An encoder in place of the built-in one: a model of the project (`models list`), or a folder with config.json,
+    /// tokenizer.json and *.safetensors.
+    #[arg(long, value_name = "NAME|DIR")]
     pub encoder: Option<PathBuf>,
 }
 
@@ -325,9 +326,36 @@ pub struct Rollback {
     pub release: Option<String>,
 }
 
-/// Derives weights.
+/// Brings, keeps and derives models.
 #[derive(Debug, Subcommand)]
 pub enum Models {
+    /// Bring an encoder into the project: from a folder, an archive (.tar, .tar.gz) or a hub (owner/name[@revision]).
+    Pull(Pull),
+    /// List the project's models.
+    List,
+    /// Show where a model came from, its licence and its files.
+    Show {
+        /// The model.
+        name: String,
+    },
+    /// Take a model off the list, and give back the room of files that nothing else uses.
+    Rm {
+        /// The model.
+        name: String,
+    },
+    /// Read every byte of every model, or of one, and compare it with what came.
+    Verify {
+        /// The model; all of them without it.
+        name: Option<String>,
+    },
+    /// Write a model, or the encoder of a task's release, to -o DIR for other programs: floating point safetensors.
+    Export {
+        /// The model or task.
+        name: String,
+        /// Leave 8-bit weights as they are; only this program reads those.
+        #[arg(long)]
+        as_is: bool,
+    },
     /// Write an 8-bit copy of an encoder folder to -o DIR.
     Quantize {
         /// The encoder: config.json, tokenizer.json, *.safetensors.
@@ -338,6 +366,22 @@ pub enum Models {
         /// The encoder: config.json, tokenizer.json, *.safetensors.
         encoder: PathBuf,
     },
+}
+
+/// Where a model comes from.
+#[derive(Debug, Args)]
+pub struct Pull {
+    /// A folder, an archive, or a repository of a hub: owner/name or owner/name@revision.
+    pub source: String,
+    /// What the model is called here; by default the last part of the source.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// The hub's address; by default `hub` under [models] in sizewise.toml. HF_TOKEN is sent to it when set.
+    #[arg(long, value_name = "URL", env = "HF_ENDPOINT")]
+    pub hub: Option<String>,
+    /// Replace a model of the same name.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// The guided tour.

@@ -46,7 +46,7 @@ pub fn run(cli: &Cli, screen: &Screen) -> Result<u8> {
         return quickstart::run(arguments, screen);
     }
     if let Command::Models(what) = &cli.command {
-        return models::run(what, screen);
+        return models::run(cli.project.as_deref(), what, screen);
     }
     let project = Project::find(cli.project.as_deref())?;
     match &cli.command {

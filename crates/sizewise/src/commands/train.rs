@@ -48,7 +48,7 @@ pub(super) fn run(project: &Project, arguments: &Train, screen: &Screen) -> Resu
     let locked = Locked::find(&task, &folder)?;
     let wants_encoder = task.cascade.tiers.allowed().contains(&Tier::Encoder);
     let own_files = match &arguments.encoder {
-        Some(folder) => Some(EncoderFiles::read(folder)?),
+        Some(named) => Some(super::models::encoder_files(project, named)?),
         None => None,
     };
     let encoder = match (&own_files, wants_encoder) {

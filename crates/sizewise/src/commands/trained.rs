@@ -109,7 +109,7 @@ pub(super) fn parse(release: &Release) -> Result<Task> {
 }
 
 /// The files of a release's own encoder; none where it uses the built-in one.
-fn encoder_files(store: &Store, release: &Release) -> Result<Option<EncoderFiles<Vec<u8>>>> {
+pub(super) fn encoder_files(store: &Store, release: &Release) -> Result<Option<EncoderFiles<Vec<u8>>>> {
     let [config, tokenizer, pooling, weights] = ENCODER_PARTS;
     let has = |name: &str| release.manifest.parts.iter().any(|part| part.name == name);
     if !has(config) {
