@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    kernels::{PackedWeights, Scratch},
+    kernels::{Kernel, PackedWeights, Rounded, Scratch, widest},
     tensors::Tensors,
 };
 use ndarray::{ArrayView2, ArrayViewMut2, linalg::general_mat_mul};
@@ -65,27 +65,61 @@ pub(super) enum Linear {
     Bytes(PackedWeights),
 }
 
+/// What a multiplication needs beside its operands, reused from layer to layer.
+#[derive(Debug)]
+pub(super) struct Products {
+    rounded: Rounded,
+    scratch: Scratch,
+    /// `[tokens, outputs]`
+    floats: Vec<f32>,
+}
+
+impl Products {
+    pub(super) fn new(kernel: Kernel) -> Self {
+        Self { rounded: Rounded::new(), scratch: Scratch::new(kernel), floats: Vec::new() }
+    }
+}
+
 impl Linear {
-    /// out = inputs · weightsᵀ + bias. `rows` is `[tokens, inputs]`; `out` becomes `[tokens, outputs]`.
-    pub(super) fn apply(&self, rows: &[f32], out: &mut Vec<f32>, scratch: &mut Scratch) {
+    pub(super) fn outputs(&self) -> usize {
+        match self {
+            Self::Bytes(packed) => packed.outputs(),
+            Self::Float { bias, .. } => bias.len(),
+        }
+    }
+
+    /// Stores inputs · weightsᵀ + bias number by number in the way that `store` says. `rows` is `[tokens, inputs]`; `out` is
+    /// `[tokens, outputs]`. The closure must be marked `#[inline(always)]`.
+    pub(super) fn apply(
+        &self,
+        rows: &[f32],
+        out: &mut [f32],
+        products: &mut Products,
+        store: impl Fn(&mut f32, f32) + Copy,
+    ) {
+        let Products { rounded, scratch, floats } = products;
         match self {
             Self::Bytes(packed) => {
-                out.resize(rows.len() / packed.inputs().max(1) * packed.outputs(), 0.0);
-                packed.multiply(rows, out, scratch);
+                rounded.set(rows, packed.inputs());
+                packed.multiply(rounded, out, scratch, store);
             }
             Self::Float { weights, bias, inputs } => {
                 let (tokens, outputs) = (rows.len() / (*inputs).max(1), bias.len());
-                out.clear();
-                (0..tokens).for_each(|_| out.extend_from_slice(bias));
+                floats.clear();
+                (0..tokens).for_each(|_| floats.extend_from_slice(bias));
                 let shapes = (
                     ArrayView2::from_shape((tokens, *inputs), rows),
                     ArrayView2::from_shape((outputs, *inputs), weights),
-                    ArrayViewMut2::from_shape((tokens, outputs), out.as_mut_slice()),
+                    ArrayViewMut2::from_shape((tokens, outputs), floats.as_mut_slice()),
                 );
                 // The shapes hold by construction: weights were checked when they were read.
-                if let (Ok(rows), Ok(weights), Ok(mut out)) = shapes {
-                    general_mat_mul(1.0, &rows, &weights.t(), 1.0, &mut out);
+                if let (Ok(rows), Ok(weights), Ok(mut product)) = shapes {
+                    general_mat_mul(1.0, &rows, &weights.t(), 1.0, &mut product);
                 }
+                widest(
+                    #[inline(always)]
+                    || out.iter_mut().zip(floats.iter()).for_each(|(slot, value)| store(slot, *value)),
+                );
             }
         }
     }
