@@ -68,6 +68,7 @@ pub(super) fn run(project: &Project, arguments: &Train, screen: &Screen) -> Resu
         balance: arguments.balance,
         progress: &|step, done, of| progress.at(step, done, of),
         stop: &stop,
+        unseen: None,
     };
     let trained = train::train(&task, &rows, &dev, tools)?;
     progress.end();

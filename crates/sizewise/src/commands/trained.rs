@@ -87,6 +87,7 @@ impl Trained {
             balance: false,
             progress,
             stop,
+            unseen: None,
         };
         Ok(train::judge(&self.task, &self.models, rows, tools)?)
     }
