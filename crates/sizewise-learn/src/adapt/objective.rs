@@ -286,21 +286,17 @@ mod tests {
                 moved[at] += by;
                 moved
             };
-            for i in 0..24 {
+            for (i, slope) in slopes.iter().enumerate() {
                 let exact = (loss(&nudged(&vectors, i, 1e-2), &heads)
                     - loss(&nudged(&vectors, i, -1e-2), &heads))
                     / 2e-2;
-                assert!(
-                    (exact - f64::from(slopes[i])).abs() < 1e-3,
-                    "{temperature:?} {i}: {exact} {}",
-                    slopes[i]
-                );
+                assert!((exact - f64::from(*slope)).abs() < 1e-3, "{temperature:?} {i}: {exact} {slope}");
             }
-            for i in 0..heads.len() {
+            for (i, slope) in gradient.iter().enumerate() {
                 let exact = (loss(&vectors, &nudged(&heads, i, 1e-2))
                     - loss(&vectors, &nudged(&heads, i, -1e-2)))
                     / 2e-2;
-                assert!((exact - f64::from(gradient[i])).abs() < 1e-3, "head {i}: {exact} {}", gradient[i]);
+                assert!((exact - f64::from(*slope)).abs() < 1e-3, "head {i}: {exact} {slope}");
             }
         }
     }

@@ -162,9 +162,9 @@ fn check_slopes(method: &Method, dropout: f32, distil: bool) {
         let found = network.forward(&texts, &mut chance()).pooled;
         found.iter().zip(&wanted).map(|(x, y)| f64::from(x * y)).sum::<f64>()
     };
-    for at in 0..gradient.len() {
+    for (at, found) in gradient.iter().enumerate() {
         let exact = (loss(at, 4e-3) - loss(at, -4e-3)) / 8e-3;
-        let found = f64::from(gradient[at]);
+        let found = f64::from(*found);
         assert!((exact - found).abs() < 3e-3 + 0.02 * exact.abs(), "{method:?} {at}: {exact} {found}");
     }
 }
