@@ -90,7 +90,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// What works for so many rows of so many classes.
+    /// Where to begin with so many rows of so many classes.
     #[must_use]
     pub fn new(method: Method, rows: usize, classes: usize) -> Self {
         let few = rows <= FEW_PER_CLASS * classes;

@@ -1,7 +1,7 @@
 //! How are the matrices of training multiplied?
 //!
 //! By `ndarray`, on one thread: training spreads texts over the cores, not matrices. A kernel of our own that the compiler
-//! turns into vector instructions was ten times slower; `gemm` was a fifth faster and would bring eleven packages.
+//! turns into vector instructions was ten times slower; `gemm` was a fifth faster and would be one more tree of packages.
 
 use ndarray::{ArrayView2, ArrayViewMut2, linalg::general_mat_mul};
 
