@@ -8,7 +8,7 @@ use sizewise_models::{
     encoder::EncoderFiles,
     tensors::{self, Dtype, Output, Tensors},
 };
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 /// Writes an 8-bit copy of the encoder in `folder` to `output`.
 ///
@@ -16,27 +16,7 @@ use std::path::Path;
 /// Fails when the encoder cannot be read or the folder cannot be written.
 pub fn encoder(folder: &Path, output: &Path, notice: &str) -> Result<()> {
     let files = EncoderFiles::read(folder)?;
-    let mut outputs = Vec::new();
-    for (name, bytes) in &files.weights {
-        let tensors = Tensors::parse(name, bytes)?;
-        for tensor in tensors.names() {
-            // Buffers of positions and the pooling head are never read.
-            if tensor.ends_with("position_ids") || tensor.contains("pooler.") {
-                continue;
-            }
-            let shape = tensors.shape(&tensor)?;
-            let values = tensors.floats(&tensor, &shape)?;
-            match shape.as_slice() {
-                &[rows, columns] if !keeps_precision(&tensor) => {
-                    let (quantized, scales) = rows_to_bytes(&values, columns);
-                    outputs.push(Output::bytes(&tensor, &shape, &quantized));
-                    outputs.push(Output::floats(&format!("{tensor}.scale"), &[rows], &scales));
-                }
-                _ => outputs.push(Output::floats(&tensor, &shape, &values)),
-            }
-        }
-    }
-    let weights = tensors::write("sizewise-int8-encoder/1", &outputs)?;
+    let weights = weights(&files.as_ref(), &BTreeMap::new())?;
     // A model that cannot be loaded again must not be written.
     sizewise_models::encoder::Encoder::from_files(&EncoderFiles {
         config: &files.config,
@@ -87,6 +67,45 @@ pub fn to_floats(file: &str, bytes: &[u8]) -> Result<Vec<u8>> {
     Ok(tensors::write("pt", &outputs)?)
 }
 
+/// The weights of an encoder in 8 bits, some tensors replaced by new values under their names. What is 8-bit already and not
+/// replaced keeps its bytes.
+pub(crate) fn weights(files: &EncoderFiles<&[u8]>, replaced: &BTreeMap<String, Vec<f32>>) -> Result<Vec<u8>> {
+    let mut outputs = Vec::new();
+    for (name, bytes) in &files.weights {
+        let tensors = Tensors::parse(name, bytes)?;
+        for tensor in tensors.names() {
+            // Buffers of positions and the pooling head are never read.
+            if tensor.ends_with("position_ids") || tensor.contains("pooler.") {
+                continue;
+            }
+            let shape = tensors.shape(&tensor)?;
+            let new = replaced.get(&tensor);
+            let scale = format!("{tensor}.scale");
+            if let (None, &[rows, _], true) = (new, shape.as_slice(), tensors.has(&scale)) {
+                outputs.push(Output::bytes(&tensor, &shape, &tensors.bytes(&tensor, &shape)?));
+                outputs.push(Output::floats(&scale, &[rows], &tensors.floats(&scale, &[rows])?));
+                continue;
+            }
+            if tensor.strip_suffix(".scale").is_some_and(|matrix| tensors.has(matrix)) {
+                continue;
+            }
+            let values = match new {
+                Some(values) => values.clone(),
+                None => tensors.floats(&tensor, &shape)?,
+            };
+            match shape.as_slice() {
+                &[rows, columns] if !keeps_precision(&tensor) => {
+                    let (quantized, scales) = rows_to_bytes(&values, columns);
+                    outputs.push(Output::bytes(&tensor, &shape, &quantized));
+                    outputs.push(Output::floats(&scale, &[rows], &scales));
+                }
+                _ => outputs.push(Output::floats(&tensor, &shape, &values)),
+            }
+        }
+    }
+    Ok(tensors::write("sizewise-int8-encoder/1", &outputs)?)
+}
+
 /// Positions and token types are few and are added up at loading.
 fn keeps_precision(tensor: &str) -> bool {
     tensor.contains("position_embeddings") || tensor.contains("token_type_embeddings")
@@ -104,7 +123,7 @@ fn rows_to_bytes(values: &[f32], columns: usize) -> (Vec<i8>, Vec<f32>) {
 }
 
 /// The parts of a `tokenizer.json` that decide the ids, without padding and truncation, which belong to a caller.
-fn slim_tokenizer(bytes: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn slim_tokenizer(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut json: serde_json::Map<String, serde_json::Value> =
         serde_json::from_slice(bytes).map_err(|_| Error::Internal("the tokenizer was read before"))?;
     json.retain(|key, _| {

@@ -166,6 +166,52 @@ pub struct Train {
     /// tokenizer.json and *.safetensors.
     #[arg(long, value_name = "NAME|DIR")]
     pub encoder: Option<PathBuf>,
+    /// How the encoder is adapted to the task before the tiers are fitted.
+    #[command(flatten)]
+    pub adapt: Adapt,
+}
+
+/// Adapts the encoder to the task.
+#[derive(Debug, Default, Args)]
+pub struct Adapt {
+    /// Train the encoder itself on the task: all of it, its last layers, low-rank changes (lora), or only a head on it.
+    #[arg(long = "adapt", value_name = "METHOD", num_args = 0..=1, default_missing_value = "full")]
+    pub method: Option<AdaptMethod>,
+    /// How often every row is seen; by default it hangs on their number.
+    #[arg(long, value_name = "N", requires = "method", value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub epochs: Option<u16>,
+    /// The encoder's learning rate at its highest.
+    #[arg(long, value_name = "RATE", requires = "method", value_parser = learning_rate)]
+    pub learning_rate: Option<f32>,
+    /// The rank of low-rank changes.
+    #[arg(long, value_name = "N", requires = "method", value_parser = clap::value_parser!(u16).range(1..=1_024))]
+    pub rank: Option<u16>,
+    /// Rows of one step.
+    #[arg(long, value_name = "N", requires = "method", value_parser = clap::value_parser!(u16).range(1..=4_096))]
+    pub batch: Option<u16>,
+    /// Go on where an interrupted adaptation was.
+    #[arg(long, requires = "method")]
+    pub resume: bool,
+}
+
+/// What of the encoder is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum AdaptMethod {
+    /// Only a head: the encoder stays as it is.
+    Head,
+    /// Low-rank changes of its matrices.
+    Lora,
+    /// A third of its layers, from the top.
+    Last,
+    /// All layers.
+    Full,
+}
+
+fn learning_rate(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(rate) if rate > 0.0 && rate <= 1.0 => Ok(rate),
+        _ => Err("a learning rate is a number above 0 and at most 1, as 1e-4".into()),
+    }
 }
 
 /// Tests the promise.

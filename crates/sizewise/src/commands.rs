@@ -3,6 +3,7 @@
 //! One module a command: it takes its arguments, calls the crates below and says what came of it. What a command
 //! computes it returns as a value with a JSON form; the text for people is made from the same value.
 
+mod adapt;
 mod batch;
 mod certify;
 mod decide;

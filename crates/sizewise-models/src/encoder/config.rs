@@ -19,11 +19,12 @@ pub enum Pooling {
 
 /// The activation between the two feed-forward matrices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Activation {
+pub enum Activation {
     /// x · Φ(x) (Hendrycks and Gimpel 2016).
     Gelu,
     /// Its approximation by the hyperbolic tangent.
     GeluTanh,
+    /// max(0, x)
     Relu,
 }
 

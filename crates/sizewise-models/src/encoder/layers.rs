@@ -128,35 +128,15 @@ impl Linear {
 impl Stack {
     pub(super) fn load(files: &EncoderFiles<&[u8]>) -> Result<Self> {
         let config = Config::parse(files.config, files.pooling)?;
-        let parsed = files
-            .weights
-            .iter()
-            .map(|(name, bytes)| Tensors::parse(name, bytes))
-            .collect::<Result<Vec<_>>>()?;
-        let source = Source { prefix: find_prefix(&parsed, config.distil)?, files: parsed };
+        let source = Source::open(files, &config)?;
         let hidden = config.hidden;
-        let names = if config.distil { &DISTIL } else { &BERT };
-        let mut positions =
-            source.floats("embeddings.position_embeddings.weight", &[config.positions, hidden])?;
-        if !config.distil {
-            let types = source.file_of("embeddings.token_type_embeddings.weight")?;
-            let name = source.name("embeddings.token_type_embeddings.weight");
-            let rows = types.shape(&name)?.first().copied().unwrap_or(0);
-            let types = types.floats(&name, &[rows, hidden])?;
-            for row in positions.chunks_exact_mut(hidden) {
-                row.iter_mut().zip(&types).for_each(|(sum, value)| *sum += value);
-            }
-        }
+        let names = Names::of(&config);
+        let positions = source.positions(&config)?;
         let layers =
             (0..config.layers).map(|layer| source.layer(&config, names, layer)).collect::<Result<_>>()?;
         let words = source.table("embeddings.word_embeddings.weight", config.vocabulary, hidden)?;
         let norm = source.norm("embeddings.LayerNorm", &config)?;
-        // Lower layers keep what the last one has traded for similarity: together they separate classes better, and
-        // handing them out costs nothing.
-        let pooled = match config.layers {
-            few @ 0..3 => vec![few],
-            many => vec![many, many * 2 / 3, many / 3, 0],
-        };
+        let pooled = pooled_layers(config.layers);
         Ok(Self { words, positions, norm, layers, pooled, config })
     }
 
@@ -181,17 +161,34 @@ impl Stack {
     }
 }
 
+/// The layers whose outputs are pooled, in the order of the vector's parts; 0 is the embedding layer.
+///
+/// Lower layers keep what the last one has traded for similarity: together they separate classes better, and handing them out
+/// costs nothing.
+pub(super) fn pooled_layers(layers: usize) -> Vec<usize> {
+    match layers {
+        few @ 0..3 => vec![few],
+        many => vec![many, many * 2 / 3, many / 3, 0],
+    }
+}
+
 /// Where each family keeps the parts of layer `{}`.
-struct Names {
-    layer: &'static str,
-    query: &'static str,
-    key: &'static str,
-    value: &'static str,
-    attention_out: &'static str,
-    attention_norm: &'static str,
-    up: &'static str,
-    down: &'static str,
-    norm: &'static str,
+pub(super) struct Names {
+    pub(super) layer: &'static str,
+    pub(super) query: &'static str,
+    pub(super) key: &'static str,
+    pub(super) value: &'static str,
+    pub(super) attention_out: &'static str,
+    pub(super) attention_norm: &'static str,
+    pub(super) up: &'static str,
+    pub(super) down: &'static str,
+    pub(super) norm: &'static str,
+}
+
+impl Names {
+    pub(super) fn of(config: &Config) -> &'static Self {
+        if config.distil { &DISTIL } else { &BERT }
+    }
 }
 
 const BERT: Names = Names {
@@ -234,17 +231,43 @@ fn find_prefix(files: &[Tensors<'_>], distil: bool) -> Result<&'static str> {
 }
 
 /// The tensors of all files under one naming.
-struct Source<'a> {
+pub(super) struct Source<'a> {
     files: Vec<Tensors<'a>>,
     prefix: &'static str,
 }
 
-impl Source<'_> {
-    fn name(&self, name: &str) -> String {
+impl<'a> Source<'a> {
+    pub(super) fn open(files: &EncoderFiles<&'a [u8]>, config: &Config) -> Result<Self> {
+        let parsed = files
+            .weights
+            .iter()
+            .map(|(name, bytes)| Tensors::parse(name, bytes))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Self { prefix: find_prefix(&parsed, config.distil)?, files: parsed })
+    }
+
+    /// Position embeddings, the first token type's added. `[positions, hidden]`
+    pub(super) fn positions(&self, config: &Config) -> Result<Vec<f32>> {
+        let hidden = config.hidden;
+        let mut positions =
+            self.floats("embeddings.position_embeddings.weight", &[config.positions, hidden])?;
+        if !config.distil {
+            let types = self.file_of("embeddings.token_type_embeddings.weight")?;
+            let name = self.name("embeddings.token_type_embeddings.weight");
+            let rows = types.shape(&name)?.first().copied().unwrap_or(0);
+            let types = types.floats(&name, &[rows, hidden])?;
+            for row in positions.chunks_exact_mut(hidden) {
+                row.iter_mut().zip(&types).for_each(|(sum, value)| *sum += value);
+            }
+        }
+        Ok(positions)
+    }
+
+    pub(super) fn name(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
 
-    fn file_of(&self, name: &str) -> Result<&Tensors<'_>> {
+    fn file_of(&self, name: &str) -> Result<&Tensors<'a>> {
         let full = self.name(name);
         let found = self.files.iter().find(|file| file.has(&full));
         found.ok_or_else(|| Error::File {
@@ -253,7 +276,7 @@ impl Source<'_> {
         })
     }
 
-    fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    pub(super) fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         self.file_of(name)?.floats(&self.name(name), shape)
     }
 
@@ -269,6 +292,16 @@ impl Source<'_> {
     fn bytes(&self, name: &str, rows: usize, columns: usize) -> Result<(Vec<i8>, Vec<f32>)> {
         let values = self.file_of(name)?.bytes(&self.name(name), &[rows, columns])?;
         Ok((values, self.floats(&format!("{name}.scale"), &[rows])?))
+    }
+
+    /// A matrix as floating point numbers, whatever its form. `[rows, columns]`
+    pub(super) fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Vec<f32>> {
+        if !self.is_bytes(name)? {
+            return self.floats(name, &[rows, columns]);
+        }
+        let (values, scales) = self.bytes(name, rows, columns)?;
+        let rows = values.chunks_exact(columns.max(1)).zip(&scales);
+        Ok(rows.flat_map(|(row, scale)| row.iter().map(move |value| f32::from(*value) * scale)).collect())
     }
 
     fn table(&self, name: &str, rows: usize, columns: usize) -> Result<Table> {

@@ -27,6 +27,8 @@ use std::{
 pub(super) const DEVELOPMENT: &str = "development.json";
 /// Name of the part with what training came to.
 pub(super) const SUMMARY: &str = "summary.json";
+/// Name of the part with what adapting the encoder came to.
+pub(super) const ADAPTED: &str = "adapted.json";
 
 /// A release with its models in memory, outside of a server.
 pub(super) struct Trained {
@@ -94,6 +96,7 @@ impl Trained {
             balance: false,
             progress,
             stop,
+            unseen: None,
         };
         Ok(train::judge(&self.task, &self.models, rows, tools)?)
     }
