@@ -20,7 +20,7 @@ pub enum Target {
 impl Target {
     /// The wanted probability of a class.
     #[inline]
-    fn probability(self, class: usize, classes: usize) -> f32 {
+    pub(crate) fn probability(self, class: usize, classes: usize) -> f32 {
         match self {
             Self::Class(index) => f32::from(u8::from(usize::from(index) == class)),
             Self::NoClass => 1.0 / classes as f32,

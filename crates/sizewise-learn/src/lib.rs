@@ -7,6 +7,7 @@
 //!            report     rows       first
 //! ```
 
+pub mod adapt;
 pub mod calibrate;
 pub mod dataset;
 pub mod distill;

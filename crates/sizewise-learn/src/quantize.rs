@@ -6,9 +6,9 @@
 use crate::error::{Error, Result, at};
 use sizewise_models::{
     encoder::EncoderFiles,
-    tensors::{self, Output, Tensors},
+    tensors::{self, Dtype, Output, Tensors},
 };
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 /// Writes an 8-bit copy of the encoder in `folder` to `output`.
 ///
@@ -16,27 +16,7 @@ use std::path::Path;
 /// Fails when the encoder cannot be read or the folder cannot be written.
 pub fn encoder(folder: &Path, output: &Path, notice: &str) -> Result<()> {
     let files = EncoderFiles::read(folder)?;
-    let mut outputs = Vec::new();
-    for (name, bytes) in &files.weights {
-        let tensors = Tensors::parse(name, bytes)?;
-        for tensor in tensors.names() {
-            // Buffers of positions and the pooling head are never read.
-            if tensor.ends_with("position_ids") || tensor.contains("pooler.") {
-                continue;
-            }
-            let shape = tensors.shape(&tensor)?;
-            let values = tensors.floats(&tensor, &shape)?;
-            match shape.as_slice() {
-                &[rows, columns] if !keeps_precision(&tensor) => {
-                    let (quantized, scales) = rows_to_bytes(&values, columns);
-                    outputs.push(Output::bytes(&tensor, &shape, &quantized));
-                    outputs.push(Output::floats(&format!("{tensor}.scale"), &[rows], &scales));
-                }
-                _ => outputs.push(Output::floats(&tensor, &shape, &values)),
-            }
-        }
-    }
-    let weights = tensors::write("sizewise-int8-encoder/1", &outputs)?;
+    let weights = weights(&files.as_ref(), &BTreeMap::new())?;
     // A model that cannot be loaded again must not be written.
     sizewise_models::encoder::Encoder::from_files(&EncoderFiles {
         config: &files.config,
@@ -61,6 +41,75 @@ pub fn encoder(folder: &Path, output: &Path, notice: &str) -> Result<()> {
     write("NOTICE", notice.as_bytes())
 }
 
+/// The weights of a file in floating point: 8-bit matrices are multiplied by their scales, the rest stays as it is.
+///
+/// # Errors
+/// Fails when the file is damaged.
+pub fn to_floats(file: &str, bytes: &[u8]) -> Result<Vec<u8>> {
+    let tensors = Tensors::parse(file, bytes)?;
+    let mut outputs = Vec::new();
+    for name in tensors.names() {
+        if name.strip_suffix(".scale").is_some_and(|matrix| tensors.has(matrix)) {
+            continue;
+        }
+        let shape = tensors.shape(&name)?;
+        let values = match (tensors.dtype(&name)?, shape.as_slice()) {
+            (Dtype::I8, &[rows, columns]) => {
+                let scales = tensors.floats(&format!("{name}.scale"), &[rows])?;
+                let values = tensors.bytes(&name, &shape)?;
+                let scaled = values.chunks_exact(columns.max(1)).zip(scales);
+                scaled
+                    .flat_map(|(row, scale)| row.iter().map(move |value| f32::from(*value) * scale))
+                    .collect()
+            }
+            (Dtype::I64, _) => continue,
+            _ => tensors.floats(&name, &shape)?,
+        };
+        outputs.push(Output::floats(&name, &shape, &values));
+    }
+    // The value that the public libraries look for.
+    Ok(tensors::write("pt", &outputs)?)
+}
+
+/// The weights of an encoder in 8 bits, some tensors replaced by new values under their names. What is 8-bit already and not
+/// replaced keeps its bytes.
+pub(crate) fn weights(files: &EncoderFiles<&[u8]>, replaced: &BTreeMap<String, Vec<f32>>) -> Result<Vec<u8>> {
+    let mut outputs = Vec::new();
+    for (name, bytes) in &files.weights {
+        let tensors = Tensors::parse(name, bytes)?;
+        for tensor in tensors.names() {
+            // Buffers of positions and the pooling head are never read.
+            if tensor.ends_with("position_ids") || tensor.contains("pooler.") {
+                continue;
+            }
+            let shape = tensors.shape(&tensor)?;
+            let new = replaced.get(&tensor);
+            let scale = format!("{tensor}.scale");
+            if let (None, &[rows, _], true) = (new, shape.as_slice(), tensors.has(&scale)) {
+                outputs.push(Output::bytes(&tensor, &shape, &tensors.bytes(&tensor, &shape)?));
+                outputs.push(Output::floats(&scale, &[rows], &tensors.floats(&scale, &[rows])?));
+                continue;
+            }
+            if tensor.strip_suffix(".scale").is_some_and(|matrix| tensors.has(matrix)) {
+                continue;
+            }
+            let values = match new {
+                Some(values) => values.clone(),
+                None => tensors.floats(&tensor, &shape)?,
+            };
+            match shape.as_slice() {
+                &[rows, columns] if !keeps_precision(&tensor) => {
+                    let (quantized, scales) = rows_to_bytes(&values, columns);
+                    outputs.push(Output::bytes(&tensor, &shape, &quantized));
+                    outputs.push(Output::floats(&scale, &[rows], &scales));
+                }
+                _ => outputs.push(Output::floats(&tensor, &shape, &values)),
+            }
+        }
+    }
+    Ok(tensors::write("sizewise-int8-encoder/1", &outputs)?)
+}
+
 /// Positions and token types are few and are added up at loading.
 fn keeps_precision(tensor: &str) -> bool {
     tensor.contains("position_embeddings") || tensor.contains("token_type_embeddings")
@@ -78,7 +127,7 @@ fn rows_to_bytes(values: &[f32], columns: usize) -> (Vec<i8>, Vec<f32>) {
 }
 
 /// The parts of a `tokenizer.json` that decide the ids, without padding and truncation, which belong to a caller.
-fn slim_tokenizer(bytes: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn slim_tokenizer(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut json: serde_json::Map<String, serde_json::Value> =
         serde_json::from_slice(bytes).map_err(|_| Error::Internal("the tokenizer was read before"))?;
     json.retain(|key, _| {

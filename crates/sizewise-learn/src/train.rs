@@ -5,11 +5,12 @@
 //! a certificate's thresholds are ordered, together with the answers to the development table.
 
 mod encoder_tier;
-mod folds;
-mod jobs;
+pub(crate) mod folds;
+pub(crate) mod jobs;
 mod static_tier;
 mod summary;
 
+pub(crate) use encoder_tier::Standard;
 pub use summary::{QuestionSummary, TierSummary, TrainSummary};
 
 use crate::{
@@ -57,6 +58,9 @@ pub struct Tools<'a> {
     pub progress: &'a (dyn Fn(&str, usize, usize) + Sync),
     /// Raised when the user wants to stop.
     pub stop: &'a AtomicBool,
+    /// The rows that the encoder has not learnt from, where it was adapted to the task: on the others its answers look better
+    /// than they are. `[rows]`
+    pub unseen: Option<&'a [bool]>,
 }
 
 /// A trained task.
@@ -132,6 +136,7 @@ fn train_on<L: Label>(
                     folds: &folds,
                     earlier: &fitted.judgements,
                     features: &corpus,
+                    unseen: tools.unseen,
                 };
                 let fitted = encoder_tier::fit(&data, &labels, tools)?;
                 fitted.add_outcomes(&data, &labels, &mut outcomes);
@@ -218,7 +223,7 @@ pub(crate) struct Labels {
 }
 
 impl Labels {
-    fn new<L: Label>(task: &Task, position: usize, examples: &[Example<L>]) -> Self {
+    pub(crate) fn new<L: Label>(task: &Task, position: usize, examples: &[Example<L>]) -> Self {
         let question = &task.questions[position];
         let classes = question.class_values().len();
         let outside = classes as u16;
@@ -240,8 +245,8 @@ impl Labels {
 
     /// How much each output counts in a fit. Balanced: by the square root of how rare it is, so that a rare class is heard
     /// and yet does not outvote its rows.
-    pub(crate) fn class_weights(&self, tools: Tools<'_>) -> Vec<f32> {
-        if !tools.balance {
+    pub(crate) fn class_weights(&self, balance: bool) -> Vec<f32> {
+        if !balance {
             return vec![1.0; self.outputs];
         }
         let mut counts = vec![0.0f32; self.outputs];

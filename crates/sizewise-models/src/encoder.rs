@@ -6,6 +6,7 @@
 //! floating point weights in floating point.
 
 mod attention;
+mod base;
 mod config;
 mod floats;
 mod folder;
@@ -15,7 +16,8 @@ mod modern;
 mod pre_norm;
 mod prompt;
 
-pub use config::Pooling;
+pub use base::{BaseLayer, BaseMatrix, BaseNorm, BaseWeights, EncoderShape};
+pub use config::{Activation, Pooling};
 pub use folder::EncoderFiles;
 
 use crate::{
@@ -203,11 +205,10 @@ impl Encoder {
     }
 
     /// The windows of all texts as sequences of ids, and the text that each belongs to.
-    pub(crate) fn sequences(
-        &self,
-        texts: &[&str],
-        overflow: Overflow,
-    ) -> Result<(Vec<Vec<u32>>, Vec<usize>)> {
+    ///
+    /// # Errors
+    /// Fails when a text is longer than the model reads and the rule does not cut.
+    pub fn sequences(&self, texts: &[&str], overflow: Overflow) -> Result<(Vec<Vec<u32>>, Vec<usize>)> {
         let mut owners = Vec::with_capacity(texts.len());
         let mut sequences = Vec::with_capacity(texts.len());
         for (position, text) in texts.iter().enumerate() {

@@ -32,6 +32,17 @@ pub enum Error {
         #[source]
         cause: std::io::Error,
     },
+    /// A place that models are fetched from did not answer as it should.
+    #[error("{address}: {problem}")]
+    Remote {
+        /// What was asked.
+        address: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The user stopped the work.
+    #[error("interrupted; what was finished is kept")]
+    Interrupted,
     /// An input is longer than the model reads.
     #[error("the input has {tokens} word pieces; the encoder reads at most {limit}")]
     TooLong {
@@ -63,6 +74,8 @@ impl Diagnose for Error {
             Self::File { .. } => Code::ModelFileInvalid,
             Self::Unsupported { .. } => Code::ModelUnsupported,
             Self::FileSystem { .. } => Code::FileSystem,
+            Self::Remote { .. } => Code::SourceUnavailable,
+            Self::Interrupted => Code::Interrupted,
             Self::TooLong { .. } => Code::InputTooLong,
             Self::Overloaded { .. } => Code::Overloaded,
             Self::ShuttingDown => Code::ShuttingDown,
@@ -82,6 +95,10 @@ impl Diagnose for Error {
             Self::FileSystem { .. } => {
                 Some("name a folder that holds config.json, tokenizer.json and *.safetensors".into())
             }
+            Self::Remote { .. } => Some(
+                "check the name and the network, then run the command again: it goes on where it stopped"
+                    .into(),
+            ),
             Self::Overloaded { .. } => Some("try again in a moment".into()),
             _ => None,
         }

@@ -5,6 +5,7 @@
 //! answers alike on every machine. The folder beside this file is the one place with `unsafe` code: the vector and tile
 //! kernels read through pointers, and every length they rely on is asserted here.
 
+mod aligned;
 mod choice;
 mod portable;
 #[cfg(target_arch = "x86_64")]
@@ -16,6 +17,8 @@ mod wide;
 pub use choice::Kernel;
 pub use wide::widest;
 
+use aligned::Aligned;
+
 /// Outputs that are computed side by side: four vectors of sixteen, four tiles.
 const PANEL: usize = 64;
 /// Inputs that one instruction multiplies and sums into one output.
@@ -24,6 +27,11 @@ const GROUP: usize = 4;
 const STEP: usize = 64;
 /// Rows are padded to a multiple of this: the rows of a tile.
 const TILE_ROWS: usize = 16;
+/// Bytes of a tile. Those of activations are `[16 rows, 64 inputs]`, those of weights `[16 groups, 16 outputs, 4 inputs]`;
+/// each lies in one piece, so that reading a tile is reading on.
+const TILE: usize = TILE_ROWS * STEP;
+/// Bytes of the four tiles of a panel at one step.
+const PANEL_STEP: usize = PANEL * STEP;
 /// Rows that share one pass over a panel: two tiles.
 const BLOCK: usize = 2 * TILE_ROWS;
 
@@ -32,8 +40,8 @@ const BLOCK: usize = 2 * TILE_ROWS;
 pub(crate) struct PackedWeights {
     inputs: usize,
     outputs: usize,
-    /// `[panels, stride / 4, 64, 4]`, padded with zeros.
-    packed: Vec<i8>,
+    /// Tiles. `[panels, steps, 4, 16 groups, 16 outputs, 4 inputs]`, padded with zeros.
+    packed: Aligned<i8>,
     /// 128 times the sum of each output's weights: what the offset of the activations adds. `[outputs]`
     offsets: Vec<i32>,
     /// `[outputs]`
@@ -42,26 +50,34 @@ pub(crate) struct PackedWeights {
     bias: Vec<f32>,
 }
 
-/// Rounded activations and sums. Reused from layer to layer.
+/// Rows of activations as bytes around 128, each row with its scale.
+#[derive(Debug)]
+pub(crate) struct Rounded {
+    /// Tiles. `[rows / 16, steps, 16 rows, 64 inputs]`; what lies beyond the last row and the last input is never used.
+    bytes: Aligned<u8>,
+    /// `[rows]`
+    scales: Vec<f32>,
+    inputs: usize,
+}
+
+/// What a multiplication needs beside its operands.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     kernel: Kernel,
-    /// `[rows, stride]`, rows padded to whole tiles.
-    rounded: Vec<u8>,
-    row_scales: Vec<f32>,
     /// `[BLOCK, PANEL]`
-    sums: Vec<i32>,
+    sums: Aligned<i32>,
 }
 
 /// One panel's share of the work: rounded rows, and where their sums go.
 struct Block<'a> {
-    /// `[rows, stride]`, at most [`BLOCK`] rows, padded to whole tiles.
+    /// One or two rows of tiles.
     bytes: &'a [u8],
     /// How many of the rows are real.
     rows: usize,
-    /// `[stride / 4, 64, 4]`
+    /// A panel.
     weights: &'a [i8],
-    stride: usize,
+    /// Tiles side by side in a row of tiles.
+    steps: usize,
     /// `[BLOCK, PANEL]`; rows beyond the real ones may be overwritten.
     sums: &'a mut [i32],
 }
@@ -71,15 +87,16 @@ impl PackedWeights {
     pub(crate) fn new(weights: &[i8], scales: Vec<f32>, bias: Vec<f32>) -> Self {
         let outputs = scales.len();
         let inputs = weights.len() / outputs.max(1);
-        let (groups, panels) = (inputs.next_multiple_of(STEP) / GROUP, outputs.div_ceil(PANEL));
-        let mut packed = vec![0i8; panels * groups * PANEL * GROUP];
+        let (steps, panels) = (inputs.div_ceil(STEP), outputs.div_ceil(PANEL));
+        let mut packed = Aligned::zeros(panels * steps * PANEL_STEP);
         let mut offsets = vec![0i32; outputs];
         for (output, (row, offset)) in weights.chunks_exact(inputs.max(1)).zip(&mut offsets).enumerate() {
-            let (panel, lane) = (output / PANEL, output % PANEL);
-            for (input, weight) in row.iter().enumerate() {
-                let at = ((panel * groups + input / GROUP) * PANEL + lane) * GROUP + input % GROUP;
-                if let Some(slot) = packed.get_mut(at) {
-                    *slot = *weight;
+            let (panel, tile, lane) = (output / PANEL, output % PANEL / 16, output % 16);
+            for (step, inputs) in row.chunks(STEP).enumerate() {
+                let first = (panel * steps + step) * PANEL_STEP + tile * TILE + lane * GROUP;
+                let groups = packed.get_mut(first..).unwrap_or_default().chunks_mut(STEP);
+                for (slots, group) in groups.zip(inputs.chunks(GROUP)) {
+                    slots.iter_mut().zip(group).for_each(|(slot, weight)| *slot = *weight);
                 }
             }
             *offset = row.iter().map(|weight| i32::from(*weight)).sum::<i32>() * 128;
@@ -97,36 +114,45 @@ impl PackedWeights {
         self.outputs
     }
 
-    /// out = activations · weightsᵀ + bias. `activations` is `[rows, inputs]`, `out` is `[rows, outputs]`.
-    pub(crate) fn multiply(&self, activations: &[f32], out: &mut [f32], scratch: &mut Scratch) {
-        let rows = activations.len() / self.inputs.max(1);
-        let stride = self.inputs.next_multiple_of(STEP);
-        if rows == 0 || stride == 0 || out.len() != rows * self.outputs {
+    /// Stores activations · weightsᵀ + bias in `out`, `[rows, outputs]`, number by number in the way that `store` says.
+    #[inline]
+    pub(crate) fn multiply(
+        &self,
+        rounded: &Rounded,
+        out: &mut [f32],
+        scratch: &mut Scratch,
+        store: impl Fn(&mut f32, f32) + Copy,
+    ) {
+        let rows = rounded.scales.len();
+        let steps = self.inputs.div_ceil(STEP);
+        if rows == 0 || steps == 0 || rounded.inputs != self.inputs || out.len() != rows * self.outputs {
             return;
         }
-        scratch.round(activations, rows, (self.inputs, stride));
-        let Scratch { kernel, rounded, row_scales, sums } = scratch;
-        sums.resize(BLOCK * PANEL, 0);
+        let Scratch { kernel, sums } = scratch;
+        sums.set_length(BLOCK * PANEL);
         let _tiles = kernel.begin();
-        for (panel, weights) in self.packed.chunks_exact(stride * PANEL).enumerate() {
+        for (panel, weights) in self.packed.chunks_exact(steps * PANEL_STEP).enumerate() {
             let first = panel * PANEL;
             let columns = first..self.outputs.min(first + PANEL);
-            for (number, bytes) in rounded.chunks(BLOCK * stride).enumerate() {
+            for (number, bytes) in rounded.bytes.chunks(2 * steps * TILE).enumerate() {
                 let begin = number * BLOCK;
-                let block = Block { bytes, rows: BLOCK.min(rows - begin), weights, stride, sums };
-                let end = begin + block.rows;
-                kernel.run(block);
-                self.write_out(columns.clone(), (begin..end, sums, row_scales), out);
+                let end = rows.min(begin + BLOCK);
+                kernel.run(Block { bytes, rows: end - begin, weights, steps, sums });
+                let Some(scales) = rounded.scales.get(begin..end) else { return };
+                let Some(out) = out.get_mut(begin * self.outputs..end * self.outputs) else { return };
+                self.write_out(columns.clone(), (sums, scales), out, store);
             }
         }
     }
 
     /// Turns sums back into floating point numbers.
+    #[inline]
     fn write_out(
         &self,
         columns: std::ops::Range<usize>,
-        (rows, sums, row_scales): (std::ops::Range<usize>, &[i32], &[f32]),
+        (sums, row_scales): (&[i32], &[f32]),
         out: &mut [f32],
+        store: impl Fn(&mut f32, f32) + Copy,
     ) {
         let (Some(scales), Some(offsets), Some(bias)) = (
             self.scales.get(columns.clone()),
@@ -138,16 +164,12 @@ impl PackedWeights {
         widest(
             #[inline(always)]
             || {
-                for (row, sums) in rows.clone().zip(sums.chunks_exact(PANEL)) {
-                    let begin = row * self.outputs;
-                    let (Some(row_scale), Some(out)) =
-                        (row_scales.get(row), out.get_mut(begin + columns.start..begin + columns.end))
-                    else {
-                        return;
-                    };
+                let rows = out.chunks_exact_mut(self.outputs).zip(sums.chunks_exact(PANEL));
+                for ((out, sums), row_scale) in rows.zip(row_scales) {
+                    let Some(out) = out.get_mut(columns.clone()) else { return };
                     let columns = scales.iter().zip(offsets).zip(bias);
                     for ((value, sum), ((scale, offset), bias)) in out.iter_mut().zip(sums).zip(columns) {
-                        *value = (sum - offset) as f32 * (row_scale * scale) + bias;
+                        store(value, (sum - offset) as f32 * (row_scale * scale) + bias);
                     }
                 }
             },
@@ -155,48 +177,82 @@ impl PackedWeights {
     }
 }
 
-impl Scratch {
-    pub(crate) fn new(kernel: Kernel) -> Self {
-        Self { kernel, rounded: Vec::new(), row_scales: Vec::new(), sums: Vec::new() }
+impl Rounded {
+    pub(crate) fn new() -> Self {
+        Self { bytes: Aligned::new(), scales: Vec::new(), inputs: 0 }
     }
 
-    /// Rounds rows of `inputs` numbers to rows of `stride` bytes.
-    fn round(&mut self, activations: &[f32], rows: usize, (inputs, stride): (usize, usize)) {
-        let Self { rounded, row_scales, .. } = self;
-        rounded.clear();
-        rounded.resize(rows.next_multiple_of(TILE_ROWS) * stride, 128);
-        row_scales.clear();
+    /// Rounds rows of `inputs` numbers; what was here before is gone.
+    pub(crate) fn set(&mut self, activations: &[f32], inputs: usize) {
         widest(
             #[inline(always)]
             || {
-                for (row, bytes) in activations.chunks_exact(inputs).zip(rounded.chunks_exact_mut(stride)) {
-                    row_scales.push(round_row(row, bytes));
+                self.begin(activations.len() / inputs.max(1), inputs);
+                for row in activations.chunks_exact(inputs.max(1)) {
+                    self.push(row);
                 }
             },
         );
     }
+
+    /// Empties it and makes room for so many rows.
+    #[inline(always)]
+    pub(crate) fn begin(&mut self, rows: usize, inputs: usize) {
+        self.bytes.set_length(rows.div_ceil(TILE_ROWS) * inputs.div_ceil(STEP) * TILE);
+        self.scales.clear();
+        self.inputs = inputs;
+    }
+
+    /// Rounds one more row, as long as there is room.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, row: &[f32]) {
+        let (tiles, in_tile) = (self.scales.len() / TILE_ROWS, self.scales.len() % TILE_ROWS);
+        let first = tiles * self.inputs.div_ceil(STEP) * TILE + in_tile * STEP;
+        let largest = largest(row);
+        let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+        let tiles = self.bytes.get_mut(first..).unwrap_or_default().chunks_mut(TILE);
+        for (bytes, values) in tiles.zip(row.chunks(STEP)) {
+            for (byte, value) in bytes.iter_mut().zip(values) {
+                // Adding 1.5 · 2²³ rounds to the nearest integer and leaves it in the low bits.
+                *byte = (value * inverse + (12_582_912.0 + 128.0)).to_bits() as u8;
+            }
+        }
+        self.scales.push(if largest > 0.0 { largest / 127.0 } else { 1.0 });
+    }
 }
 
-/// Rounds a row to bytes around 128 and returns the scale.
+/// The largest magnitude.
 #[inline(always)]
-fn round_row(row: &[f32], bytes: &mut [u8]) -> f32 {
-    let largest = row.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-    if largest == 0.0 {
-        return 1.0;
+fn largest(row: &[f32]) -> f32 {
+    let mut most = [0.0f32; 16];
+    let chunks = row.chunks_exact(16);
+    let tail = chunks.remainder().iter().fold(0.0f32, |most, value| most.max(value.abs()));
+    for chunk in chunks {
+        for (most, value) in most.iter_mut().zip(chunk) {
+            *most = if value.abs() > *most { value.abs() } else { *most };
+        }
     }
-    let inverse = 127.0 / largest;
-    for (byte, value) in bytes.iter_mut().zip(row) {
-        // Adding 1.5 · 2²³ rounds to the nearest integer and leaves it in the low bits.
-        let shifted = value * inverse + 12_582_912.0;
-        *byte = (shifted.to_bits() as u8).wrapping_add(128);
+    most.iter().fold(tail, |most, value| most.max(*value))
+}
+
+impl Scratch {
+    pub(crate) fn new(kernel: Kernel) -> Self {
+        Self { kernel, sums: Aligned::new() }
     }
-    largest / 127.0
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn product(packed: &PackedWeights, activations: &[f32], kernel: Kernel) -> Vec<f32> {
+        let mut rounded = Rounded::new();
+        rounded.set(activations, packed.inputs());
+        let mut out = vec![0.0; activations.len() / packed.inputs() * packed.outputs()];
+        packed.multiply(&rounded, &mut out, &mut Scratch::new(kernel), |slot, value| *slot = value);
+        out
+    }
 
     #[test]
     fn a_product_is_close_to_the_exact_one() {
@@ -205,8 +261,7 @@ mod tests {
         let activations: Vec<f32> = (0..rows * inputs).map(value).collect();
         let weights: Vec<i8> = (0..outputs * inputs).map(|i| ((i * 53 % 255) as i16 - 127) as i8).collect();
         let packed = PackedWeights::new(&weights, vec![0.01; outputs], vec![0.5; outputs]);
-        let mut out = vec![0.0; rows * outputs];
-        packed.multiply(&activations, &mut out, &mut Scratch::new(Kernel::Portable));
+        let out = product(&packed, &activations, Kernel::Portable);
         for row in 0..rows {
             for output in 0..outputs {
                 let exact: f32 = (0..inputs)
@@ -231,11 +286,7 @@ mod tests {
             let packed = PackedWeights::new(&weights, vec![0.01; outputs], vec![0.0; outputs]);
             let results: Vec<Vec<f32>> = Kernel::available()
                 .into_iter()
-                .map(|kernel| {
-                    let mut out = vec![0.0; rows * outputs];
-                    packed.multiply(&activations, &mut out, &mut Scratch::new(kernel));
-                    out
-                })
+                .map(|kernel| product(&packed, &activations, kernel))
                 .collect();
             prop_assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
         }

@@ -19,6 +19,7 @@ pub mod linear_head;
 pub mod neighbours;
 pub mod ngrams;
 pub mod package;
+pub mod remote;
 pub mod static_embeddings;
 pub mod static_head;
 pub mod static_reader;

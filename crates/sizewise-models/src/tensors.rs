@@ -5,7 +5,8 @@
 //! anything is read.
 
 use crate::error::{Error, Result};
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+pub use safetensors::Dtype;
+use safetensors::{SafeTensors, tensor::TensorView};
 use std::collections::HashMap;
 
 /// The tensors of one file.

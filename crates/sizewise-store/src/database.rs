@@ -7,7 +7,7 @@ use std::{path::Path, time::Duration};
 /// Name of the database in the store's folder.
 pub(crate) const FILE: &str = "store.db";
 /// Version of the tables below; `PRAGMA user_version` of the file.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// How long a call waits for another process.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -69,6 +69,11 @@ CREATE TABLE queue (
     PRIMARY KEY (decision, question)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX queue_by_state ON queue (state, task, at);
+
+CREATE TABLE models (
+    name  TEXT PRIMARY KEY,
+    model TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE keys (
     id         TEXT PRIMARY KEY,

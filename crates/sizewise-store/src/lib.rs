@@ -3,8 +3,8 @@
 //! ```text
 //!   .sizewise/
 //!     store.db        releases, which one is in force, openings of locked rows, certificates,
-//!                     records, review queue, keys (SQLite, write-ahead log, synced at every commit)
-//!     objects/ab/…    the parts of releases, each named by the hash of its bytes
+//!                     records, review queue, keys, models (SQLite, write-ahead log, synced at every commit)
+//!     objects/ab/…    the parts of releases and models, each named by the hash of its bytes
 //!     secret          keys the hashes of API keys
 //! ```
 //!
@@ -15,6 +15,7 @@ mod database;
 mod error;
 mod ids;
 mod keys;
+mod models;
 mod objects;
 mod openings;
 mod queue;
@@ -24,6 +25,7 @@ mod releases;
 pub use error::{Error, Result};
 pub use ids::new_id;
 pub use keys::{KeyInfo, KeyRing, NewKey};
+pub use models::{Model, ModelFile};
 pub use openings::{Opening, OpeningInfo};
 pub use queue::{GoldAnswer, QueueDepth};
 pub use records::{Entry, Recorder};
@@ -78,6 +80,13 @@ impl Store {
             for part in &release.manifest.parts {
                 if let Err(error) = self.objects.get(&part.hash) {
                     problems.push(format!("release {}, part {}: {error}", release.id.short(), part.name));
+                }
+            }
+        }
+        for model in self.models()? {
+            for file in &model.files {
+                if let Err(error) = self.objects.get(&file.hash) {
+                    problems.push(format!("model {}, file {}: {error}", model.name, file.path));
                 }
             }
         }

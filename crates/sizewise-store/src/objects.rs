@@ -12,7 +12,7 @@ use std::{
     fs::{self, File},
     io::{Read, Write},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 /// A part that was written aside and never renamed is litter after so long.
@@ -49,7 +49,12 @@ impl Objects {
         let hash = ContentHash::of(bytes);
         let path = self.path(&hash);
         if self.get(&hash).is_ok() {
-            return Ok(hash);
+            // Counts as new again, so that nobody removes it before it is used.
+            let touched = File::options()
+                .append(true)
+                .open(&path)
+                .and_then(|file| file.set_modified(SystemTime::now()));
+            return touched.map(|()| hash).map_err(|cause| Error::file(&path, cause));
         }
         let aside = self.folder.join("aside").join(ids::new_id("part_")?);
         let folder = path.parent().ok_or(Error::Internal("an object has a folder"))?;
@@ -61,6 +66,26 @@ impl Objects {
             .and_then(|()| sync_folder(&self.folder));
         written.map_err(|cause| Error::file(&path, cause))?;
         Ok(hash)
+    }
+
+    /// Removes an object that has not been put for an hour, and returns its size; 0 where it is younger or not there.
+    pub(crate) fn remove_old(&self, hash: &ContentHash) -> Result<u64> {
+        let path = self.path(hash);
+        let Ok(facts) = fs::metadata(&path) else { return Ok(0) };
+        let age = facts.modified().map(|at| at.elapsed());
+        if !matches!(age, Ok(Ok(age)) if age > LITTER_AGE) {
+            return Ok(0);
+        }
+        fs::remove_file(&path).map(|()| facts.len()).map_err(|cause| Error::file(&path, cause))
+    }
+
+    /// Makes objects look old.
+    #[cfg(test)]
+    pub(crate) fn age(&self, files: &[crate::ModelFile]) -> std::io::Result<()> {
+        let then = SystemTime::now() - 2 * LITTER_AGE;
+        files
+            .iter()
+            .try_for_each(|file| File::options().append(true).open(self.path(&file.hash))?.set_modified(then))
     }
 
     /// The bytes of a name.

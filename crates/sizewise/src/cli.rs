@@ -85,7 +85,7 @@ pub enum Command {
     Keys(Keys),
     /// Put an earlier release back in force.
     Rollback(Rollback),
-    /// Derive the weights that ship with the program.
+    /// Bring, keep, export and derive models.
     #[command(subcommand)]
     Models(Models),
     /// All of the above on the bundled example, narrated; ends serving.
@@ -162,9 +162,56 @@ pub struct Train {
     /// Let rare classes count for more than their rows.
     #[arg(long)]
     pub balance: bool,
-    /// An encoder folder (config.json, tokenizer.json, *.safetensors) in place of the built-in one.
-    #[arg(long, value_name = "DIR")]
+    /// An encoder in place of the built-in one: a model of the project (`models list`), or a folder with config.json,
+    /// tokenizer.json and *.safetensors.
+    #[arg(long, value_name = "NAME|DIR")]
     pub encoder: Option<PathBuf>,
+    /// How the encoder is adapted to the task before the tiers are fitted.
+    #[command(flatten)]
+    pub adapt: Adapt,
+}
+
+/// Adapts the encoder to the task.
+#[derive(Debug, Default, Args)]
+pub struct Adapt {
+    /// Train the encoder itself on the task: all of it, its last layers, low-rank changes (lora), or only a head on it.
+    #[arg(long = "adapt", value_name = "METHOD", num_args = 0..=1, default_missing_value = "full")]
+    pub method: Option<AdaptMethod>,
+    /// How often every row is seen; by default it hangs on their number.
+    #[arg(long, value_name = "N", requires = "method", value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub epochs: Option<u16>,
+    /// The encoder's learning rate at its highest.
+    #[arg(long, value_name = "RATE", requires = "method", value_parser = learning_rate)]
+    pub learning_rate: Option<f32>,
+    /// The rank of low-rank changes.
+    #[arg(long, value_name = "N", requires = "method", value_parser = clap::value_parser!(u16).range(1..=1_024))]
+    pub rank: Option<u16>,
+    /// Rows of one step.
+    #[arg(long, value_name = "N", requires = "method", value_parser = clap::value_parser!(u16).range(1..=4_096))]
+    pub batch: Option<u16>,
+    /// Go on where an interrupted adaptation was.
+    #[arg(long, requires = "method")]
+    pub resume: bool,
+}
+
+/// What of the encoder is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum AdaptMethod {
+    /// Only a head: the encoder stays as it is.
+    Head,
+    /// Low-rank changes of its matrices.
+    Lora,
+    /// A third of its layers, from the top.
+    Last,
+    /// All layers.
+    Full,
+}
+
+fn learning_rate(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(rate) if rate > 0.0 && rate <= 1.0 => Ok(rate),
+        _ => Err("a learning rate is a number above 0 and at most 1, as 1e-4".into()),
+    }
 }
 
 /// Tests the promise.
@@ -325,9 +372,36 @@ pub struct Rollback {
     pub release: Option<String>,
 }
 
-/// Derives weights.
+/// Brings, keeps and derives models.
 #[derive(Debug, Subcommand)]
 pub enum Models {
+    /// Bring an encoder into the project: from a folder, an archive (.tar, .tar.gz) or a hub (owner/name[@revision]).
+    Pull(Pull),
+    /// List the project's models.
+    List,
+    /// Show where a model came from, its licence and its files.
+    Show {
+        /// The model.
+        name: String,
+    },
+    /// Take a model off the list, and give back the room of files that nothing else uses.
+    Rm {
+        /// The model.
+        name: String,
+    },
+    /// Read every byte of every model, or of one, and compare it with what came.
+    Verify {
+        /// The model; all of them without it.
+        name: Option<String>,
+    },
+    /// Write a model, or the encoder of a task's release, to -o DIR for other programs: floating point safetensors.
+    Export {
+        /// The model or task.
+        name: String,
+        /// Leave 8-bit weights as they are; only this program reads those.
+        #[arg(long)]
+        as_is: bool,
+    },
     /// Write an 8-bit copy of an encoder folder to -o DIR.
     Quantize {
         /// The encoder: config.json, tokenizer.json, *.safetensors.
@@ -338,6 +412,22 @@ pub enum Models {
         /// The encoder: config.json, tokenizer.json, *.safetensors.
         encoder: PathBuf,
     },
+}
+
+/// Where a model comes from.
+#[derive(Debug, Args)]
+pub struct Pull {
+    /// A folder, an archive, or a repository of a hub: owner/name or owner/name@revision.
+    pub source: String,
+    /// What the model is called here; by default the last part of the source.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// The hub's address; by default `hub` under [models] in sizewise.toml. HF_TOKEN is sent to it when set.
+    #[arg(long, value_name = "URL", env = "HF_ENDPOINT")]
+    pub hub: Option<String>,
+    /// Replace a model of the same name.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// The guided tour.

@@ -3,6 +3,7 @@
 //! One module a command: it takes its arguments, calls the crates below and says what came of it. What a command
 //! computes it returns as a value with a JSON form; the text for people is made from the same value.
 
+mod adapt;
 mod batch;
 mod certify;
 mod decide;
@@ -46,7 +47,7 @@ pub fn run(cli: &Cli, screen: &Screen) -> Result<u8> {
         return quickstart::run(arguments, screen);
     }
     if let Command::Models(what) = &cli.command {
-        return models::run(what, screen);
+        return models::run(cli.project.as_deref(), what, screen);
     }
     let project = Project::find(cli.project.as_deref())?;
     match &cli.command {

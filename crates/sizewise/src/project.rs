@@ -29,6 +29,16 @@ pub struct Project {
 pub struct Settings {
     /// How the server runs.
     pub serve: ServeSettings,
+    /// Where models come from.
+    pub models: ModelSettings,
+}
+
+/// Where models come from.
+#[derive(Debug, Clone, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelSettings {
+    /// The hub that `models pull owner/name` asks, or a mirror of it; nothing is fetched without one.
+    pub hub: Option<String>,
 }
 
 /// How the server runs.

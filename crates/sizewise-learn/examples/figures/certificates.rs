@@ -36,7 +36,7 @@ pub(crate) fn run(world: &World, resamples: usize) -> Outcome<()> {
     Ok(())
 }
 
-fn report(
+pub(crate) fn report(
     set: &Set,
     (pool, development): (&[RowOutcome], &[RowOutcome]),
     (gold, resamples): (usize, usize),

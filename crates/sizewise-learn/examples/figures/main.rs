@@ -1,9 +1,10 @@
 //! What does the product reach on the public data sets?
 //!
-//! `cargo run --release -p sizewise-learn --example figures -- [quality|few-shot|certificates] [--resamples N]`
+//! `cargo run --release -p sizewise-learn --example figures -- [quality|few-shot|certificates|adapt|adapt-few|adapt-plan] [--resamples N]`
 //!
 //! Reads the folder in `SIZEWISE_SHARED` (default `../shared`) and skips, by name, what is not there.
 
+mod adapt;
 mod certificates;
 mod public;
 mod quality;
@@ -19,13 +20,11 @@ fn main() -> ExitCode {
         .position(|a| a == "--resamples")
         .and_then(|at| arguments.get(at + 1)?.parse().ok())
         .unwrap_or(200);
-    let known = ["quality", "few-shot", "certificates"];
+    let known = ["quality", "few-shot", "certificates", "adapt", "adapt-few", "adapt-plan"];
     let (figures, others): (Vec<&str>, Vec<&str>) =
         arguments.iter().map(String::as_str).partition(|argument| known.contains(argument));
     if others.iter().any(|argument| *argument != "--resamples" && argument.parse::<usize>().is_err()) {
-        eprintln!(
-            "usage: figures [quality|few-shot|certificates] [--resamples N]; without a name, all of them"
-        );
+        eprintln!("usage: figures [{}] [--resamples N]; without a name, all of them", known.join("|"));
         return ExitCode::from(2);
     }
     let asked = |name: &str| figures.is_empty() || figures.contains(&name);
@@ -39,6 +38,15 @@ fn main() -> ExitCode {
         }
         if asked("certificates") {
             certificates::run(&world, resamples)?;
+        }
+        if asked("adapt") {
+            adapt::run(&world)?;
+        }
+        if asked("adapt-few") {
+            adapt::few_shot(&world)?;
+        }
+        if asked("adapt-plan") {
+            adapt::plan(&world, resamples)?;
         }
         Ok(())
     };

@@ -29,7 +29,7 @@ pub(crate) struct Set {
     pub(crate) test: Vec<Row>,
     /// Share of the traffic that is out of scope, where that is known.
     out_of_scope_share: Option<f64>,
-    classes: Vec<String>,
+    pub(crate) classes: Vec<String>,
 }
 
 impl World {
@@ -114,12 +114,28 @@ impl World {
 
     /// Trains both tiers on rows.
     pub(crate) fn train(&self, set: &Set, rows: &[Row], seed: u64) -> Outcome<(Task, Trained)> {
+        self.train_with(set, rows, (seed, None))
+    }
+
+    /// Trains both tiers; `unseen` are the rows that an adapted encoder has not learnt from.
+    pub(crate) fn train_with(
+        &self,
+        set: &Set,
+        rows: &[Row],
+        (seed, unseen): (u64, Option<&[bool]>),
+    ) -> Outcome<(Task, Trained)> {
         let task = set.task()?;
-        let data = Dataset { examples: set.examples(rows)?, hash: ContentHash::of(b"") };
         let dev = Dataset { examples: Vec::new(), hash: ContentHash::of(b"") };
         let stop = AtomicBool::new(false);
-        let trained = train::train(&task, &TrainingRows::Gold(data), &dev, self.tools(seed, &stop))?;
+        let tools = Tools { unseen, ..self.tools(seed, &stop) };
+        let trained = train::train(&task, &set.training_rows(rows)?, &dev, tools)?;
         Ok((task, trained))
+    }
+
+    /// The same world with another encoder.
+    pub(crate) fn with_encoder(&self, encoder: Encoder) -> Outcome<Self> {
+        let static_embeddings = builtin::static_embeddings()?;
+        Ok(Self { shared: self.shared.clone(), encoder, static_embeddings })
     }
 
     /// Lets every tier answer rows.
@@ -145,6 +161,7 @@ impl World {
             balance: false,
             progress: &|_, _, _| (),
             stop,
+            unseen: None,
         }
     }
 }
@@ -170,7 +187,12 @@ impl Set {
         Self::new(name, rows, test)
     }
 
-    fn task(&self) -> Outcome<Task> {
+    /// Rows as a table of gold labels.
+    pub(crate) fn training_rows(&self, rows: &[Row]) -> Outcome<TrainingRows> {
+        Ok(TrainingRows::Gold(Dataset { examples: self.examples(rows)?, hash: ContentHash::of(b"") }))
+    }
+
+    pub(crate) fn task(&self) -> Outcome<Task> {
         let choices: Vec<String> =
             self.classes.iter().map(|class| format!("{{ value = {class:?} }}")).collect();
         let share = self

@@ -8,7 +8,7 @@ use std::time::Instant;
 const SEEDS: [u64; 3] = [1, 2, 3];
 
 /// Share of in-scope rows that a tier answers rightly.
-fn accuracy(rows: &[RowOutcome], tier: Tier) -> f64 {
+pub(crate) fn accuracy(rows: &[RowOutcome], tier: Tier) -> f64 {
     let inside: Vec<bool> = rows
         .iter()
         .filter(|row| !row.out_of_scope)
@@ -19,7 +19,7 @@ fn accuracy(rows: &[RowOutcome], tier: Tier) -> f64 {
 }
 
 /// How well a tier's confidence ranks in-scope rows above out-of-scope ones.
-fn ranking(rows: &[RowOutcome], tier: Tier) -> Option<f64> {
+pub(crate) fn ranking(rows: &[RowOutcome], tier: Tier) -> Option<f64> {
     let scores = |outside: bool| -> Vec<f64> {
         rows.iter()
             .filter(|row| row.out_of_scope == outside)
@@ -30,7 +30,7 @@ fn ranking(rows: &[RowOutcome], tier: Tier) -> Option<f64> {
     metrics::auroc(&scores(false), &scores(true)).map(|estimate| estimate.value)
 }
 
-fn mean(values: &[f64]) -> f64 {
+pub(crate) fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
@@ -93,6 +93,6 @@ pub(crate) fn few_shot(world: &World) -> Outcome<()> {
     Ok(())
 }
 
-fn inside(set: &Set) -> Vec<crate::public::Row> {
+pub(crate) fn inside(set: &Set) -> Vec<crate::public::Row> {
     set.test.iter().filter(|(_, label)| label.is_some()).cloned().collect()
 }

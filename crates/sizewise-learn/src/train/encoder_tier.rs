@@ -39,6 +39,8 @@ pub(crate) struct Data<'a> {
     /// What the cross-fitted static tier thought. `[rows]`
     pub(crate) earlier: &'a [Option<Judgement>],
     pub(crate) features: &'a static_tier::Corpus<'a>,
+    /// The rows that the encoder has not learnt from; none where it has learnt from none. `[rows]`
+    pub(crate) unseen: Option<&'a [bool]>,
 }
 
 /// A row that the encoder read and that answers the question.
@@ -55,6 +57,12 @@ impl Data<'_> {
             let target = (*labels.targets.get(*row)?)?;
             Some(Encoded { position, row: *row, target })
         })
+    }
+
+    /// Those of them whose answers tell how good the tier is: the ones that the encoder itself has not learnt from.
+    fn judged<'b>(&'b self, labels: &'b Labels) -> impl Iterator<Item = Encoded> + 'b {
+        let unseen = |row: usize| self.unseen.is_none_or(|unseen| unseen.get(row).copied().unwrap_or(false));
+        self.labelled(labels).filter(move |encoded| unseen(encoded.row))
     }
 
     fn embedding(&self, position: usize) -> Option<&[f32]> {
@@ -115,13 +123,15 @@ pub(crate) fn fit(data: &Data<'_>, labels: &Labels, tools: Tools<'_>) -> Result<
 }
 
 /// How embeddings are shifted and scaled for the fit: the mean of each dimension, and one scale for all.
-struct Standard {
-    mean: Vec<f32>,
-    scale: f32,
+#[derive(Debug, Clone)]
+pub(crate) struct Standard {
+    /// `[dimensions]`
+    pub(crate) mean: Vec<f32>,
+    pub(crate) scale: f32,
 }
 
 impl Standard {
-    fn of(embeddings: &Embeddings, layers: usize) -> Self {
+    pub(crate) fn of(embeddings: &Embeddings, layers: usize) -> Self {
         let rows = embeddings.tokens.len().max(1) as f64;
         let mut mean = vec![0.0f64; embeddings.dimensions];
         let mut square = vec![0.0f64; embeddings.dimensions];
@@ -156,7 +166,7 @@ fn fit_head(
         );
         targets.push(Target::Class(target));
     }
-    let weights = labels.class_weights(tools);
+    let weights = labels.class_weights(tools.balance);
     let examples =
         lbfgs::Examples { embeddings: &rows, dimensions, targets: &targets, class_weights: &weights };
     let head = lbfgs::fit(examples, &lbfgs::Settings::default(), &|_| (), tools.stop)?;
@@ -172,7 +182,7 @@ fn held_out_logits(data: &Data<'_>, labels: &Labels, heads: &[(usize, LinearHead
         head.logits(data.embedding(position)?, &mut logits);
         Some(logits)
     };
-    data.labelled(labels)
+    data.judged(labels)
         .map(|row| logits(row).ok_or(Error::Internal("every labelled row has an embedding and a head")))
         .collect()
 }
@@ -181,7 +191,7 @@ fn held_out_logits(data: &Data<'_>, labels: &Labels, heads: &[(usize, LinearHead
 fn best_blend(data: &Data<'_>, labels: &Labels, logits: &[Vec<f32>]) -> f32 {
     let loss = |share: f32| -> f64 {
         let inside = |encoded: &Encoded| usize::from(encoded.target) < labels.classes;
-        let rows = data.labelled(labels).zip(logits).filter(|(encoded, _)| inside(encoded));
+        let rows = data.judged(labels).zip(logits).filter(|(encoded, _)| inside(encoded));
         rows.map(|(Encoded { row, target, .. }, logits)| {
             let mut mixed = logits.clone();
             blend(&mut mixed, data.earlier.get(row).and_then(Option::as_ref), share);
@@ -204,7 +214,7 @@ fn observe(
     (logits, share, near): (&[Vec<f32>], f32, &LabelledNeighbours),
     tools: Tools<'_>,
 ) -> Result<Vec<(Observation, usize)>> {
-    let labelled: Vec<Encoded> = data.labelled(labels).collect();
+    let labelled: Vec<Encoded> = data.judged(labels).collect();
     let chunk = labelled.len().div_ceil(64).max(1);
     let parts = jobs::run(labelled.len().div_ceil(chunk), tools.threads, |part| {
         let mut reader = static_tier::Reader::default();
@@ -233,7 +243,7 @@ impl Fitted {
     pub(crate) fn add_outcomes(&self, data: &Data<'_>, labels: &Labels, outcomes: &mut Vec<RowOutcome>) {
         let mut all = labels.labelled().zip(outcomes.drain(..));
         let mut both = Vec::with_capacity(self.answers.len());
-        for (Encoded { row, target, .. }, (confidence, class)) in data.labelled(labels).zip(&self.answers) {
+        for (Encoded { row, target, .. }, (confidence, class)) in data.judged(labels).zip(&self.answers) {
             let Some((_, mut outcome)) = all.find(|((labelled, _), _)| *labelled == row) else { break };
             let right = usize::from(target) == *class;
             outcome.tiers.push(TierOutcome { tier: Tier::Encoder, confidence: *confidence, right });

@@ -24,6 +24,11 @@ pub(crate) struct Folds {
 impl Folds {
     pub(crate) fn assign<L: Label>(examples: &[Example<L>], seed: u64) -> Self {
         let count = if examples.len() >= MANY_ROWS { 2 } else { FOLDS };
+        Self::spread(examples, seed, count)
+    }
+
+    /// Spreads rows over so many folds.
+    pub(crate) fn spread<L: Label>(examples: &[Example<L>], seed: u64, count: usize) -> Self {
         let mut units: HashMap<&str, usize> = HashMap::new();
         let mut members: Vec<Vec<usize>> = Vec::new();
         for (row, example) in examples.iter().enumerate() {

@@ -262,7 +262,7 @@ fn fit_head(
     let shape =
         Shape { sparse: vocabulary.len(), dense: corpus.embeddings.dimensions(), classes: labels.outputs };
     let settings = Settings { epochs: epochs(targets.len()), seed: tools.seed, ..Settings::default() };
-    let weights = labels.class_weights(tools);
+    let weights = labels.class_weights(tools.balance);
     let examples = softmax::Examples { rows: &rows, targets: &targets, class_weights: &weights };
     let layer = softmax::fit(&examples, shape, &settings, progress, tools.stop)?;
     let centroids = centroids(&rows, &targets, labels.classes, shape.dense);

@@ -1,29 +1,27 @@
 //! How do the tokens of one text look at one another?
 //!
-//! Scaled dot-product attention (Vaswani et al. 2017), one head at a time. Keys are turned so that the scores of sixteen
-//! tokens are sixteen lanes; four queries share every key and value that is read.
+//! Scaled dot-product attention (Vaswani et al. 2017), one head at a time, sixteen queries at a time. Their scores lie side
+//! by side, so that the softmax never adds across the lanes of a vector; keys and values are read where they are.
 
-use super::floats::{exp, sum};
+use super::floats::exp;
 use crate::kernels::widest;
 
-/// Lanes that are computed together.
+/// Queries that are computed together.
 const LANES: usize = 16;
-/// Queries that share one pass.
+/// Keys that share one pass over the queries.
+const KEYS: usize = 8;
+/// Queries that share one pass over the values.
 const QUERIES: usize = 4;
-/// Score of a lane beyond the last token: its weight is zero.
-const NOWHERE: f32 = f32::NEG_INFINITY;
 
 /// Buffers that are reused from head to head.
 #[derive(Debug, Default)]
 pub(super) struct Attention {
-    /// The keys of one head, turned. `[size of a head, lanes]`
-    keys: Vec<f32>,
-    /// The values of one head, padded to whole lanes. `[tokens, width]`
-    values: Vec<f32>,
-    /// Four queries of one head, scaled. `[QUERIES, size of a head]`
-    queries: Vec<f32>,
-    /// What four queries take of every token. `[QUERIES, lanes]`
-    weights: Vec<f32>,
+    /// Sixteen queries of one head, scaled and turned. `[size of a head]`
+    queries: Vec<[f32; LANES]>,
+    /// What sixteen queries take of every token. `[tokens]`
+    weights: Vec<[f32; LANES]>,
+    /// One over the sum of each query's weights.
+    inverse: [f32; LANES],
 }
 
 /// Where one head lies in a row of queries, keys and values.
@@ -47,107 +45,140 @@ impl Attention {
     /// `rows` is `[tokens, 3 · hidden]`, queries, keys and values side by side; `out` is `[tokens, hidden]`.
     pub(super) fn attend(&mut self, rows: &[f32], out: &mut [f32], (hidden, heads): (usize, usize)) {
         let size = hidden / heads;
+        self.queries.resize(size, [0.0; LANES]);
+        self.weights.resize(rows.len() / (3 * hidden), [0.0; LANES]);
         widest(
             #[inline(always)]
             || {
                 for head in 0..heads {
-                    self.attend_head(rows, out, Head { hidden, first: head * size, size });
+                    let head = Head { hidden, first: head * size, size };
+                    let blocks = rows.chunks(LANES * 3 * hidden).zip(out.chunks_mut(LANES * hidden));
+                    for (queries, out) in blocks {
+                        self.turn(queries, head);
+                        self.weigh(rows, head);
+                        self.gather(rows, out, head);
+                    }
                 }
             },
         );
     }
 
+    /// Lays out the queries of up to sixteen rows; lanes beyond the last hold what they held.
     #[inline(always)]
-    fn attend_head(&mut self, rows: &[f32], out: &mut [f32], head: Head) {
-        let Head { hidden, first, size } = head;
-        let tokens = rows.len() / (3 * hidden);
-        let (lanes, width) = (tokens.next_multiple_of(LANES), size.next_multiple_of(LANES));
-        self.arrange(rows, head, (lanes, width));
-        let scale = 1.0 / (size as f32).sqrt();
-        for (rows, out) in rows.chunks(QUERIES * 3 * hidden).zip(out.chunks_mut(QUERIES * hidden)) {
-            for (row, query) in rows.chunks_exact(3 * hidden).zip(self.queries.chunks_exact_mut(size)) {
-                query.iter_mut().zip(head.part(row, 0)).for_each(|(to, from)| *to = from * scale);
-            }
-            for first in (0..lanes).step_by(LANES) {
-                let scores = product(&self.queries, (&self.keys, lanes), first);
-                for (scores, weights) in scores.iter().zip(self.weights.chunks_exact_mut(lanes)) {
-                    if let Some(slot) = weights.get_mut(first..first + LANES) {
-                        slot.copy_from_slice(scores);
-                    }
-                }
-            }
-            for weights in self.weights.chunks_exact_mut(lanes) {
-                if let Some(beyond) = weights.get_mut(tokens..) {
-                    beyond.fill(NOWHERE);
-                }
-                softmax(weights);
-            }
-            for lane in (0..width).step_by(LANES) {
-                let sums = product(&self.weights, (&self.values, width), lane);
-                let wanted = LANES.min(size - lane);
-                for (sums, out) in sums.iter().zip(out.chunks_exact_mut(hidden)) {
-                    let slot = out.get_mut(first + lane..first + lane + wanted).unwrap_or_default();
-                    slot.iter_mut().zip(sums).for_each(|(to, from)| *to = *from);
-                }
+    fn turn(&mut self, rows: &[f32], head: Head) {
+        let scale = 1.0 / (head.size as f32).sqrt();
+        for (lane, row) in rows.chunks_exact(3 * head.hidden).enumerate().take(LANES) {
+            for (turned, value) in self.queries.iter_mut().zip(head.part(row, 0)) {
+                turned[lane] = value * scale;
             }
         }
     }
 
-    /// Lays out one head's keys and values for [`product`].
+    /// Scores of all tokens, and the softmax but for its last division.
     #[inline(always)]
-    fn arrange(&mut self, rows: &[f32], head: Head, (lanes, width): (usize, usize)) {
-        for (buffer, length) in [
-            (&mut self.keys, head.size * lanes),
-            (&mut self.values, lanes * width),
-            (&mut self.queries, QUERIES * head.size),
-            (&mut self.weights, QUERIES * lanes),
-        ] {
-            buffer.clear();
-            buffer.resize(length, 0.0);
+    fn weigh(&mut self, rows: &[f32], head: Head) {
+        let length = 3 * head.hidden;
+        for (rows, weights) in rows.chunks(KEYS * length).zip(self.weights.chunks_mut(KEYS)) {
+            // Where keys are missing the first one stands in for them; nobody reads their scores.
+            let mut keys = [head.part(rows, 1); KEYS];
+            for (key, row) in keys.iter_mut().zip(rows.chunks_exact(length)) {
+                *key = head.part(row, 1);
+            }
+            let scores = score(&self.queries, keys);
+            for (weights, scores) in weights.iter_mut().zip(&scores) {
+                *weights = *scores;
+            }
         }
-        let rows = rows.chunks_exact(3 * head.hidden);
-        for ((token, row), values) in rows.enumerate().zip(self.values.chunks_exact_mut(width)) {
-            for (key, turned) in head.part(row, 1).iter().zip(self.keys.chunks_exact_mut(lanes)) {
-                if let Some(slot) = turned.get_mut(token) {
-                    *slot = *key;
+        let mut largest = [f32::NEG_INFINITY; LANES];
+        for scores in &self.weights {
+            for (most, score) in largest.iter_mut().zip(scores) {
+                *most = if *score > *most { *score } else { *most };
+            }
+        }
+        let mut sums = [0.0f32; LANES];
+        for scores in &mut self.weights {
+            for ((score, most), sum) in scores.iter_mut().zip(&largest).zip(&mut sums) {
+                *score = exp(*score - most);
+                *sum += *score;
+            }
+        }
+        for (inverse, sum) in self.inverse.iter_mut().zip(&sums) {
+            *inverse = 1.0 / sum;
+        }
+    }
+
+    /// The weighted means of all values.
+    #[inline(always)]
+    fn gather(&self, rows: &[f32], out: &mut [f32], head: Head) {
+        let Head { hidden, first, size } = head;
+        for (block, out) in out.chunks_mut(QUERIES * hidden).enumerate() {
+            let lane = block * QUERIES;
+            for column in (0..size).step_by(LANES) {
+                let begin = 2 * hidden + first + column;
+                let sums = weighted_sums(&self.weights, (rows, 3 * hidden, begin), lane);
+                let wanted = first + column..first + size.min(column + LANES);
+                for (number, (sums, out)) in sums.iter().zip(out.chunks_exact_mut(hidden)).enumerate() {
+                    let inverse = self.inverse.get(lane + number).copied().unwrap_or(0.0);
+                    let slots = out.get_mut(wanted.clone()).unwrap_or_default();
+                    slots.iter_mut().zip(sums).for_each(|(slot, sum)| *slot = sum * inverse);
                 }
             }
-            values.iter_mut().zip(head.part(row, 2)).for_each(|(to, from)| *to = *from);
         }
     }
 }
 
-/// Sixteen columns, from `first` on, of the product of four rows with a matrix of rows `stride` apart.
+/// Scores of sixteen queries with eight keys. The sums have names because the compiler keeps named ones in registers.
 #[inline(always)]
-fn product(rows: &[f32], (matrix, stride): (&[f32], usize), first: usize) -> [[f32; LANES]; QUERIES] {
-    let (mut a, mut b, mut c, mut d) = ([0.0f32; LANES], [0.0f32; LANES], [0.0f32; LANES], [0.0f32; LANES]);
-    let length = rows.len() / QUERIES;
-    let (upper, lower) = rows.split_at(2 * length);
-    let ((w, x), (y, z)) = (upper.split_at(length), lower.split_at(length));
-    let factors = w.iter().zip(x).zip(y.iter().zip(z));
-    for (row, ((w, x), (y, z))) in matrix.chunks_exact(stride).zip(factors) {
-        let Some(columns) = row.get(first..).and_then(|row| row.first_chunk::<LANES>()) else { break };
-        for (lane, value) in columns.iter().enumerate() {
-            a[lane] = w.mul_add(*value, a[lane]);
-            b[lane] = x.mul_add(*value, b[lane]);
-            c[lane] = y.mul_add(*value, c[lane]);
-            d[lane] = z.mul_add(*value, d[lane]);
+fn score(queries: &[[f32; LANES]], keys: [&[f32]; KEYS]) -> [[f32; LANES]; KEYS] {
+    let [mut a, mut b, mut c, mut d] = [[0.0f32; LANES]; 4];
+    let [mut e, mut f, mut g, mut h] = [[0.0f32; LANES]; 4];
+    let [i, j, k, l, m, n, o, p] = keys;
+    let upper = i.iter().zip(j).zip(k.iter().zip(l));
+    let lower = m.iter().zip(n).zip(o.iter().zip(p));
+    for (query, (((i, j), (k, l)), ((m, n), (o, p)))) in queries.iter().zip(upper.zip(lower)) {
+        for (lane, query) in query.iter().enumerate() {
+            a[lane] = query.mul_add(*i, a[lane]);
+            b[lane] = query.mul_add(*j, b[lane]);
+            c[lane] = query.mul_add(*k, c[lane]);
+            d[lane] = query.mul_add(*l, d[lane]);
+            e[lane] = query.mul_add(*m, e[lane]);
+            f[lane] = query.mul_add(*n, f[lane]);
+            g[lane] = query.mul_add(*o, g[lane]);
+            h[lane] = query.mul_add(*p, h[lane]);
+        }
+    }
+    [a, b, c, d, e, f, g, h]
+}
+
+/// Sixteen columns of the values, weighted for four queries from `lane` on. Rows are `length` long, the columns begin at
+/// `begin`; what lies beyond a head is nobody's.
+#[inline(always)]
+fn weighted_sums(
+    weights: &[[f32; LANES]],
+    (rows, length, begin): (&[f32], usize, usize),
+    lane: usize,
+) -> [[f32; LANES]; QUERIES] {
+    let [mut a, mut b, mut c, mut d] = [[0.0f32; LANES]; QUERIES];
+    for (row, weights) in rows.chunks_exact(length).zip(weights) {
+        let Some([w, x, y, z]) = weights.get(lane..).and_then(|weights| weights.first_chunk::<QUERIES>())
+        else {
+            break;
+        };
+        let values = row.get(begin..).unwrap_or_default();
+        let mut padded = [0.0f32; LANES];
+        let values = match values.first_chunk::<LANES>() {
+            Some(values) => values,
+            None => {
+                padded.iter_mut().zip(values).for_each(|(to, from)| *to = *from);
+                &padded
+            }
+        };
+        for (lane, value) in values.iter().enumerate() {
+            a[lane] = value.mul_add(*w, a[lane]);
+            b[lane] = value.mul_add(*x, b[lane]);
+            c[lane] = value.mul_add(*y, c[lane]);
+            d[lane] = value.mul_add(*z, d[lane]);
         }
     }
     [a, b, c, d]
-}
-
-/// Turns scores into weights. The length is a multiple of sixteen.
-#[inline(always)]
-fn softmax(scores: &mut [f32]) {
-    let mut largest = [f32::NEG_INFINITY; LANES];
-    for chunk in scores.chunks_exact(LANES) {
-        for (most, score) in largest.iter_mut().zip(chunk) {
-            *most = if *score > *most { *score } else { *most };
-        }
-    }
-    let largest = largest.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    scores.iter_mut().for_each(|score| *score = exp(*score - largest));
-    let scale = 1.0 / sum(scores);
-    scores.iter_mut().for_each(|score| *score *= scale);
 }

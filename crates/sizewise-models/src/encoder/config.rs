@@ -20,11 +20,12 @@ pub enum Pooling {
 
 /// The activation between the two feed-forward matrices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Activation {
+pub enum Activation {
     /// x · Φ(x) (Hendrycks and Gimpel 2016).
     Gelu,
     /// Its approximation by the hyperbolic tangent.
     GeluTanh,
+    /// max(0, x)
     Relu,
 }
 
@@ -84,6 +85,26 @@ struct PoolingJson {
     pooling_mode_cls_token: bool,
     #[serde(default)]
     pooling_mode_mean_tokens: bool,
+}
+
+impl Family {
+    /// What some files put before the name of every tensor.
+    pub(super) fn prefix(&self) -> &'static str {
+        match self {
+            Self::Bert => "bert.",
+            Self::DistilBert => "distilbert.",
+            Self::Roberta { .. } => "roberta.",
+            Self::ModernBert(_) => "model.",
+        }
+    }
+
+    /// Where the word embeddings are.
+    pub(super) fn words(&self) -> &'static str {
+        match self {
+            Self::ModernBert(_) => "embeddings.tok_embeddings.weight",
+            _ => "embeddings.word_embeddings.weight",
+        }
+    }
 }
 
 impl Config {

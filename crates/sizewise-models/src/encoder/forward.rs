@@ -4,11 +4,15 @@
 
 use super::{
     attention::Attention,
-    config::Pooling,
-    floats::{activate, to_unit_length},
-    layers::{Layer, Norm, Stack, Table},
+    config::{Activation, Pooling},
+    floats::{gelu, gelu_tanh, to_unit_length},
+    layers::{Layer, Norm, Products, Stack, Table},
 };
-use crate::kernels::{Kernel, Scratch, widest};
+use crate::kernels::{Kernel, widest};
+
+/// Tokens that go through both feed-forward matrices together: few enough for what is between the two to stay in the
+/// cache, enough to make reading the matrices worth while.
+const FEED_ROWS: usize = 64;
 
 /// Buffers that are reused from batch to batch.
 #[derive(Debug)]
@@ -19,12 +23,12 @@ pub(super) struct Workspace {
     pub(super) query_key_value: Vec<f32>,
     /// `[tokens, hidden]`
     pub(super) context: Vec<f32>,
-    /// `[tokens, hidden]`
+    /// What a layer reads that normalises first. `[tokens, hidden]`
     pub(super) update: Vec<f32>,
-    /// `[tokens, intermediate]`
+    /// `[FEED_ROWS, intermediate]`; all tokens of a layer that normalises first.
     pub(super) wide: Vec<f32>,
     pub(super) attention: Attention,
-    pub(super) scratch: Scratch,
+    pub(super) products: Products,
 }
 
 impl Workspace {
@@ -36,7 +40,7 @@ impl Workspace {
             update: Vec::new(),
             wide: Vec::new(),
             attention: Attention::default(),
-            scratch: Scratch::new(kernel),
+            products: Products::new(kernel),
         }
     }
 }
@@ -96,26 +100,59 @@ impl Stack {
     }
 
     fn run_layer(&self, layer: &Layer, texts: &[&[u32]], workspace: &mut Workspace) {
-        let Workspace { hidden, query_key_value, context, update, wide, attention, scratch } = workspace;
-        layer.query_key_value.apply(hidden, query_key_value, scratch);
+        let Workspace { hidden, query_key_value, context, wide, attention, products, .. } = workspace;
+        let size = self.config.hidden;
+        query_key_value.resize(hidden.len() * 3, 0.0);
         context.resize(hidden.len(), 0.0);
+        layer.query_key_value.apply(
+            hidden,
+            query_key_value,
+            products,
+            #[inline(always)]
+            |slot, value| *slot = value,
+        );
         let mut rest = (query_key_value.as_slice(), context.as_mut_slice());
         for text in texts {
-            let (rows, below) = rest.0.split_at(text.len() * 3 * self.config.hidden);
-            let (out, out_below) = rest.1.split_at_mut(text.len() * self.config.hidden);
-            attention.attend(rows, out, (self.config.hidden, self.config.heads));
+            let (rows, below) = rest.0.split_at(text.len() * 3 * size);
+            let (out, out_below) = rest.1.split_at_mut(text.len() * size);
+            attention.attend(rows, out, (size, self.config.heads));
             rest = (below, out_below);
         }
-        layer.attention_out.apply(context, update, scratch);
-        add_and_norm(hidden, update, &layer.attention_norm);
-        layer.up.apply(hidden, wide, scratch);
-        let activation = self.config.activation;
-        widest(
-            #[inline(always)]
-            || activate(activation, wide),
-        );
-        layer.down.apply(wide, update, scratch);
-        add_and_norm(hidden, update, &layer.norm);
+        layer.attention_out.apply(context, hidden, products, add);
+        normalise(&layer.attention_norm, hidden);
+        for rows in hidden.chunks_mut(FEED_ROWS * size) {
+            wide.resize(rows.len() / size * layer.up.outputs(), 0.0);
+            self.feed_up(layer, rows, wide, products);
+            layer.down.apply(wide, rows, products, add);
+            normalise(&layer.norm, rows);
+        }
+    }
+
+    /// The first feed-forward matrix and the activation; a copy of the loop for each activation.
+    fn feed_up(&self, layer: &Layer, rows: &[f32], wide: &mut [f32], products: &mut Products) {
+        match self.config.activation {
+            Activation::Relu => layer.up.apply(
+                rows,
+                wide,
+                products,
+                #[inline(always)]
+                |slot, value| *slot = value.max(0.0),
+            ),
+            Activation::Gelu => layer.up.apply(
+                rows,
+                wide,
+                products,
+                #[inline(always)]
+                |slot, value| *slot = gelu(value),
+            ),
+            Activation::GeluTanh => layer.up.apply(
+                rows,
+                wide,
+                products,
+                #[inline(always)]
+                |slot, value| *slot = gelu_tanh(value),
+            ),
+        }
     }
 
     /// Writes one pooled layer, of unit length, into its part of every text's vector.
@@ -140,13 +177,16 @@ impl Stack {
     }
 }
 
-fn add_and_norm(hidden: &mut [f32], update: &[f32], norm: &Norm) {
+/// How an update is stored: on top of what it updates.
+#[inline(always)]
+pub(super) fn add(slot: &mut f32, value: f32) {
+    *slot += value;
+}
+
+fn normalise(norm: &Norm, rows: &mut [f32]) {
     widest(
         #[inline(always)]
-        || {
-            hidden.iter_mut().zip(update).for_each(|(sum, value)| *sum += value);
-            norm.apply(hidden);
-        },
+        || norm.apply(rows),
     );
 }
 
@@ -159,8 +199,8 @@ mod tests {
     fn a_linear_layer_is_a_product_and_a_bias() {
         let layer =
             Linear::Float { weights: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], bias: vec![0.5, -0.5], inputs: 3 };
-        let mut out = Vec::new();
-        layer.apply(&[1.0, 0.0, 1.0, 0.0, 1.0, 0.0], &mut out, &mut Scratch::new(Kernel::Portable));
-        assert_eq!(out, [4.5, 9.5, 2.5, 4.5]);
+        let mut out = [1.0; 4];
+        layer.apply(&[1.0, 0.0, 1.0, 0.0, 1.0, 0.0], &mut out, &mut Products::new(Kernel::Portable), add);
+        assert_eq!(out, [5.5, 10.5, 3.5, 5.5]);
     }
 }

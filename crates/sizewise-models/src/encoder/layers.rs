@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    kernels::{PackedWeights, Scratch},
+    kernels::{Kernel, PackedWeights, Rounded, Scratch, widest},
     tensors::Tensors,
 };
 use ndarray::{ArrayView2, ArrayViewMut2, linalg::general_mat_mul};
@@ -73,27 +73,61 @@ pub(super) enum Linear {
     Bytes(PackedWeights),
 }
 
+/// What a multiplication needs beside its operands, reused from layer to layer.
+#[derive(Debug)]
+pub(super) struct Products {
+    rounded: Rounded,
+    scratch: Scratch,
+    /// `[tokens, outputs]`
+    floats: Vec<f32>,
+}
+
+impl Products {
+    pub(super) fn new(kernel: Kernel) -> Self {
+        Self { rounded: Rounded::new(), scratch: Scratch::new(kernel), floats: Vec::new() }
+    }
+}
+
 impl Linear {
-    /// out = inputs · weightsᵀ + bias. `rows` is `[tokens, inputs]`; `out` becomes `[tokens, outputs]`.
-    pub(super) fn apply(&self, rows: &[f32], out: &mut Vec<f32>, scratch: &mut Scratch) {
+    pub(super) fn outputs(&self) -> usize {
+        match self {
+            Self::Bytes(packed) => packed.outputs(),
+            Self::Float { bias, .. } => bias.len(),
+        }
+    }
+
+    /// Stores inputs · weightsᵀ + bias number by number in the way that `store` says. `rows` is `[tokens, inputs]`; `out` is
+    /// `[tokens, outputs]`. The closure must be marked `#[inline(always)]`.
+    pub(super) fn apply(
+        &self,
+        rows: &[f32],
+        out: &mut [f32],
+        products: &mut Products,
+        store: impl Fn(&mut f32, f32) + Copy,
+    ) {
+        let Products { rounded, scratch, floats } = products;
         match self {
             Self::Bytes(packed) => {
-                out.resize(rows.len() / packed.inputs().max(1) * packed.outputs(), 0.0);
-                packed.multiply(rows, out, scratch);
+                rounded.set(rows, packed.inputs());
+                packed.multiply(rounded, out, scratch, store);
             }
             Self::Float { weights, bias, inputs } => {
                 let (tokens, outputs) = (rows.len() / (*inputs).max(1), bias.len());
-                out.clear();
-                (0..tokens).for_each(|_| out.extend_from_slice(bias));
+                floats.clear();
+                (0..tokens).for_each(|_| floats.extend_from_slice(bias));
                 let shapes = (
                     ArrayView2::from_shape((tokens, *inputs), rows),
                     ArrayView2::from_shape((outputs, *inputs), weights),
-                    ArrayViewMut2::from_shape((tokens, outputs), out.as_mut_slice()),
+                    ArrayViewMut2::from_shape((tokens, outputs), floats.as_mut_slice()),
                 );
                 // The shapes hold by construction: weights were checked when they were read.
-                if let (Ok(rows), Ok(weights), Ok(mut out)) = shapes {
-                    general_mat_mul(1.0, &rows, &weights.t(), 1.0, &mut out);
+                if let (Ok(rows), Ok(weights), Ok(mut product)) = shapes {
+                    general_mat_mul(1.0, &rows, &weights.t(), 1.0, &mut product);
                 }
+                widest(
+                    #[inline(always)]
+                    || out.iter_mut().zip(floats.iter()).for_each(|(slot, value)| store(slot, *value)),
+                );
             }
         }
     }
@@ -102,30 +136,14 @@ impl Linear {
 impl Stack {
     pub(super) fn load(files: &EncoderFiles<&[u8]>) -> Result<Self> {
         let config = Config::parse(files.config, files.pooling)?;
-        let parsed = files
-            .weights
-            .iter()
-            .map(|(name, bytes)| Tensors::parse(name, bytes))
-            .collect::<Result<Vec<_>>>()?;
-        let (prefix, words) = match &config.family {
-            Family::Bert => ("bert.", WORDS),
-            Family::DistilBert => ("distilbert.", WORDS),
-            Family::Roberta { .. } => ("roberta.", WORDS),
-            Family::ModernBert(_) => ("model.", "embeddings.tok_embeddings.weight"),
+        let source = Source::open(files, &config)?;
+        let words = source.table(config.family.words(), config.vocabulary, config.hidden)?;
+        let (positions, norm, layers) = match (&config.family, Names::of(&config)) {
+            (Family::ModernBert(modern), _) => source.modern(&config, modern)?,
+            (_, Some(names)) => source.classic(&config, names)?,
+            (_, None) => return Err(Error::Internal("every family has its names")),
         };
-        let source = Source { prefix: find_prefix(&parsed, prefix, words)?, files: parsed };
-        let words = source.table(words, config.vocabulary, config.hidden)?;
-        let (positions, norm, layers) = match &config.family {
-            Family::ModernBert(modern) => source.modern(&config, modern)?,
-            Family::DistilBert => source.classic(&config, &DISTIL)?,
-            Family::Bert | Family::Roberta { .. } => source.classic(&config, &BERT)?,
-        };
-        // Lower layers keep what the last one has traded for similarity: together they separate classes better, and
-        // handing them out costs nothing.
-        let pooled = match config.layers {
-            few @ 0..3 => vec![few],
-            many => vec![many, many * 2 / 3, many / 3, 0],
-        };
+        let pooled = pooled_layers(config.layers);
         Ok(Self { words, positions, norm, layers, pooled, config })
     }
 
@@ -150,20 +168,39 @@ impl Stack {
     }
 }
 
-/// Where all families but ModernBERT keep the word embeddings.
-const WORDS: &str = "embeddings.word_embeddings.weight";
+/// The layers whose outputs are pooled, in the order of the vector's parts; 0 is the embedding layer.
+///
+/// Lower layers keep what the last one has traded for similarity: together they separate classes better, and handing them out
+/// costs nothing.
+pub(super) fn pooled_layers(layers: usize) -> Vec<usize> {
+    match layers {
+        few @ 0..3 => vec![few],
+        many => vec![many, many * 2 / 3, many / 3, 0],
+    }
+}
 
 /// Where each family keeps the parts of layer `{}`.
-struct Names {
-    layer: &'static str,
-    query: &'static str,
-    key: &'static str,
-    value: &'static str,
-    attention_out: &'static str,
-    attention_norm: &'static str,
-    up: &'static str,
-    down: &'static str,
-    norm: &'static str,
+pub(super) struct Names {
+    pub(super) layer: &'static str,
+    pub(super) query: &'static str,
+    pub(super) key: &'static str,
+    pub(super) value: &'static str,
+    pub(super) attention_out: &'static str,
+    pub(super) attention_norm: &'static str,
+    pub(super) up: &'static str,
+    pub(super) down: &'static str,
+    pub(super) norm: &'static str,
+}
+
+impl Names {
+    /// The names of a family whose layers are BERT's.
+    pub(super) fn of(config: &Config) -> Option<&'static Self> {
+        match config.family {
+            Family::DistilBert => Some(&DISTIL),
+            Family::Bert | Family::Roberta { .. } => Some(&BERT),
+            Family::ModernBert(_) => None,
+        }
+    }
 }
 
 const BERT: Names = Names {
@@ -204,17 +241,49 @@ fn find_prefix(files: &[Tensors<'_>], family: &'static str, words: &str) -> Resu
 }
 
 /// The tensors of all files under one naming.
-struct Source<'a> {
+pub(super) struct Source<'a> {
     files: Vec<Tensors<'a>>,
     prefix: &'static str,
 }
 
-impl Source<'_> {
-    fn name(&self, name: &str) -> String {
+impl<'a> Source<'a> {
+    pub(super) fn open(files: &EncoderFiles<&'a [u8]>, config: &Config) -> Result<Self> {
+        let parsed = files
+            .weights
+            .iter()
+            .map(|(name, bytes)| Tensors::parse(name, bytes))
+            .collect::<Result<Vec<_>>>()?;
+        let (family, words) = (config.family.prefix(), config.family.words());
+        Ok(Self { prefix: find_prefix(&parsed, family, words)?, files: parsed })
+    }
+
+    /// Position embeddings, the first token type's added. `[positions, hidden]`
+    pub(super) fn positions(&self, config: &Config) -> Result<Vec<f32>> {
+        let hidden = config.hidden;
+        let first = match config.family {
+            Family::Roberta { first_position } => first_position,
+            _ => 0,
+        };
+        let name = "embeddings.position_embeddings.weight";
+        let mut positions = self.floats(name, &[first + config.positions, hidden])?;
+        positions.drain(..first * hidden);
+        if !matches!(config.family, Family::DistilBert) {
+            let types = self.file_of("embeddings.token_type_embeddings.weight")?;
+            let name = self.name("embeddings.token_type_embeddings.weight");
+            let rows = types.shape(&name)?.first().copied().unwrap_or(0);
+            let types = types.floats(&name, &[rows, hidden])?;
+            for row in positions.chunks_exact_mut(hidden) {
+                row.iter_mut().zip(&types).for_each(|(sum, value)| *sum += value);
+            }
+        }
+        Ok(positions)
+    }
+
+    pub(super) fn name(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
 
-    fn file_of(&self, name: &str) -> Result<&Tensors<'_>> {
+    fn file_of(&self, name: &str) -> Result<&Tensors<'a>> {
         let full = self.name(name);
         let found = self.files.iter().find(|file| file.has(&full));
         found.ok_or_else(|| Error::File {
@@ -223,7 +292,7 @@ impl Source<'_> {
         })
     }
 
-    fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    pub(super) fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         self.file_of(name)?.floats(&self.name(name), shape)
     }
 
@@ -239,6 +308,16 @@ impl Source<'_> {
     fn bytes(&self, name: &str, rows: usize, columns: usize) -> Result<(Vec<i8>, Vec<f32>)> {
         let values = self.file_of(name)?.bytes(&self.name(name), &[rows, columns])?;
         Ok((values, self.floats(&format!("{name}.scale"), &[rows])?))
+    }
+
+    /// A matrix as floating point numbers, whatever its form. `[rows, columns]`
+    pub(super) fn float_matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Vec<f32>> {
+        if !self.is_bytes(name)? {
+            return self.floats(name, &[rows, columns]);
+        }
+        let (values, scales) = self.bytes(name, rows, columns)?;
+        let rows = values.chunks_exact(columns.max(1)).zip(&scales);
+        Ok(rows.flat_map(|(row, scale)| row.iter().map(move |value| f32::from(*value) * scale)).collect())
     }
 
     fn table(&self, name: &str, rows: usize, columns: usize) -> Result<Table> {
@@ -280,26 +359,9 @@ impl Source<'_> {
 
     /// Positions, the norm of the embeddings, and the layers of every family but ModernBERT.
     fn classic(&self, config: &Config, names: &Names) -> Result<(Vec<f32>, Norm, Vec<Layer>)> {
-        let hidden = config.hidden;
-        let first = match config.family {
-            Family::Roberta { first_position } => first_position,
-            _ => 0,
-        };
-        let name = "embeddings.position_embeddings.weight";
-        let mut positions = self.floats(name, &[first + config.positions, hidden])?;
-        positions.drain(..first * hidden);
-        if !matches!(config.family, Family::DistilBert) {
-            let types = self.file_of("embeddings.token_type_embeddings.weight")?;
-            let name = self.name("embeddings.token_type_embeddings.weight");
-            let rows = types.shape(&name)?.first().copied().unwrap_or(0);
-            let types = types.floats(&name, &[rows, hidden])?;
-            for row in positions.chunks_exact_mut(hidden) {
-                row.iter_mut().zip(&types).for_each(|(sum, value)| *sum += value);
-            }
-        }
         let layers =
             (0..config.layers).map(|layer| self.layer(config, names, layer)).collect::<Result<_>>()?;
-        Ok((positions, self.norm("embeddings.LayerNorm", config)?, layers))
+        Ok((self.positions(config)?, self.norm("embeddings.LayerNorm", config)?, layers))
     }
 
     /// The same of a ModernBERT, whose embeddings know no positions and whose norms and matrices have no bias.

@@ -5,8 +5,8 @@
 
 use super::{
     config::Activation,
-    floats::{activate, exp, sum},
-    forward::Workspace,
+    floats::{exp, gelu, gelu_tanh, sum},
+    forward::{Workspace, add},
     layers::{Layer, Norm, Stack},
 };
 use crate::{kernels::widest, static_head::dot};
@@ -69,10 +69,11 @@ impl Stack {
         texts: &[&[u32]],
         workspace: &mut Workspace,
     ) {
-        let Workspace { hidden, query_key_value, context, update, wide, attention, scratch } = workspace;
+        let Workspace { hidden, query_key_value, context, update, wide, attention, products } = workspace;
         let (size, heads) = (self.config.hidden, self.config.heads);
         normalised(hidden, update, (!pre.is_first).then_some(&layer.attention_norm));
-        layer.query_key_value.apply(update, query_key_value, scratch);
+        query_key_value.resize(hidden.len() * 3, 0.0);
+        layer.query_key_value.apply(update, query_key_value, products, set);
         context.resize(hidden.len(), 0.0);
         let mut rest = (query_key_value.as_mut_slice(), context.as_mut_slice());
         for text in texts {
@@ -91,17 +92,16 @@ impl Stack {
             }
             rest = (below, out_below);
         }
-        layer.attention_out.apply(context, update, scratch);
-        add(hidden, update);
+        layer.attention_out.apply(context, hidden, products, add);
         normalised(hidden, update, Some(&layer.norm));
-        layer.up.apply(update, wide, scratch);
+        wide.resize(update.len() / size * layer.up.outputs(), 0.0);
+        layer.up.apply(update, wide, products, set);
         let (activation, intermediate) = (self.config.activation, self.config.intermediate);
         widest(
             #[inline(always)]
             || gate(wide, intermediate, activation),
         );
-        layer.down.apply(wide, update, scratch);
-        add(hidden, update);
+        layer.down.apply(wide, hidden, products, add);
         if let Some(norm) = &pre.final_norm {
             widest(
                 #[inline(always)]
@@ -123,8 +123,10 @@ fn normalised(rows: &[f32], out: &mut Vec<f32>, norm: Option<&Norm>) {
     }
 }
 
-fn add(hidden: &mut [f32], update: &[f32]) {
-    hidden.iter_mut().zip(update).for_each(|(sum, value)| *sum += value);
+/// How a product is stored: in place of what was there.
+#[inline(always)]
+fn set(slot: &mut f32, value: f32) {
+    *slot = value;
 }
 
 /// Multiplies the activated first half of every row with the second, and keeps the products.
@@ -133,7 +135,11 @@ fn add(hidden: &mut [f32], update: &[f32]) {
 fn gate(wide: &mut Vec<f32>, intermediate: usize, activation: Activation) {
     for row in wide.chunks_exact_mut(2 * intermediate) {
         let (first, second) = row.split_at_mut(intermediate);
-        activate(activation, first);
+        match activation {
+            Activation::Relu => first.iter_mut().for_each(|x| *x = x.max(0.0)),
+            Activation::Gelu => first.iter_mut().for_each(|x| *x = gelu(*x)),
+            Activation::GeluTanh => first.iter_mut().for_each(|x| *x = gelu_tanh(*x)),
+        }
         first.iter_mut().zip(second).for_each(|(value, gate)| *value *= *gate);
     }
     let tokens = wide.len() / (2 * intermediate);

@@ -1,6 +1,6 @@
 //! Which kernels does this machine have, and which is the fastest?
 
-use super::{BLOCK, Block, PANEL, STEP, TILE_ROWS, portable, widest};
+use super::{BLOCK, Block, PANEL, PANEL_STEP, STEP, TILE, portable, widest};
 #[cfg(target_arch = "x86_64")]
 use super::{tiles, vnni};
 
@@ -60,10 +60,10 @@ impl Kernel {
 
     /// Sums the products of a block, between [`Self::begin`] and the end of what it gave.
     pub(super) fn run(self, mut block: Block<'_>) {
-        let Block { bytes, rows, weights, stride, ref sums } = block;
-        assert!(stride > 0 && stride.is_multiple_of(STEP) && weights.len() == stride * PANEL);
-        assert!(bytes.len() <= BLOCK * stride && bytes.len().is_multiple_of(TILE_ROWS * stride));
-        assert!(rows * stride <= bytes.len() && sums.len() == BLOCK * PANEL);
+        let Block { bytes, rows, weights, steps, ref sums } = block;
+        assert!(steps > 0 && weights.len() == steps * PANEL_STEP && sums.len() == BLOCK * PANEL);
+        assert!(bytes.len() == steps * TILE || bytes.len() == 2 * steps * TILE);
+        assert!(rows * STEP * steps <= bytes.len());
         match self {
             Self::Portable => widest(
                 #[inline(always)]

@@ -7,15 +7,15 @@
 
 #![allow(unsafe_code)]
 
-use super::{Block, PANEL, STEP, TILE_ROWS};
+use super::{Block, PANEL, TILE};
 use std::{
     arch::{asm, x86_64::__cpuid_count},
     marker::PhantomData,
     sync::LazyLock,
 };
 
-/// Bytes from one row of a weight tile to the next: a group of all outputs of the panel.
-const WEIGHT_ROW: usize = PANEL * super::GROUP;
+/// Bytes from one row of a tile to the next.
+const TILE_ROW: usize = super::STEP;
 /// Bytes from one row of sums to the next.
 const SUM_ROW: usize = PANEL * 4;
 
@@ -88,22 +88,20 @@ impl Drop for Tiles {
 
 /// Sums the products of a block whose lengths [`super::Kernel::run`] has checked, on a thread whose tiles are configured.
 pub(super) fn run(block: Block<'_>) {
-    let Block { bytes, weights, stride, sums, .. } = block;
-    let steps = stride / STEP;
+    let Block { bytes, weights, steps, sums, .. } = block;
     // SAFETY: `is_here` held when the tiles were configured, which `PackedWeights::multiply` does before it calls. `bytes`
-    // holds one or two tiles' rows of `stride` bytes, `weights` holds `stride · 64` bytes, which are `steps` blocks of
-    // 4,096, and `sums` holds 32 rows of 64, as `Kernel::run` asserted.
+    // holds one or two rows of `steps` tiles, `weights` holds `steps · 4` tiles, and `sums` holds 32 rows of 64, as
+    // `Kernel::run` asserted.
     unsafe {
-        if bytes.len() == TILE_ROWS * stride {
-            one_row_of_tiles(bytes.as_ptr(), weights.as_ptr(), sums.as_mut_ptr(), (stride, steps));
+        if bytes.len() == steps * TILE {
+            one_row_of_tiles(bytes.as_ptr(), weights.as_ptr(), sums.as_mut_ptr(), steps);
         } else {
-            let half = WEIGHT_ROW / 2;
             for part in 0..2 {
                 two_rows_of_tiles(
                     bytes.as_ptr(),
-                    weights.as_ptr().add(part * half),
+                    weights.as_ptr().add(part * 2 * TILE),
                     sums.as_mut_ptr().byte_add(part * SUM_ROW / 2),
-                    (stride, steps),
+                    steps,
                 );
             }
         }
@@ -113,16 +111,11 @@ pub(super) fn run(block: Block<'_>) {
 /// Sixteen rows by 64 outputs.
 ///
 /// # Safety
-/// Tiles are configured; `bytes` points to `16 · stride` bytes, `weights` to `steps · 4096`, `sums` to `16 · 64` numbers;
-/// `steps` is at least 1.
+/// Tiles are configured; `bytes` points to `steps` tiles, `weights` to `steps · 4`, `sums` to `16 · 64` numbers; `steps` is
+/// at least 1.
 #[inline]
-unsafe fn one_row_of_tiles(
-    bytes: *const u8,
-    weights: *const i8,
-    sums: *mut i32,
-    (stride, steps): (usize, usize),
-) {
-    // SAFETY: the loads step through `bytes` by 64 and through `weights` by 4,096, `steps` times, and the stores write
+unsafe fn one_row_of_tiles(bytes: *const u8, weights: *const i8, sums: *mut i32, steps: usize) {
+    // SAFETY: the loads step through `bytes` by one tile and through `weights` by four, `steps` times, and the stores write
     // sixteen rows of `sums`.
     unsafe {
         asm!(
@@ -131,31 +124,31 @@ unsafe fn one_row_of_tiles(
             "tilezero tmm2",
             "tilezero tmm3",
             "2:",
-            "tileloadd tmm4, [{a} + {stride}]",
+            "tileloadd tmm4, [{a} + {row}]",
             "tileloadd tmm5, [{b} + {row}]",
-            "tileloadd tmm6, [{b} + {row} + 64]",
+            "tileloadd tmm6, [{b} + {row} + 1024]",
             "tdpbusd tmm0, tmm4, tmm5",
+            "tileloadd tmm7, [{b} + {row} + 2048]",
             "tdpbusd tmm1, tmm4, tmm6",
-            "tileloadd tmm5, [{b} + {row} + 128]",
-            "tileloadd tmm6, [{b} + {row} + 192]",
-            "tdpbusd tmm2, tmm4, tmm5",
-            "tdpbusd tmm3, tmm4, tmm6",
-            "add {a}, 64",
+            "tileloadd tmm5, [{b} + {row} + 3072]",
+            "tdpbusd tmm2, tmm4, tmm7",
+            "tdpbusd tmm3, tmm4, tmm5",
+            "add {a}, 1024",
             "add {b}, 4096",
             "dec {steps}",
             "jnz 2b",
-            "tilestored [{c} + {row}], tmm0",
-            "tilestored [{c} + {row} + 64], tmm1",
-            "tilestored [{c} + {row} + 128], tmm2",
-            "tilestored [{c} + {row} + 192], tmm3",
+            "tilestored [{c} + {sum_row}], tmm0",
+            "tilestored [{c} + {sum_row} + 64], tmm1",
+            "tilestored [{c} + {sum_row} + 128], tmm2",
+            "tilestored [{c} + {sum_row} + 192], tmm3",
             a = inout(reg) bytes => _,
             b = inout(reg) weights => _,
             steps = inout(reg) steps => _,
             c = in(reg) sums,
-            stride = in(reg) stride,
-            row = in(reg) WEIGHT_ROW,
+            row = in(reg) TILE_ROW,
+            sum_row = in(reg) SUM_ROW,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-            out("tmm4") _, out("tmm5") _, out("tmm6") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nostack),
         );
     }
@@ -164,16 +157,11 @@ unsafe fn one_row_of_tiles(
 /// Thirty-two rows by 32 outputs.
 ///
 /// # Safety
-/// Tiles are configured; `bytes` points to `32 · stride` bytes, `weights` to `steps` blocks of 16 rows of 256 bytes whose
-/// first 128 are read, `sums` to 32 rows of 64 numbers whose first 32 are written; `steps` is at least 1.
+/// Tiles are configured; `bytes` points to two rows of `steps` tiles, `weights` to two tiles of every four, `steps` times,
+/// `sums` to 32 rows of 64 numbers whose first 32 are written; `steps` is at least 1.
 #[inline]
-unsafe fn two_rows_of_tiles(
-    bytes: *const u8,
-    weights: *const i8,
-    sums: *mut i32,
-    (stride, steps): (usize, usize),
-) {
-    // SAFETY: as in `one_row_of_tiles`; the second row of tiles begins sixteen rows below the first.
+unsafe fn two_rows_of_tiles(bytes: *const u8, weights: *const i8, sums: *mut i32, steps: usize) {
+    // SAFETY: as in `one_row_of_tiles`; the second row of tiles begins where the first ends.
     unsafe {
         asm!(
             "tilezero tmm0",
@@ -182,35 +170,33 @@ unsafe fn two_rows_of_tiles(
             "tilezero tmm3",
             "2:",
             "tileloadd tmm6, [{b} + {row}]",
-            "tileloadd tmm4, [{a} + {stride}]",
-            "tileloadd tmm7, [{b} + {row} + 64]",
+            "tileloadd tmm4, [{a} + {row}]",
+            "tileloadd tmm7, [{b} + {row} + 1024]",
             "tdpbusd tmm0, tmm4, tmm6",
-            "tileloadd tmm5, [{below} + {stride}]",
+            "tileloadd tmm5, [{below} + {row}]",
             "tdpbusd tmm1, tmm4, tmm7",
             "tdpbusd tmm2, tmm5, tmm6",
             "tdpbusd tmm3, tmm5, tmm7",
-            "add {a}, 64",
-            "add {below}, 64",
+            "add {a}, 1024",
+            "add {below}, 1024",
             "add {b}, 4096",
             "dec {steps}",
             "jnz 2b",
-            "tilestored [{c} + {row}], tmm0",
-            "tilestored [{c} + {row} + 64], tmm1",
+            "tilestored [{c} + {sum_row}], tmm0",
+            "tilestored [{c} + {sum_row} + 64], tmm1",
             "add {c}, 4096",
-            "tilestored [{c} + {row}], tmm2",
-            "tilestored [{c} + {row} + 64], tmm3",
+            "tilestored [{c} + {sum_row}], tmm2",
+            "tilestored [{c} + {sum_row} + 64], tmm3",
             a = inout(reg) bytes => _,
-            below = inout(reg) bytes.add(TILE_ROWS * stride) => _,
+            below = inout(reg) bytes.add(steps * TILE) => _,
             b = inout(reg) weights => _,
             steps = inout(reg) steps => _,
             c = inout(reg) sums => _,
-            stride = in(reg) stride,
-            row = in(reg) WEIGHT_ROW,
+            row = in(reg) TILE_ROW,
+            sum_row = in(reg) SUM_ROW,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nostack),
         );
     }
 }
-
-const _: () = assert!(WEIGHT_ROW == SUM_ROW, "one register holds both distances");

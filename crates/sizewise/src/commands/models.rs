@@ -1,50 +1,27 @@
-//! `sizewise models`: how are the weights made that ship with the program?
+//! `sizewise models`: which models does the project have, where do they come from, and where do they go?
 
-use super::DONE;
-use crate::{
-    cli::Models,
-    error::{Error, Result},
-    screen::Screen,
-};
-use serde::Serialize;
-use sizewise_learn::{distill, quantize};
-use std::path::{Path, PathBuf};
+mod derive;
+mod pull;
+mod shelf;
 
-pub(super) fn run(what: &Models, screen: &Screen) -> Result<u8> {
-    let folder = screen.file().ok_or_else(|| Error::usage("say where to: -o FOLDER"))?;
+use crate::{cli::Models, error::Result, project::Project, screen::Screen};
+use std::path::Path;
+
+pub(super) use shelf::encoder_files;
+
+pub(super) fn run(project: Option<&Path>, what: &Models, screen: &Screen) -> Result<u8> {
+    if !matches!(what, Models::Quantize { .. } | Models::DistilStatic { .. } | Models::Export { .. }) {
+        screen.without_file()?;
+    }
+    let project = || Project::find(project);
     match what {
-        Models::Quantize { encoder } => {
-            quantize::encoder(encoder, &folder, &distill::attribution(encoder, "quantize")?)?;
-        }
-        Models::DistilStatic { encoder } => {
-            let progress = screen.progress();
-            let notice = distill::attribution(encoder, "distil-static")?;
-            distill::static_embeddings(encoder, &folder, &notice, &|done, of| {
-                progress.at("word pieces", done, of)
-            })?;
-        }
+        Models::Quantize { encoder } => derive::quantize(encoder, screen),
+        Models::DistilStatic { encoder } => derive::distil_static(encoder, screen),
+        Models::Pull(arguments) => pull::run(&project()?, arguments, screen),
+        Models::List => shelf::list(&project()?, screen),
+        Models::Show { name } => shelf::show(&project()?, name, screen),
+        Models::Rm { name } => shelf::remove(&project()?, name, screen),
+        Models::Verify { name } => shelf::verify(&project()?, name.as_deref(), screen),
+        Models::Export { name, as_is } => shelf::export(&project()?, (name, *as_is), screen),
     }
-    #[derive(Serialize)]
-    struct Written {
-        folder: PathBuf,
-        bytes: u64,
-    }
-    let written = Written { bytes: size(&folder)?, folder };
-    screen.result("models", &written, || {
-        format!(
-            "{}: {:.1} MB, with its attribution in NOTICE\n",
-            written.folder.display(),
-            written.bytes as f64 / 1e6
-        )
-    });
-    Ok(DONE)
-}
-
-fn size(folder: &Path) -> Result<u64> {
-    let mut total = 0;
-    for entry in std::fs::read_dir(folder).map_err(|cause| Error::file(folder, cause))?.flatten() {
-        let facts = entry.metadata().map_err(|cause| Error::file(&entry.path(), cause))?;
-        total += if facts.is_dir() { size(&entry.path())? } else { facts.len() };
-    }
-    Ok(total)
 }

@@ -4,7 +4,7 @@
 
 use super::{DONE, batch, certify, decide, evaluate, init, report, serve::Serving, train, trained::threads};
 use crate::{
-    cli::{Batch, Certify, Decide, Evaluate, Init, Quickstart, Report, Train},
+    cli::{Adapt, Batch, Certify, Decide, Evaluate, Init, Quickstart, Report, Train},
     error::{Error, Result},
     project::Project,
     screen::Screen,
@@ -60,7 +60,14 @@ pub(super) fn run(arguments: &Quickstart, screen: &Screen) -> Result<u8> {
     init::run(&project, &init, &screen.for_step(None))?;
 
     story.step("train support", "Fit the tiers, smallest first, and judge each on rows it has not seen.");
-    let train = Train { task: NAME.into(), seed: 1, threads: None, balance: false, encoder: None };
+    let train = Train {
+        task: NAME.into(),
+        seed: 1,
+        threads: None,
+        balance: false,
+        encoder: None,
+        adapt: Adapt::default(),
+    };
     train::run(&project, &train, &screen.for_step(None))?;
 
     story.step("certify support", "Say the chance first, then open the locked rows, once.");

@@ -2,7 +2,8 @@
 
 use super::{
     DONE,
-    trained::{DEVELOPMENT, SUMMARY, store, threads},
+    adapt::{self, AdaptSummary},
+    trained::{ADAPTED, DEVELOPMENT, SUMMARY, store, threads},
 };
 use crate::{
     cli::Train,
@@ -16,7 +17,7 @@ use serde::Serialize;
 use sizewise_contract::{ContentHash, Task, Tier};
 use sizewise_engine::ENCODER_PARTS;
 use sizewise_learn::{
-    dataset::{Locked, TrainingRows, read_gold},
+    dataset::{Dataset, Locked, TrainingRows, read_gold},
     train::{self, Tools, TrainSummary},
 };
 use sizewise_measure::cascade::RowOutcome;
@@ -36,6 +37,8 @@ struct TrainResult<'a> {
     release: ContentHash,
     in_force: bool,
     summary: &'a TrainSummary,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adapted: Option<&'a AdaptSummary>,
 }
 
 pub(super) fn run(project: &Project, arguments: &Train, screen: &Screen) -> Result<u8> {
@@ -48,35 +51,65 @@ pub(super) fn run(project: &Project, arguments: &Train, screen: &Screen) -> Resu
     let locked = Locked::find(&task, &folder)?;
     let wants_encoder = task.cascade.tiers.allowed().contains(&Tier::Encoder);
     let own_files = match &arguments.encoder {
-        Some(folder) => Some(EncoderFiles::read(folder)?),
+        Some(named) => Some(super::models::encoder_files(project, named)?),
         None => None,
     };
-    let encoder = match (&own_files, wants_encoder) {
-        (_, false) => None,
-        (Some(files), true) => Some(Encoder::from_files(&files.as_ref())?),
-        (None, true) => Some(builtin::encoder()?),
-    };
     let threads = arguments.threads.unwrap_or_else(threads).max(1);
-    let encoder = encoder.map(|encoder| encoder.with_threads(threads));
+    let adapted = match (arguments.adapt.method, wants_encoder) {
+        (Some(method), true) => Some(adapt::run(
+            project,
+            (&task, &rows),
+            (arguments, method, threads),
+            own_files.as_ref(),
+            screen,
+        )?),
+        (Some(_), false) => return Err(Error::usage("the task's cascade has no encoder tier to adapt")),
+        (None, _) => None,
+    };
+    let frozen = match &own_files {
+        _ if !wants_encoder => None,
+        Some(files) => Some(Encoder::from_files(&files.as_ref())?),
+        None => Some(builtin::encoder()?),
+    };
+    let frozen = frozen.map(|encoder| encoder.with_threads(threads));
+    let encoder = match &adapted {
+        Some(adapted) => Some(Encoder::from_files(&adapted.files.as_ref())?.with_threads(threads)),
+        None => None,
+    };
     let static_embeddings = builtin::static_embeddings()?;
     let (progress, stop) = (screen.progress(), screen.stop());
     let tools = Tools {
         static_embeddings: &static_embeddings,
-        encoder: encoder.as_ref(),
+        encoder: encoder.as_ref().or(frozen.as_ref()),
         threads,
         seed: arguments.seed,
         balance: arguments.balance,
         progress: &|step, done, of| progress.at(step, done, of),
         stop: &stop,
+        unseen: adapted.as_ref().map(|adapted| adapted.split.unseen.as_slice()),
     };
     let trained = train::train(&task, &rows, &dev, tools)?;
+    let bought = match &adapted {
+        Some(adapted) => {
+            // The same rows judge the encoder as it was.
+            let tools = Tools { encoder: frozen.as_ref(), ..tools };
+            let before =
+                train::train(&task, &rows, &Dataset { examples: Vec::new(), hash: dev.hash }, tools)?;
+            Some(adapted.summary(&before.summary))
+        }
+        None => None,
+    };
     progress.end();
     let mut parts: Vec<(String, Vec<u8>)> =
         trained.models.to_parts()?.into_iter().map(|part| (part.name, part.bytes)).collect();
     let development: Vec<Vec<RowOutcome>> = trained.development.iter().map(|rows| sampled(rows)).collect();
     parts.push((DEVELOPMENT.into(), json(&development)?));
     parts.push((SUMMARY.into(), json(&trained.summary)?));
-    if let (Some(files), true) = (own_files, wants_encoder) {
+    if let Some(summary) = &bought {
+        parts.push((ADAPTED.into(), json(summary)?));
+    }
+    let checkpoint = adapted.as_ref().map(|adapted| adapted.checkpoint.clone());
+    if let Some(files) = adapted.map(|adapted| adapted.files).or(own_files.filter(|_| wants_encoder)) {
         add_encoder(&mut parts, files);
     }
     let store = store(project)?;
@@ -88,9 +121,22 @@ pub(super) fn run(project: &Project, arguments: &Train, screen: &Screen) -> Resu
         parts: &parts,
         made_by: concat!("sizewise ", env!("CARGO_PKG_VERSION")),
     })?;
+    if let Some(checkpoint) = checkpoint {
+        // The release holds what came of it; a folder that stays behind only takes room.
+        let _ = std::fs::remove_dir_all(checkpoint);
+    }
     let in_force = store.in_force(&task.name)?.is_some_and(|now| now.id == release.id);
-    let result = TrainResult { task: &task.name, release: release.id, in_force, summary: &trained.summary };
-    screen.result("train", &result, || text(&task, &release, (&trained.summary, in_force), screen));
+    let result = TrainResult {
+        task: &task.name,
+        release: release.id,
+        in_force,
+        summary: &trained.summary,
+        adapted: bought.as_ref(),
+    };
+    screen.result("train", &result, || {
+        let text = text(&task, &release, (&trained.summary, in_force), screen);
+        bought.iter().map(|bought| bought.text(&trained.summary)).collect::<String>() + &text
+    });
     Ok(DONE)
 }
 

@@ -27,6 +27,8 @@ use std::{
 pub(super) const DEVELOPMENT: &str = "development.json";
 /// Name of the part with what training came to.
 pub(super) const SUMMARY: &str = "summary.json";
+/// Name of the part with what adapting the encoder came to.
+pub(super) const ADAPTED: &str = "adapted.json";
 
 /// A release with its models in memory, outside of a server.
 pub(super) struct Trained {
@@ -94,6 +96,7 @@ impl Trained {
             balance: false,
             progress,
             stop,
+            unseen: None,
         };
         Ok(train::judge(&self.task, &self.models, rows, tools)?)
     }
@@ -109,7 +112,7 @@ pub(super) fn parse(release: &Release) -> Result<Task> {
 }
 
 /// The files of a release's own encoder; none where it uses the built-in one.
-fn encoder_files(store: &Store, release: &Release) -> Result<Option<EncoderFiles<Vec<u8>>>> {
+pub(super) fn encoder_files(store: &Store, release: &Release) -> Result<Option<EncoderFiles<Vec<u8>>>> {
     let [config, tokenizer, pooling, prompts, weights] = ENCODER_PARTS;
     let has = |name: &str| release.manifest.parts.iter().any(|part| part.name == name);
     if !has(config) {

@@ -16,6 +16,7 @@ const STATUSES: &[(Code, StatusCode)] = &[
     (Code::TooFewExamples, StatusCode::INTERNAL_SERVER_ERROR),
     (Code::ModelFileInvalid, StatusCode::INTERNAL_SERVER_ERROR),
     (Code::ModelUnsupported, StatusCode::INTERNAL_SERVER_ERROR),
+    (Code::SourceUnavailable, StatusCode::SERVICE_UNAVAILABLE),
     (Code::NotTrained, StatusCode::NOT_FOUND),
     (Code::NotCertified, StatusCode::FORBIDDEN),
     (Code::LockedRowsSpent, StatusCode::FORBIDDEN),

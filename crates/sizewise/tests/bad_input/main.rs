@@ -558,3 +558,51 @@ fn wrong((found, reply): (u16, &serde_json::Value), status: u16, code: &str, wha
     assert_eq!(reply["error"]["code"], code, "{what}: {reply}");
     assert!(reply["error"]["message"].as_str().is_some_and(|words| words.len() > 10), "{what}: {reply}");
 }
+
+/// An archive with these files, which are not checked by whoever writes them.
+fn archive(path: &Path, files: &[(&str, &[u8])]) {
+    let mut builder = tar::Builder::new(fs::File::create(path).unwrap());
+    for (name, bytes) in files {
+        let mut header = tar::Header::new_gnu();
+        // Written into the header as it is: the library's own way refuses what a stranger would not.
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        header.set_cksum();
+        builder.append(&header, *bytes).unwrap();
+    }
+    builder.finish().unwrap();
+}
+
+#[test]
+fn a_model_that_cannot_run_is_not_kept() {
+    let folder = trained();
+    let project = folder.path();
+    fs::create_dir(project.join("empty")).unwrap();
+    fs::write(project.join("model.zip"), b"PK\x03\x04").unwrap();
+    fs::write(project.join("cut.tar"), [b'x'; 700]).unwrap();
+    archive(&project.join("outside.tar"), &[("../config.json", b"{}"), ("/etc/tokenizer.json", b"{}")]);
+    archive(&project.join("half.tar"), &[("m/config.json", b"{}"), ("m/tokenizer.json", b"{}")]);
+    let damaged: [(&str, &[u8]); 3] = [
+        ("config.json", b"{}"),
+        ("tokenizer.json", b"{}"),
+        ("model.safetensors", b"\xff\xff\xff\xff\xff\xff\xff\xff"),
+    ];
+    archive(&project.join("damaged.tar"), &damaged);
+    for (source, code, parts) in [
+        ("empty", 1, ["holds none of an encoder's files", "config.json"]),
+        ("model.zip", 2, ["model.zip", ".tar.gz"]),
+        ("cut.tar", 1, ["cut.tar", WAY_OUT]),
+        ("outside.tar", 1, ["holds none of an encoder's files", WAY_OUT]),
+        ("half.tar", 1, ["no *.safetensors", WAY_OUT]),
+        ("damaged.tar", 1, ["tokenizer.json", WAY_OUT]),
+        ("owner/name", 1, ["no hub is set", "--hub"]),
+    ] {
+        run(project, &["models", "pull", source]).refused(code, &parts);
+    }
+    let told = run(project, &["models", "list", "-o", "json"]).done().out;
+    assert!(!told.contains("\"name\""), "{told}");
+    run(project, &["train", TASK, "--encoder", "nothing"])
+        .refused(1, &["no folder and no model `nothing`", WAY_OUT]);
+    assert!(!project.parent().unwrap().join("config.json").exists());
+}

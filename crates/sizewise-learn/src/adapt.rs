@@ -1,0 +1,366 @@
+//! How does an encoder become better at one task?
+//!
+//! ```text
+//!   rows ─► split ─────────────► unseen rows: calibration and plan ───────────────► train
+//!             └► held-out rows: which epoch is best ─┐                                ▲
+//!             └► training rows ─► forward ─► loss ─► backward ─► AdamW ─► 8 bits ─────┘
+//! ```
+//!
+//! Fine-tuning of all layers or some, or low-rank changes, in float32 on the cores at hand; the result is an ordinary
+//! 8-bit encoder.
+//!
+//! **Why some rows are never seen.** Calibrators, and with them the plan of a certificate, are fitted to answers that the
+//! tiers give to rows they have not seen. Cross-fitting a head does not help when the encoder below it has seen every row: its
+//! vectors of training rows are drawn to their classes, the head's answers to them look too good, and a certificate's test would
+//! begin at a threshold that it cannot reject. Adapting an encoder per fold would be honest too, but costs three times as much
+//! and calibrates answers of encoders that are not the one that serves. So a fifth of the rows is set aside before anything
+//! else; equal texts and groups stay together. The static tier and all heads still learn from every row, and the heads'
+//! cross-fitted answers to rows that the encoder has not seen are what new rows will get.
+
+mod attention;
+mod checkpoint;
+mod floats;
+mod matrix;
+mod network;
+mod objective;
+mod optimizer;
+mod run;
+#[cfg(test)]
+mod tests;
+mod weights;
+
+pub use objective::Question;
+pub use run::{EpochSummary, Progress};
+pub use weights::{LoraMatrix, Method};
+
+use crate::{
+    dataset::TrainingRows,
+    error::{Error, Result},
+    fit::Target,
+    quantize,
+    train::{Labels, folds::Folds},
+};
+use network::Network;
+use run::Run;
+use sizewise_contract::{ContentHash, Example, Label, Task, task::Overflow};
+use sizewise_models::{
+    encoder::{BaseWeights, Encoder, EncoderFiles},
+    tensors::{self, Output},
+};
+use std::{collections::BTreeMap, path::Path, sync::atomic::AtomicBool};
+
+/// Most word pieces of a text that training reads: attention's memory grows with their square.
+const MOST_TOKENS: usize = 256;
+/// A fifth of the rows is never seen by the encoder; of small tables up to a third, so that a calibrator has a few hundred.
+const UNSEEN_PARTS: (usize, usize) = (3, 5);
+/// Unseen rows that are wanted at least.
+const UNSEEN_WANTED: usize = 200;
+/// One of so many of the other rows says which epoch is best.
+const HELD_OUT_PART: usize = 10;
+/// From so many held-out rows on, their accuracy tells epochs apart.
+const FEWEST_HELD_OUT: usize = 100;
+/// With at most so many rows a class, pairs teach more than labels.
+const FEW_PER_CLASS: usize = 16;
+
+/// How an encoder is trained.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// What is trained.
+    pub method: Method,
+    /// How often every row is seen.
+    pub epochs: usize,
+    /// The encoder's learning rate at its highest.
+    pub learning_rate: f32,
+    /// The heads'.
+    pub head_learning_rate: f32,
+    /// Rows of one step.
+    pub batch: usize,
+    /// How much weights shrink in a step, in learning rates.
+    pub weight_decay: f32,
+    /// Share of the target that goes to all classes alike.
+    pub label_smoothing: f32,
+    /// Share of the activations that are dropped.
+    pub dropout: f32,
+    /// Temperature of the contrastive loss, where pairs of rows teach in place of heads.
+    pub temperature: Option<f32>,
+    /// Decides splits, order and dropout.
+    pub seed: u64,
+    /// Threads to use; the result does not depend on it.
+    pub threads: usize,
+}
+
+impl Settings {
+    /// Where to begin with so many rows of so many classes.
+    #[must_use]
+    pub fn new(method: Method, rows: usize, classes: usize) -> Self {
+        let few = rows <= FEW_PER_CLASS * classes;
+        let low_rank = matches!(method, Method::Lora { .. });
+        Self {
+            // Small tables take more epochs for as many steps; large ones learn what there is in fewer.
+            epochs: match (few, rows) {
+                (true, _) => 8,
+                (_, 0..5_000) => 8,
+                (_, 5_000..30_000) => 5,
+                _ => 3,
+            },
+            learning_rate: if low_rank { 1e-3 } else { 1e-4 },
+            head_learning_rate: 1e-3,
+            batch: if few { 64 } else { 32 },
+            weight_decay: 0.01,
+            label_smoothing: 0.1,
+            dropout: 0.1,
+            temperature: few.then_some(0.1),
+            method,
+            seed: 1,
+            threads: 1,
+        }
+    }
+
+    /// The usual low-rank changes: all matrices of every layer, counted twice.
+    #[must_use]
+    pub fn lora(rank: usize) -> Method {
+        let matrices = vec![
+            LoraMatrix::Query,
+            LoraMatrix::Key,
+            LoraMatrix::Value,
+            LoraMatrix::AttentionOut,
+            LoraMatrix::Up,
+            LoraMatrix::Down,
+        ];
+        Method::Lora { rank, alpha: 2.0 * rank as f32, matrices }
+    }
+}
+
+/// Who watches a training.
+#[derive(Clone, Copy)]
+pub struct Watch<'a> {
+    /// Told after every step.
+    pub progress: &'a (dyn Fn(&Progress) + Sync),
+    /// Raised when the user wants to stop.
+    pub stop: &'a AtomicBool,
+    /// The folder of the checkpoint that is written after every epoch.
+    pub checkpoint: Option<&'a Path>,
+    /// Goes on from the checkpoint where there is one.
+    pub resume: bool,
+}
+
+/// Rows as the training reads them.
+#[derive(Debug)]
+pub struct Rows<'a> {
+    /// Word pieces, special ones included. `[rows]`
+    pub ids: &'a [Vec<u32>],
+    /// One entry per question.
+    pub questions: &'a [Question],
+    /// The rows to learn from.
+    pub train: Vec<usize>,
+    /// The rows that say which epoch is best.
+    pub held_out: Vec<usize>,
+}
+
+/// What became of the rows of a table.
+#[derive(Debug, Clone)]
+pub struct Split {
+    /// Rows that the encoder never sees. `[rows]`
+    pub unseen: Vec<bool>,
+    /// Rows to learn from.
+    pub train: Vec<usize>,
+    /// Rows that say which epoch is best.
+    pub held_out: Vec<usize>,
+}
+
+/// An adapted encoder.
+#[derive(Debug)]
+pub struct Adapted {
+    /// The changed tensors, by their names in the files.
+    tensors: BTreeMap<String, Vec<f32>>,
+    /// Rows that it learnt from.
+    pub trained_rows: usize,
+    /// One entry per epoch; the first is the encoder as it was.
+    pub epochs: Vec<EpochSummary>,
+    /// The epoch whose weights were kept.
+    pub best_epoch: usize,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+impl Split {
+    /// Splits rows by seed, so that equal texts and groups stay together.
+    pub fn new<L: Label>(examples: &[Example<L>], seed: u64) -> Self {
+        let parts = (examples.len() / UNSEEN_WANTED).clamp(UNSEEN_PARTS.0, UNSEEN_PARTS.1);
+        let folds = Folds::spread(examples, seed ^ 0x0b5e_55ed, parts);
+        let unseen: Vec<bool> = (0..examples.len()).map(|row| folds.holds(0, row)).collect();
+        let folds = Folds::spread(examples, seed ^ 0x57_0b, HELD_OUT_PART);
+        let seen = |row: &usize| !unseen.get(*row).copied().unwrap_or(false);
+        let (mut held_out, mut train): (Vec<usize>, Vec<usize>) =
+            (0..examples.len()).filter(seen).partition(|row| folds.holds(0, *row));
+        if held_out.len() < FEWEST_HELD_OUT {
+            train.append(&mut held_out);
+            train.sort_unstable();
+        }
+        Self { unseen, train, held_out }
+    }
+
+    /// Splits the training rows of a task.
+    #[must_use]
+    pub fn of(rows: &TrainingRows, seed: u64) -> Self {
+        match rows {
+            TrainingRows::Gold(rows) => Self::new(&rows.examples, seed),
+            TrainingRows::Teacher(rows) => Self::new(&rows.examples, seed),
+        }
+    }
+}
+
+/// Adapts an encoder to the questions of a task.
+///
+/// **Determinism.** The same rows, settings and base weights give the same bytes, on any number of threads and with any number
+/// of interruptions.
+///
+/// # Errors
+/// Fails when the encoder cannot be trained, a checkpoint does not fit, or the user stopped the work; what was finished is in
+/// the checkpoint.
+pub fn adapt(
+    base: &EncoderFiles<&[u8]>,
+    (task, rows, split): (&Task, &TrainingRows, &Split),
+    (settings, balance): (&Settings, bool),
+    watch: &Watch<'_>,
+) -> Result<Adapted> {
+    match rows {
+        TrainingRows::Gold(rows) => adapt_to(base, (task, &rows.examples, split), (settings, balance), watch),
+        TrainingRows::Teacher(rows) => {
+            adapt_to(base, (task, &rows.examples, split), (settings, balance), watch)
+        }
+    }
+}
+
+fn adapt_to<L: Label>(
+    base: &EncoderFiles<&[u8]>,
+    (task, examples, split): (&Task, &[Example<L>], &Split),
+    (settings, balance): (&Settings, bool),
+    watch: &Watch<'_>,
+) -> Result<Adapted> {
+    let encoder = Encoder::from_files(base)?;
+    let ids = examples.iter().map(|example| ids(&encoder, &example.text)).collect::<Result<Vec<_>>>()?;
+    drop(encoder);
+    let questions: Vec<Question> = (0..task.questions.len())
+        .map(|position| {
+            let labels = Labels::new(task, position, examples);
+            let targets = labels.targets.iter().map(|target| target.map(Target::Class)).collect();
+            Question { class_weights: labels.class_weights(balance), targets }
+        })
+        .collect();
+    let rows = Rows {
+        ids: &ids,
+        questions: &questions,
+        train: split.train.clone(),
+        held_out: split.held_out.clone(),
+    };
+    train(base, &rows, settings, watch)
+}
+
+/// Trains an encoder on rows of word pieces.
+///
+/// # Errors
+/// As [`adapt`].
+pub fn train(
+    base: &EncoderFiles<&[u8]>,
+    rows: &Rows<'_>,
+    settings: &Settings,
+    watch: &Watch<'_>,
+) -> Result<Adapted> {
+    let weights = BaseWeights::read(base)?;
+    let (vocabulary, positions) = (weights.shape.vocabulary, weights.shape.positions);
+    let fits = |ids: &Vec<u32>| {
+        !ids.is_empty() && ids.len() <= positions && ids.iter().all(|id| (*id as usize) < vocabulary)
+    };
+    if !rows.ids.iter().all(fits) {
+        return Err(Error::Internal("every word piece has an embedding"));
+    }
+    let fingerprint = fingerprint(base, rows, settings);
+    let network = Network::new(weights, &settings.method);
+    Run { network, rows, settings, watch, fingerprint }.train()
+}
+
+/// The first word pieces of a text, special ones included.
+fn ids(encoder: &Encoder, text: &str) -> Result<Vec<u32>> {
+    let (windows, _) = encoder.sequences(&[text], Overflow::HeadTail)?;
+    let mut ids = windows.into_iter().next().unwrap_or_default();
+    if ids.len() > MOST_TOKENS {
+        ids.truncate(MOST_TOKENS - 1);
+        ids.push(encoder.tokenizer().sep());
+    }
+    Ok(ids)
+}
+
+/// What a checkpoint must have been made with.
+fn fingerprint(base: &EncoderFiles<&[u8]>, rows: &Rows<'_>, settings: &Settings) -> ContentHash {
+    let mut hash = ContentHash::builder();
+    hash.field(base.hash().as_bytes());
+    let same_on_any_number = Settings { threads: 0, ..settings.clone() };
+    hash.field(format!("{same_on_any_number:?}").as_bytes());
+    for ids in rows.ids {
+        hash.field(&ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>());
+    }
+    for question in rows.questions {
+        hash.field(format!("{:?} {:?}", question.targets, question.class_weights).as_bytes());
+    }
+    hash.field(format!("{:?} {:?}", rows.train, rows.held_out).as_bytes());
+    hash.finish()
+}
+
+impl Adapted {
+    /// The encoder's files with its changed weights in 8 bits.
+    ///
+    /// # Errors
+    /// Fails when the files are not those that it was adapted from.
+    pub fn files(&self, base: &EncoderFiles<&[u8]>) -> Result<EncoderFiles<Vec<u8>>> {
+        let weights = quantize::weights(base, &self.tensors)?;
+        self.with_weights(base, weights)
+    }
+
+    /// The encoder's files in floating point, to tell what rounding costs.
+    ///
+    /// # Errors
+    /// Fails when the files are not those that it was adapted from.
+    pub fn float_files(&self, base: &EncoderFiles<&[u8]>) -> Result<EncoderFiles<Vec<u8>>> {
+        let mut outputs = Vec::new();
+        for (name, bytes) in &base.weights {
+            let file = tensors::Tensors::parse(name, bytes)?;
+            for tensor in file.names() {
+                if tensor.ends_with("position_ids")
+                    || tensor.contains("pooler.")
+                    || tensor.ends_with(".scale")
+                {
+                    continue;
+                }
+                let shape = file.shape(&tensor)?;
+                let scale = format!("{tensor}.scale");
+                let values = match (self.tensors.get(&tensor), shape.as_slice()) {
+                    (Some(values), _) => values.clone(),
+                    (None, &[rows, columns]) if file.has(&scale) => {
+                        let scales = file.floats(&scale, &[rows])?;
+                        let bytes = file.bytes(&tensor, &shape)?;
+                        let rows = bytes.chunks_exact(columns.max(1)).zip(scales);
+                        rows.flat_map(|(row, scale)| row.iter().map(move |byte| f32::from(*byte) * scale))
+                            .collect()
+                    }
+                    _ => file.floats(&tensor, &shape)?,
+                };
+                outputs.push(Output::floats(&tensor, &shape, &values));
+            }
+        }
+        self.with_weights(base, tensors::write("sizewise-float-encoder/1", &outputs)?)
+    }
+
+    fn with_weights(&self, base: &EncoderFiles<&[u8]>, weights: Vec<u8>) -> Result<EncoderFiles<Vec<u8>>> {
+        let files = EncoderFiles {
+            config: base.config.to_vec(),
+            tokenizer: quantize::slim_tokenizer(base.tokenizer)?,
+            pooling: base.pooling.map(<[u8]>::to_vec),
+            prompts: base.prompts.map(<[u8]>::to_vec),
+            weights: vec![("model.safetensors".into(), weights)],
+        };
+        // A model that cannot be loaded again must not be handed out.
+        Encoder::from_files(&files.as_ref())?;
+        Ok(files)
+    }
+}

@@ -1,0 +1,344 @@
+//! How does a batch of texts go through an encoder that learns, and how does the error come back?
+//!
+//! The same steps as the run-time form, with everything kept that the backward pass reads. Texts are packed one after the
+//! other, so nothing is computed for padding.
+
+use super::{
+    attention::Heads,
+    floats::{NormTape, activate, activate_backward, dot, norm, norm_backward},
+    matrix::{add_product, matrix},
+    weights::{LinearPlace, Method, NormPlace, Weights},
+};
+use crate::fit::Random;
+use sizewise_models::{
+    encoder::{BaseWeights, Pooling},
+    widest,
+};
+
+/// An encoder in its training form.
+#[derive(Debug)]
+pub(super) struct Network {
+    pub(super) base: BaseWeights,
+    pub(super) weights: Weights,
+}
+
+/// What the backward pass reads.
+#[derive(Debug, Default)]
+pub(super) struct Tape {
+    /// Tokens of each text.
+    lengths: Vec<usize>,
+    /// The embedding layer's output. `[tokens, hidden]`
+    hidden: Vec<f32>,
+    layers: Vec<LayerTape>,
+    /// Each text's vector, of unit length. `[texts, dimensions]`
+    pub(super) pooled: Vec<f32>,
+    /// One over the length of each part before it was made one. `[texts, parts]`
+    scales: Vec<f32>,
+}
+
+/// One layer's part of it.
+#[derive(Debug, Default)]
+struct LayerTape {
+    /// `[tokens, 3 · hidden]`
+    query_key_value: Vec<f32>,
+    /// Of all texts one after the other, each `[heads, tokens, tokens]`.
+    attention: Vec<f32>,
+    /// `[tokens, hidden]`
+    context: Vec<f32>,
+    /// What dropout did to the output of attention: 0, or one over the share that is kept. `[tokens, hidden]`
+    attention_kept: Vec<f32>,
+    attention_norm: NormTape,
+    /// Between attention and the feed-forward matrices. `[tokens, hidden]`
+    middle: Vec<f32>,
+    /// Before the activation. `[tokens, intermediate]`
+    before: Vec<f32>,
+    /// After it. `[tokens, intermediate]`
+    wide: Vec<f32>,
+    /// As above, of the feed-forward matrices' output.
+    wide_kept: Vec<f32>,
+    norm: NormTape,
+    /// `[tokens, hidden]`
+    out: Vec<f32>,
+}
+
+/// Dropout (Srivastava et al. 2014) of a share of all activations.
+#[derive(Debug)]
+pub(super) struct Dropout {
+    pub(super) share: f32,
+    pub(super) random: Random,
+}
+
+impl Dropout {
+    /// Sets a share of the values to zero and enlarges the others; returns the factors, none where nothing is dropped.
+    fn apply(&mut self, values: &mut [f32]) -> Vec<f32> {
+        // In steps of 1/256: one random byte decides about one value.
+        let dropped = (self.share * 256.0).round().clamp(0.0, 255.0) as u8;
+        if dropped == 0 {
+            return Vec::new();
+        }
+        let factor = 256.0 / (256.0 - f32::from(dropped));
+        let mut kept = Vec::with_capacity(values.len() + 8);
+        while kept.len() < values.len() {
+            let bytes = self.random.next().to_le_bytes();
+            kept.extend(bytes.map(|byte| if byte < dropped { 0.0 } else { factor }));
+        }
+        kept.truncate(values.len());
+        scale_by(values, &kept);
+        kept
+    }
+}
+
+/// Multiplies each value by its factor; no factors mean ones.
+fn scale_by(values: &mut [f32], factors: &[f32]) {
+    values.iter_mut().zip(factors).for_each(|(value, factor)| *value *= factor);
+}
+
+fn add(sums: &mut [f32], values: &[f32]) {
+    sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+}
+
+impl Network {
+    pub(super) fn new(base: BaseWeights, method: &Method) -> Self {
+        let weights = Weights::new(&base, method);
+        Self { base, weights }
+    }
+
+    /// Length of the vectors.
+    pub(super) fn dimensions(&self) -> usize {
+        self.base.shape.hidden * self.base.shape.pooled.len()
+    }
+
+    /// Embeds texts given as ids, special ones included.
+    pub(super) fn forward(&self, texts: &[&[u32]], dropout: &mut Dropout) -> Tape {
+        let shape = &self.base.shape;
+        let mut tape = Tape {
+            lengths: texts.iter().map(|text| text.len()).collect(),
+            pooled: vec![0.0; texts.len() * self.dimensions()],
+            scales: vec![0.0; texts.len() * shape.pooled.len()],
+            ..Tape::default()
+        };
+        let mut hidden = self.embed(texts);
+        let _ = norm(&mut hidden, (&self.base.norm.weight, &self.base.norm.bias), shape.epsilon);
+        dropout.apply(&mut hidden);
+        tape.hidden = hidden;
+        self.pool(&mut tape, 0);
+        for layer in 0..self.weights.layers.len() {
+            let next = self.layer_forward(layer, &tape, dropout);
+            tape.layers.push(next);
+            self.pool(&mut tape, layer + 1);
+        }
+        tape
+    }
+
+    fn embed(&self, texts: &[&[u32]]) -> Vec<f32> {
+        let size = self.base.shape.hidden;
+        let mut hidden = Vec::new();
+        for text in texts {
+            for (id, position) in text.iter().zip(self.base.positions.chunks_exact(size)) {
+                let at = *id as usize * size;
+                let word = self.base.words.get(at..at + size).unwrap_or_default();
+                hidden.extend(position.iter().zip(word).map(|(a, b)| a + b));
+            }
+        }
+        hidden
+    }
+
+    fn linear(&self, place: &LinearPlace, rows: &[f32]) -> Vec<f32> {
+        let bias = self.weights.slice(&place.bias);
+        let mut out = Vec::with_capacity(rows.len() / place.inputs.max(1) * bias.len());
+        (0..rows.len() / place.inputs.max(1)).for_each(|_| out.extend_from_slice(bias));
+        let weights = matrix(self.weights.slice(&place.weight), place.inputs);
+        add_product(1.0, matrix(rows, place.inputs), weights.reversed_axes(), &mut out);
+        out
+    }
+
+    fn norm(&self, place: &NormPlace, rows: &mut [f32]) -> NormTape {
+        let both = (self.weights.slice(&place.weight), self.weights.slice(&place.bias));
+        norm(rows, both, self.base.shape.epsilon)
+    }
+
+    fn heads(&self) -> Heads {
+        Heads { hidden: self.base.shape.hidden, heads: self.base.shape.heads }
+    }
+
+    fn layer_forward(&self, number: usize, tape: &Tape, dropout: &mut Dropout) -> LayerTape {
+        let mut found = LayerTape::default();
+        let (Some(places), Some(inputs)) = (self.weights.layers.get(number), tape.output(number)) else {
+            return found;
+        };
+        let hidden = self.base.shape.hidden;
+        found.query_key_value = self.linear(&places.query_key_value, inputs);
+        found.context = vec![0.0; inputs.len()];
+        let mut rest = (found.query_key_value.as_slice(), found.context.as_mut_slice());
+        for length in &tape.lengths {
+            let (rows, below) = rest.0.split_at(length * 3 * hidden);
+            let (out, out_below) = rest.1.split_at_mut(length * hidden);
+            self.heads().attend(rows, out, &mut found.attention);
+            rest = (below, out_below);
+        }
+        found.middle = self.linear(&places.attention_out, &found.context);
+        found.attention_kept = dropout.apply(&mut found.middle);
+        add(&mut found.middle, inputs);
+        found.attention_norm = self.norm(&places.attention_norm, &mut found.middle);
+        found.before = self.linear(&places.up, &found.middle);
+        activate(self.base.shape.activation, &found.before, &mut found.wide);
+        found.out = self.linear(&places.down, &found.wide);
+        found.wide_kept = dropout.apply(&mut found.out);
+        add(&mut found.out, &found.middle);
+        found.norm = self.norm(&places.norm, &mut found.out);
+        found
+    }
+
+    /// Tokens of a text that its vector is the mean of.
+    fn pooled_tokens(&self, length: usize) -> usize {
+        match self.base.shape.pooling {
+            Pooling::Mean => length,
+            Pooling::Cls => 1,
+        }
+    }
+
+    /// How much of the vector each part is: parts of unit length side by side, together of unit length again.
+    fn part_scale(&self) -> f32 {
+        1.0 / (self.base.shape.pooled.len() as f32).sqrt()
+    }
+
+    /// Writes a pooled layer into its part of every text's vector.
+    fn pool(&self, tape: &mut Tape, layer: usize) {
+        let shape = &self.base.shape;
+        let Some(part) = shape.pooled.iter().position(|pooled| *pooled == layer) else { return };
+        let (size, parts) = (shape.hidden, shape.pooled.len());
+        let mut pooled = std::mem::take(&mut tape.pooled);
+        let mut scales = std::mem::take(&mut tape.scales);
+        if let Some(rows) = tape.output(layer) {
+            let mut first = 0;
+            let texts = pooled.chunks_exact_mut(size * parts).zip(scales.chunks_exact_mut(parts));
+            for (length, (vector, scales)) in tape.lengths.iter().zip(texts) {
+                let end = first + self.pooled_tokens(*length);
+                let tokens = rows.get(first * size..end * size).unwrap_or_default();
+                if let Some(out) = vector.get_mut(part * size..(part + 1) * size) {
+                    tokens.chunks_exact(size).for_each(|token| add(out, token));
+                    let length = dot(out, out).sqrt().max(f32::MIN_POSITIVE);
+                    let scale = self.part_scale() / length;
+                    out.iter_mut().for_each(|value| *value *= scale);
+                    scales.iter_mut().skip(part).take(1).for_each(|slot| *slot = 1.0 / length);
+                }
+                first += length;
+            }
+        }
+        (tape.pooled, tape.scales) = (pooled, scales);
+    }
+
+    /// Adds a pooled layer's share of the gradient of the vectors to that of its tokens.
+    fn pool_backward(&self, tape: &Tape, slopes: &[f32], layer: usize, out: &mut [f32]) {
+        let shape = &self.base.shape;
+        let Some(part) = shape.pooled.iter().position(|pooled| *pooled == layer) else { return };
+        let (size, parts, share) = (shape.hidden, shape.pooled.len(), self.part_scale());
+        let mut first = 0;
+        let vectors = tape.pooled.chunks_exact(size * parts).zip(slopes.chunks_exact(size * parts));
+        for ((length, scales), (vector, slopes)) in
+            tape.lengths.iter().zip(tape.scales.chunks_exact(parts)).zip(vectors)
+        {
+            let place = part * size..(part + 1) * size;
+            if let (Some(vector), Some(slopes), Some(scale)) =
+                (vector.get(place.clone()), slopes.get(place), scales.get(part))
+            {
+                // Only what is across a unit vector changes its direction.
+                let along = dot(vector, slopes) / (share * share);
+                let across: Vec<f32> = vector
+                    .iter()
+                    .zip(slopes)
+                    .map(|(value, slope)| (slope - value * along) * scale * share)
+                    .collect();
+                let end = first + self.pooled_tokens(*length);
+                let tokens = out.get_mut(first * size..end * size).unwrap_or_default();
+                tokens.chunks_exact_mut(size).for_each(|token| add(token, &across));
+            }
+            first += length;
+        }
+    }
+
+    /// Adds the gradient of the parameters, given that of the vectors. `slopes` is `[texts, dimensions]`.
+    pub(super) fn backward(&self, tape: &Tape, slopes: &[f32], parameters: &[f32], gradient: &mut [f32]) {
+        let mut current = vec![0.0; tape.hidden.len()];
+        let first = self.weights.first_trained();
+        for number in (first..self.weights.layers.len()).rev() {
+            widest(
+                #[inline(always)]
+                || self.pool_backward(tape, slopes, number + 1, &mut current),
+            );
+            let below =
+                self.layer_backward(number, tape, (&mut current, number > first), (parameters, gradient));
+            current = below;
+        }
+    }
+
+    /// Turns the gradient of a layer's outputs into that of its inputs.
+    fn layer_backward(
+        &self,
+        number: usize,
+        tape: &Tape,
+        (slopes, wanted_below): (&mut [f32], bool),
+        (parameters, gradient): (&[f32], &mut [f32]),
+    ) -> Vec<f32> {
+        let (Some(places), Some(kept), Some(inputs)) =
+            (self.weights.layers.get(number), tape.layers.get(number), tape.output(number))
+        else {
+            return Vec::new();
+        };
+        let weights = &self.weights;
+        let hidden = self.base.shape.hidden;
+        let into = weights.norm_gradient(gradient, &places.norm);
+        norm_backward(slopes, &kept.norm, weights.slice(&places.norm.weight), into);
+        let mut update = slopes.to_vec();
+        scale_by(&mut update, &kept.wide_kept);
+        weights.add_linear(gradient, (&places.down, parameters), (&kept.wide, &update));
+        let mut wide = self.linear_backward(&places.down, &update, Vec::new());
+        activate_backward(self.base.shape.activation, &kept.before, &mut wide);
+        weights.add_linear(gradient, (&places.up, parameters), (&kept.middle, &wide));
+        let mut middle = self.linear_backward(&places.up, &wide, slopes.to_vec());
+        let into = weights.norm_gradient(gradient, &places.attention_norm);
+        norm_backward(&mut middle, &kept.attention_norm, weights.slice(&places.attention_norm.weight), into);
+        let mut update = middle.clone();
+        scale_by(&mut update, &kept.attention_kept);
+        weights.add_linear(gradient, (&places.attention_out, parameters), (&kept.context, &update));
+        let context = self.linear_backward(&places.attention_out, &update, Vec::new());
+        let mut rows = vec![0.0; kept.query_key_value.len()];
+        let (mut at, mut weights_at) = (0, 0);
+        for length in &tape.lengths {
+            let many = self.base.shape.heads * length * length;
+            if let (Some(forward), Some(attention), Some(slopes), Some(out)) = (
+                kept.query_key_value.get(at * 3 * hidden..(at + length) * 3 * hidden),
+                kept.attention.get(weights_at..weights_at + many),
+                context.get(at * hidden..(at + length) * hidden),
+                rows.get_mut(at * 3 * hidden..(at + length) * 3 * hidden),
+            ) {
+                self.heads().backward(forward, attention, slopes, out);
+            }
+            (at, weights_at) = (at + length, weights_at + many);
+        }
+        weights.add_linear(gradient, (&places.query_key_value, parameters), (inputs, &rows));
+        match wanted_below {
+            true => self.linear_backward(&places.query_key_value, &rows, middle),
+            false => middle,
+        }
+    }
+
+    /// Adds the gradient of a linear layer's inputs to `sums`; empty sums mean zeros.
+    fn linear_backward(&self, place: &LinearPlace, slopes: &[f32], mut sums: Vec<f32>) -> Vec<f32> {
+        let outputs = place.bias.len().max(1);
+        sums.resize(slopes.len() / outputs * place.inputs, 0.0);
+        let weights = matrix(self.weights.slice(&place.weight), place.inputs);
+        add_product(1.0, matrix(slopes, outputs), weights, &mut sums);
+        sums
+    }
+}
+
+impl Tape {
+    /// The output of a layer, from 1; 0 is the embedding layer.
+    fn output(&self, layer: usize) -> Option<&[f32]> {
+        match layer.checked_sub(1) {
+            None => Some(&self.hidden),
+            Some(below) => self.layers.get(below).map(|layer| layer.out.as_slice()),
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! Does training compute what it should, whatever the threads and interruptions?
+//!
+//! On encoders of two layers with random weights, in the names of both families.
+
+use super::{
+    network::{Dropout, Network},
+    *,
+};
+use crate::fit::Random;
+use sizewise_contract::Embed;
+use std::sync::atomic::Ordering;
+
+const HIDDEN: usize = 8;
+const WIDE: usize = 12;
+const WORDS: [&str; 12] =
+    ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "green", "blue", "cat", "dog", "one", "two"];
+
+/// An encoder with random weights. `distil` chooses the family.
+pub(super) fn files(distil: bool, layers: usize, activation: &str) -> EncoderFiles<Vec<u8>> {
+    let mut random = Random(17);
+    let mut values = |count: usize, width: f32| -> Vec<f32> {
+        (0..count).map(|_| (random.below(2001) as f32 / 1000.0 - 1.0) * width).collect()
+    };
+    let mut outputs = Vec::new();
+    let mut add =
+        |name: &str, shape: &[usize], values: Vec<f32>| outputs.push(Output::floats(name, shape, &values));
+    add("embeddings.word_embeddings.weight", &[WORDS.len(), HIDDEN], values(WORDS.len() * HIDDEN, 1.0));
+    add("embeddings.position_embeddings.weight", &[16, HIDDEN], values(16 * HIDDEN, 0.3));
+    if !distil {
+        add("embeddings.token_type_embeddings.weight", &[2, HIDDEN], values(2 * HIDDEN, 0.3));
+    }
+    let mut norms = vec!["embeddings.LayerNorm".to_owned()];
+    for layer in 0..layers {
+        let (prefix, names) = if distil {
+            (
+                format!("transformer.layer.{layer}"),
+                [
+                    "attention.q_lin",
+                    "attention.k_lin",
+                    "attention.v_lin",
+                    "attention.out_lin",
+                    "ffn.lin1",
+                    "ffn.lin2",
+                    "sa_layer_norm",
+                    "output_layer_norm",
+                ],
+            )
+        } else {
+            (
+                format!("encoder.layer.{layer}"),
+                [
+                    "attention.self.query",
+                    "attention.self.key",
+                    "attention.self.value",
+                    "attention.output.dense",
+                    "intermediate.dense",
+                    "output.dense",
+                    "attention.output.LayerNorm",
+                    "output.LayerNorm",
+                ],
+            )
+        };
+        for (number, name) in names.iter().enumerate().take(6) {
+            let (rows, columns) = match number {
+                4 => (WIDE, HIDDEN),
+                5 => (HIDDEN, WIDE),
+                _ => (HIDDEN, HIDDEN),
+            };
+            add(&format!("{prefix}.{name}.weight"), &[rows, columns], values(rows * columns, 0.5));
+            add(&format!("{prefix}.{name}.bias"), &[rows], values(rows, 0.1));
+        }
+        norms.extend(names[6..].iter().map(|name| format!("{prefix}.{name}")));
+    }
+    for name in norms {
+        add(&format!("{name}.weight"), &[HIDDEN], values(HIDDEN, 0.2).iter().map(|x| 1.0 + x).collect());
+        add(&format!("{name}.bias"), &[HIDDEN], values(HIDDEN, 0.1));
+    }
+    let vocabulary: Vec<String> =
+        WORDS.iter().enumerate().map(|(id, word)| format!("{word:?}:{id}")).collect();
+    let config = match distil {
+        true => format!(
+            r#"{{"model_type":"distilbert","vocab_size":{},"max_position_embeddings":16,"dim":{HIDDEN},"n_layers":{layers},"n_heads":2,"hidden_dim":{WIDE},"activation":"{activation}"}}"#,
+            WORDS.len()
+        ),
+        false => format!(
+            r#"{{"model_type":"bert","vocab_size":{},"max_position_embeddings":16,"hidden_size":{HIDDEN},"num_hidden_layers":{layers},"num_attention_heads":2,"intermediate_size":{WIDE},"hidden_act":"{activation}","layer_norm_eps":1e-12}}"#,
+            WORDS.len()
+        ),
+    };
+    let tokenizer = format!(
+        r#"{{"version":"1.0","normalizer":{{"type":"BertNormalizer","clean_text":true,"handle_chinese_chars":true,"strip_accents":null,"lowercase":true}},"pre_tokenizer":{{"type":"BertPreTokenizer"}},"model":{{"type":"WordPiece","unk_token":"[UNK]","continuing_subword_prefix":"{}","max_input_chars_per_word":100,"vocab":{{{}}}}}}}"#,
+        "##",
+        vocabulary.join(",")
+    );
+    EncoderFiles {
+        config: config.into_bytes(),
+        tokenizer: tokenizer.into_bytes(),
+        pooling: None,
+        prompts: None,
+        weights: vec![("model.safetensors".into(), tensors::write("test/1", &outputs).unwrap())],
+    }
+}
+
+fn none() -> Dropout {
+    Dropout { share: 0.0, random: Random(0) }
+}
+
+fn texts() -> Vec<Vec<u32>> {
+    vec![vec![2, 5, 8, 3], vec![2, 6, 9, 10, 11, 7, 3], vec![2, 3]]
+}
+
+#[test]
+fn the_training_form_embeds_as_the_run_time_form_does() {
+    for (distil, layers, activation) in
+        [(false, 2, "gelu"), (true, 3, "gelu"), (false, 4, "gelu_new"), (true, 1, "relu")]
+    {
+        let files = files(distil, layers, activation);
+        let expected = Encoder::from_files(&files.as_ref()).unwrap().embed_ids(&texts()).unwrap();
+        let network = Network::new(BaseWeights::read(&files.as_ref()).unwrap(), &Method::Full);
+        let texts = texts();
+        let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
+        let found = network.forward(&texts, &mut none()).pooled;
+        assert_eq!(found.len(), expected.values.len());
+        assert!(found.iter().zip(&expected.values).all(|(x, y)| (x - y).abs() < 1e-4), "{activation}");
+    }
+}
+
+#[test]
+fn the_built_in_encoder_embeds_alike_in_both_forms() {
+    let files = sizewise_models::builtin::encoder_files();
+    let encoder = Encoder::from_files(&files).unwrap();
+    let ids = ids(&encoder, "my card was stolen and I need a new one").unwrap();
+    let expected = encoder.embed(&["my card was stolen and I need a new one"], Overflow::Error).unwrap();
+    let network = Network::new(BaseWeights::read(&files).unwrap(), &Method::Head);
+    let found = network.forward(&[&ids], &mut none()).pooled;
+    // The run-time form rounds activations to bytes.
+    assert!(floats::dot(&found, &expected.values) > 0.998);
+}
+
+/// The slope of a sum of weighted vectors by every parameter, against finite differences.
+fn check_slopes(method: &Method, dropout: f32, distil: bool) {
+    let files = files(distil, 3, "gelu");
+    let mut network = Network::new(BaseWeights::read(&files.as_ref()).unwrap(), method);
+    let mut parameters = network.weights.initial(3);
+    let mut random = Random(5);
+    if matches!(method, Method::Lora { .. }) {
+        parameters.iter_mut().for_each(|value| *value += random.below(2001) as f32 / 5000.0 - 0.2);
+    }
+    network.weights.take(&parameters);
+    let texts = texts();
+    let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
+    let wanted: Vec<f32> =
+        (0..texts.len() * network.dimensions()).map(|_| random.below(2001) as f32 / 1000.0 - 1.0).collect();
+    let chance = || Dropout { share: dropout, random: Random(8) };
+    let mut gradient = vec![0.0; parameters.len()];
+    let tape = network.forward(&texts, &mut chance());
+    network.backward(&tape, &wanted, &parameters, &mut gradient);
+    assert!(gradient.iter().any(|slope| slope.abs() > 1e-2));
+    let mut loss = |at: usize, by: f32| {
+        let mut moved = parameters.clone();
+        moved[at] += by;
+        network.weights.take(&moved);
+        let found = network.forward(&texts, &mut chance()).pooled;
+        found.iter().zip(&wanted).map(|(x, y)| f64::from(x * y)).sum::<f64>()
+    };
+    for (at, found) in gradient.iter().enumerate() {
+        let exact = (loss(at, 4e-3) - loss(at, -4e-3)) / 8e-3;
+        let found = f64::from(*found);
+        assert!((exact - found).abs() < 3e-3 + 0.02 * exact.abs(), "{method:?} {at}: {exact} {found}");
+    }
+}
+
+#[test]
+fn slopes_of_all_weights_are_those_of_the_function() {
+    check_slopes(&Method::Full, 0.0, false);
+    check_slopes(&Method::Full, 0.2, true);
+    check_slopes(&Method::LastLayers(1), 0.0, false);
+}
+
+#[test]
+fn slopes_of_low_rank_changes_are_those_of_the_function() {
+    check_slopes(&Settings::lora(2), 0.0, false);
+    let some = Method::Lora { rank: 3, alpha: 1.0, matrices: vec![LoraMatrix::Value, LoraMatrix::Down] };
+    check_slopes(&some, 0.1, true);
+}
+
+/// Texts whose class is whether an animal comes before a number.
+fn toy() -> (Vec<Vec<u32>>, Vec<Question>) {
+    let mut random = Random(2);
+    let (mut ids, mut targets) = (Vec::new(), Vec::new());
+    for _ in 0..160 {
+        let class = random.below(2);
+        let (animal, number) = (8 + random.below(2) as u32, 10 + random.below(2) as u32);
+        let mut pair = if class == 0 { vec![animal, number] } else { vec![number, animal] };
+        pair.insert(random.below(3), 5 + random.below(3) as u32);
+        ids.push([vec![2], pair, vec![3]].concat());
+        targets.push(Some(Target::Class(class as u16)));
+    }
+    (ids, vec![Question { targets, class_weights: vec![1.0; 2] }])
+}
+
+fn toy_settings(method: Method) -> Settings {
+    Settings {
+        epochs: 20,
+        learning_rate: 3e-3,
+        head_learning_rate: 3e-3,
+        temperature: None,
+        dropout: 0.0,
+        ..Settings::new(method, 10_000, 2)
+    }
+}
+
+fn run(settings: &Settings, watch: &Watch<'_>) -> Result<Adapted> {
+    let (ids, questions) = toy();
+    let rows =
+        Rows { ids: &ids, questions: &questions, train: (0..128).collect(), held_out: (128..160).collect() };
+    train(&files(false, 3, "gelu").as_ref(), &rows, settings, watch)
+}
+
+#[test]
+fn a_toy_task_is_learnt_by_every_method() {
+    let stop = AtomicBool::new(false);
+    let watch = Watch { progress: &|_| (), stop: &stop, checkpoint: None, resume: false };
+    for (method, temperature) in [
+        (Method::Full, None),
+        (Settings::lora(4), None),
+        (Method::LastLayers(2), None),
+        (Method::Full, Some(0.1)),
+    ] {
+        let settings = Settings { temperature, ..toy_settings(method) };
+        let adapted = run(&settings, &watch).unwrap();
+        let (first, last) = (adapted.epochs[1], adapted.epochs.last().unwrap());
+        assert!(last.loss < 0.85 * first.loss, "{settings:?} {:?}", adapted.epochs);
+        // Pairs alone do not make classes linear on so small an encoder.
+        assert!(temperature.is_some() || last.right >= 30, "{settings:?} {:?}", adapted.epochs);
+        let base = files(false, 3, "gelu");
+        let encoder = Encoder::from_files(&adapted.files(&base.as_ref()).unwrap().as_ref()).unwrap();
+        assert_ne!(encoder.hash(), Encoder::from_files(&base.as_ref()).unwrap().hash());
+    }
+}
+
+#[test]
+fn the_seed_decides_and_the_number_of_threads_does_not() {
+    let stop = AtomicBool::new(false);
+    let watch = Watch { progress: &|_| (), stop: &stop, checkpoint: None, resume: false };
+    let with = |seed, threads| {
+        run(
+            &Settings { seed, threads, epochs: 2, batch: 48, dropout: 0.1, ..toy_settings(Method::Full) },
+            &watch,
+        )
+        .unwrap()
+        .tensors
+    };
+    let one = with(1, 1);
+    assert_eq!(one, with(1, 3));
+    assert_ne!(one, with(2, 1));
+}
+
+#[test]
+fn an_interrupted_training_goes_on_bit_for_bit() {
+    let stop = AtomicBool::new(false);
+    let folder = tempfile::tempdir().unwrap();
+    for method in [Method::Full, Settings::lora(2)] {
+        let settings = Settings { epochs: 3, dropout: 0.1, ..toy_settings(method) };
+        let whole = Watch { progress: &|_| (), stop: &stop, checkpoint: None, resume: false };
+        let expected = run(&settings, &whole).unwrap();
+        // Stops in the middle of the second epoch.
+        let halt = AtomicBool::new(false);
+        let progress = |progress: &Progress| {
+            halt.store(progress.epoch == 2 && progress.step % 4 == 2, Ordering::Relaxed)
+        };
+        let watch =
+            Watch { progress: &progress, stop: &halt, checkpoint: Some(folder.path()), resume: false };
+        assert!(matches!(run(&settings, &watch), Err(Error::Interrupted)));
+        let again = Watch { progress: &|_| (), stop: &stop, checkpoint: Some(folder.path()), resume: true };
+        let found = run(&settings, &again).unwrap();
+        assert_eq!(found.tensors, expected.tensors);
+        assert_eq!(found.best_epoch, expected.best_epoch);
+    }
+}
+
+#[test]
+fn a_checkpoint_of_other_settings_is_refused() {
+    let stop = AtomicBool::new(false);
+    let folder = tempfile::tempdir().unwrap();
+    let watch = Watch { progress: &|_| (), stop: &stop, checkpoint: Some(folder.path()), resume: true };
+    let settings = Settings { epochs: 1, ..toy_settings(Method::LastLayers(1)) };
+    run(&settings, &watch).unwrap();
+    let other = Settings { learning_rate: 2e-2, ..settings };
+    let error = run(&other, &watch).unwrap_err();
+    assert!(error.to_string().contains("other rows, settings or weights"), "{error}");
+}
+
+#[test]
+fn equal_texts_are_all_unseen_or_all_seen() {
+    use sizewise_contract::{ClassLabel, Gold};
+    let example = |i: u64| Example {
+        row: i,
+        text: format!("text {}", i / 2),
+        labels: vec![Some(Gold(ClassLabel::Class((i % 4 / 2) as u16)))],
+        group: None,
+        time: None,
+    };
+    let split = Split::new(&(0..2_000).map(example).collect::<Vec<_>>(), 1);
+    let unseen = split.unseen.iter().filter(|unseen| **unseen).count();
+    assert!((380..420).contains(&unseen), "{unseen}");
+    assert!(split.unseen.chunks(2).all(|pair| pair[0] == pair[1]));
+    assert!(split.train.iter().chain(&split.held_out).all(|row| !split.unseen[*row]));
+    assert_eq!(split.train.len() + split.held_out.len() + unseen, 2_000);
+}

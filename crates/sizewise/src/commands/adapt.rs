@@ -1,0 +1,182 @@
+//! `sizewise train TASK --adapt`: how is the encoder trained before the tiers are fitted, and what does it buy?
+//!
+//! The checkpoint lies in `.sizewise/adapt/TASK` until the release is published, so that Ctrl-C or a power cut costs one
+//! epoch.
+
+use crate::{
+    cli::{AdaptMethod, Train},
+    clock,
+    error::Result,
+    project::Project,
+    screen::Screen,
+    table::percent,
+};
+use serde::Serialize;
+use sizewise_contract::{Task, Tier};
+use sizewise_learn::{
+    adapt::{self, Adapted, EpochSummary, Method, Progress, Settings, Split, Watch},
+    dataset::TrainingRows,
+    train::{TierSummary, TrainSummary},
+};
+use sizewise_models::{
+    builtin,
+    encoder::{BaseWeights, EncoderFiles},
+};
+use std::{
+    fmt::Write,
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+/// Rank of low-rank changes unless another is asked for.
+const RANK: u16 = 16;
+
+/// An adapted encoder and the rows that it has not seen.
+pub(super) struct AdaptedEncoder {
+    pub(super) files: EncoderFiles<Vec<u8>>,
+    pub(super) split: Split,
+    pub(super) checkpoint: PathBuf,
+    adapted: Adapted,
+}
+
+/// What adapting came to.
+#[derive(Debug, Serialize)]
+pub(super) struct AdaptSummary {
+    /// Rows that the encoder learnt from.
+    trained_rows: usize,
+    /// Rows that it never saw: calibrators and the plan of a certificate are fitted to them.
+    unseen_rows: usize,
+    /// One entry per epoch; the first is the encoder as it was.
+    epochs: Vec<EpochSummary>,
+    /// The epoch whose weights were kept.
+    best_epoch: usize,
+    seconds: f64,
+    /// The encoder tier of each question with the encoder as it was, judged on the same rows.
+    frozen: Vec<Option<TierSummary>>,
+}
+
+/// Adapts an encoder, the built-in one unless another is given.
+pub(super) fn run(
+    project: &Project,
+    (task, rows): (&Task, &TrainingRows),
+    (arguments, method, threads): (&Train, AdaptMethod, usize),
+    own: Option<&EncoderFiles<Vec<u8>>>,
+    screen: &Screen,
+) -> Result<AdaptedEncoder> {
+    let base: EncoderFiles<&[u8]> = match own {
+        Some(files) => files.as_ref(),
+        None => builtin::encoder_files(),
+    };
+    let split = Split::of(rows, arguments.seed);
+    let layers = BaseWeights::read(&base)?.shape.layers;
+    let settings = settings((task, rows), (arguments, method, threads), layers);
+    let checkpoint = project.store_folder().join("adapt").join(&task.name);
+    let (bar, stop) = (screen.progress(), screen.stop());
+    let told = AtomicUsize::new(0);
+    let progress = |progress: &Progress| {
+        if told.swap(progress.epoch, Ordering::Relaxed) != progress.epoch {
+            bar.end();
+            screen.remark(&epoch(progress, settings.epochs));
+        }
+        bar.at("adapt", progress.step as usize, progress.steps as usize);
+    };
+    let watch = Watch {
+        progress: &progress,
+        stop: &stop,
+        checkpoint: Some(&checkpoint),
+        resume: arguments.adapt.resume,
+    };
+    let adapted = adapt::adapt(&base, (task, rows, &split), (&settings, arguments.balance), &watch);
+    bar.end();
+    if matches!(adapted, Err(sizewise_learn::Error::Interrupted)) {
+        screen.remark("Finished epochs are kept: the same command with --resume goes on behind them.");
+    }
+    let adapted = adapted?;
+    Ok(AdaptedEncoder { files: adapted.files(&base)?, split, checkpoint, adapted })
+}
+
+/// One line when an epoch begins.
+fn epoch(progress: &Progress, epochs: usize) -> String {
+    let before = progress
+        .accuracy
+        .map_or_else(String::new, |share| format!(", {} of the held-out rows right so far", percent(share)));
+    let left = clock::duration(progress.seconds_left);
+    format!("adapt: epoch {} of {epochs}{before}, {left} to go", progress.epoch)
+}
+
+fn settings(
+    (task, rows): (&Task, &TrainingRows),
+    (arguments, method, threads): (&Train, AdaptMethod, usize),
+    layers: usize,
+) -> Settings {
+    let asked = &arguments.adapt;
+    let method = match method {
+        AdaptMethod::Head => Method::Head,
+        AdaptMethod::Lora => Settings::lora(usize::from(asked.rank.unwrap_or(RANK))),
+        AdaptMethod::Last => Method::LastLayers(layers.div_ceil(3)),
+        AdaptMethod::Full => Method::Full,
+    };
+    let rows = match rows {
+        TrainingRows::Gold(rows) => rows.examples.len(),
+        TrainingRows::Teacher(rows) => rows.examples.len(),
+    };
+    let classes = task.questions.iter().map(|question| question.class_values().len()).max().unwrap_or(1);
+    let mut settings = Settings { seed: arguments.seed, threads, ..Settings::new(method, rows, classes) };
+    settings.epochs = asked.epochs.map_or(settings.epochs, usize::from);
+    settings.batch = asked.batch.map_or(settings.batch, usize::from);
+    settings.learning_rate = asked.learning_rate.unwrap_or(settings.learning_rate);
+    settings
+}
+
+impl AdaptedEncoder {
+    /// What adapting came to, beside the encoder as it was.
+    pub(super) fn summary(&self, frozen: &TrainSummary) -> AdaptSummary {
+        AdaptSummary {
+            trained_rows: self.adapted.trained_rows,
+            unseen_rows: self.split.unseen.iter().filter(|unseen| **unseen).count(),
+            epochs: self.adapted.epochs.clone(),
+            best_epoch: self.adapted.best_epoch,
+            seconds: self.adapted.seconds,
+            frozen: encoder_tiers(frozen).map(|tier| tier.cloned()).collect(),
+        }
+    }
+}
+
+/// The encoder tier of each question.
+fn encoder_tiers(summary: &TrainSummary) -> impl Iterator<Item = Option<&TierSummary>> {
+    summary.questions.iter().map(|question| question.tiers.iter().find(|tier| tier.tier == Tier::Encoder))
+}
+
+impl AdaptSummary {
+    /// What adapting bought, a line a question.
+    pub(super) fn text(&self, now: &TrainSummary) -> String {
+        let mut out = format!(
+            "Adapted the encoder to {} rows in {}, epoch {} of {} kept; judged on {} rows that it never saw:\n",
+            self.trained_rows,
+            clock::duration(self.seconds),
+            self.best_epoch,
+            self.epochs.len().saturating_sub(1),
+            self.unseen_rows,
+        );
+        for ((question, now), before) in now.questions.iter().zip(encoder_tiers(now)).zip(&self.frozen) {
+            if let (Some(now), Some(before)) = (now, before) {
+                let _ = writeln!(
+                    out,
+                    "  {}: {} right, {} frozen ({:+.1} points); {} answered within the promise, {} frozen ({:+.1} points)",
+                    question.question,
+                    percent(now.accuracy.value),
+                    percent(before.accuracy.value),
+                    (now.accuracy.value - before.accuracy.value) * 100.0,
+                    percent(now.coverage_at_promise),
+                    percent(before.coverage_at_promise),
+                    (now.coverage_at_promise - before.coverage_at_promise) * 100.0,
+                );
+                if now.accuracy.value < before.accuracy.value {
+                    out.push_str("  It bought nothing here: train without --adapt.\n");
+                }
+            }
+        }
+        out.push('\n');
+        out
+    }
+}

@@ -1,0 +1,243 @@
+//! Which models are on the shelf? They are listed, shown, removed, verified and exported here.
+
+use super::derive::target;
+use crate::{
+    clock,
+    commands::{
+        DONE,
+        trained::{encoder_files as release_files, store},
+    },
+    error::{Error, Result},
+    project::Project,
+    screen::Screen,
+    table::{Align, Table},
+};
+use serde::Serialize;
+use sizewise_contract::{Code, did_you_mean};
+use sizewise_learn::quantize;
+use sizewise_models::encoder::EncoderFiles;
+use sizewise_store::{Model, Store};
+use std::{
+    fmt::Write,
+    path::{Path, PathBuf},
+};
+
+/// The encoder that `--encoder` names: a folder, or a model of the project.
+pub(in crate::commands) fn encoder_files(project: &Project, named: &Path) -> Result<EncoderFiles<Vec<u8>>> {
+    if named.is_dir() {
+        return Ok(EncoderFiles::read(named)?);
+    }
+    let store = store(project)?;
+    let model = find(&store, &named.to_string_lossy())?;
+    files_of(&store, &model)
+}
+
+/// A model's files as an encoder's.
+pub(super) fn files_of(store: &Store, model: &Model) -> Result<EncoderFiles<Vec<u8>>> {
+    let find = |path: &str| model.files.iter().find(|file| file.path == path);
+    let read = |path: &str| {
+        let file = find(path).ok_or_else(|| Error::Policy {
+            message: format!("model `{}` has no {path}", model.name),
+            code: Code::ModelUnsupported,
+            hint: "an encoder is config.json, tokenizer.json and *.safetensors".into(),
+        })?;
+        Ok::<_, Error>(store.model_file(file)?)
+    };
+    let weights = model.files.iter().filter(|file| file.path.ends_with(".safetensors"));
+    let weights =
+        weights.map(|file| Ok((file.path.clone(), store.model_file(file)?))).collect::<Result<Vec<_>>>()?;
+    if weights.is_empty() {
+        read("*.safetensors")?;
+    }
+    Ok(EncoderFiles {
+        config: read("config.json")?,
+        tokenizer: read("tokenizer.json")?,
+        pooling: find("1_Pooling/config.json").map(|file| store.model_file(file)).transpose()?,
+        prompts: find("config_sentence_transformers.json").map(|file| store.model_file(file)).transpose()?,
+        weights,
+    })
+}
+
+fn find(store: &Store, name: &str) -> Result<Model> {
+    if let Some(model) = store.model(name)? {
+        return Ok(model);
+    }
+    let names: Vec<String> = store.models()?.into_iter().map(|model| model.name).collect();
+    let meant = did_you_mean(name, names.iter().map(String::as_str));
+    Err(Error::Policy {
+        message: format!("there is no folder and no model `{name}`"),
+        code: Code::ModelUnsupported,
+        hint: match (meant, names.is_empty()) {
+            (Some(meant), _) => format!("did you mean `{meant}`?"),
+            (None, true) => "the project has no models yet: sizewise models pull SOURCE".into(),
+            (None, false) => format!("the project has: {}", names.join(", ")),
+        },
+    })
+}
+
+pub(super) fn list(project: &Project, screen: &Screen) -> Result<u8> {
+    let models = store(project)?.models()?;
+    screen.result("models list", &models, || {
+        if models.is_empty() {
+            return "No models but the built-in ones. Bring one: sizewise models pull SOURCE\n".into();
+        }
+        let mut table = Table::new(&[
+            ("model", Align::Left),
+            ("size", Align::Right),
+            ("licence", Align::Left),
+            ("brought", Align::Left),
+            ("from", Align::Left),
+        ]);
+        for model in &models {
+            table.row([
+                model.name.clone(),
+                format!("{:.1} MB", model.bytes() as f64 / 1e6),
+                model.licence.clone().unwrap_or_else(|| "not stated".into()),
+                clock::minute(model.at),
+                model.source.clone(),
+            ]);
+        }
+        table.render()
+    });
+    Ok(DONE)
+}
+
+pub(super) fn show(project: &Project, name: &str, screen: &Screen) -> Result<u8> {
+    let model = find(&store(project)?, name)?;
+    screen.result("models show", &model, || {
+        let mut out = format!(
+            "{}\n  from     {}{}\n  licence  {}\n  brought  {}\n\n",
+            screen.bold(&model.name),
+            model.source,
+            model.revision.as_ref().map_or(String::new(), |revision| format!(" at {revision}")),
+            model.licence.as_deref().unwrap_or("not stated"),
+            clock::minute(model.at)
+        );
+        let mut table =
+            Table::new(&[("file", Align::Left), ("bytes", Align::Right), ("SHA-256", Align::Left)]);
+        for file in &model.files {
+            table.row([file.path.clone(), file.bytes.to_string(), file.hash.to_string()]);
+        }
+        out.push_str(&table.render());
+        out
+    });
+    Ok(DONE)
+}
+
+pub(super) fn remove(project: &Project, name: &str, screen: &Screen) -> Result<u8> {
+    let store = store(project)?;
+    let model = find(&store, name)?;
+    #[derive(Serialize)]
+    struct Removed {
+        model: String,
+        freed_bytes: u64,
+    }
+    let removed = Removed { freed_bytes: store.remove_model(&model)?, model: model.name };
+    screen.result("models rm", &removed, || {
+        format!("{} is gone; {:.1} MB freed\n", removed.model, removed.freed_bytes as f64 / 1e6)
+    });
+    Ok(DONE)
+}
+
+pub(super) fn verify(project: &Project, name: Option<&str>, screen: &Screen) -> Result<u8> {
+    let store = store(project)?;
+    let models = match name {
+        Some(name) => vec![find(&store, name)?],
+        None => store.models()?,
+    };
+    #[derive(Serialize)]
+    struct Verified {
+        models: usize,
+        files: usize,
+        bytes: u64,
+    }
+    let (progress, mut verified) = (screen.progress(), Verified { models: 0, files: 0, bytes: 0 });
+    for model in &models {
+        progress.at("models", verified.models, models.len());
+        for file in &model.files {
+            store.model_file(file)?;
+            verified.files += 1;
+            verified.bytes += file.bytes;
+        }
+        // Whole bytes may still be those of a file that no build should load.
+        sizewise_models::encoder::Encoder::from_files(&files_of(&store, model)?.as_ref())?;
+        verified.models += 1;
+    }
+    progress.end();
+    screen.result("models verify", &verified, || {
+        format!(
+            "{} models, {} files, {:.1} MB: every byte is as it came, and every encoder loads\n",
+            verified.models,
+            verified.files,
+            verified.bytes as f64 / 1e6
+        )
+    });
+    Ok(DONE)
+}
+
+/// Writes a model, or the encoder of a task's release, as a folder that other programs read too.
+pub(super) fn export(project: &Project, (name, as_is): (&str, bool), screen: &Screen) -> Result<u8> {
+    let folder = target(screen)?;
+    if folder.exists() {
+        return Err(Error::Exists { path: folder, hint: "choose a folder that is not there yet".into() });
+    }
+    let store = store(project)?;
+    let files = match store.model(name)? {
+        Some(model) => files_of(&store, &model)?,
+        None if project.task_names()?.iter().any(|task| task == name) => {
+            let release = store.in_force(name)?.ok_or_else(|| Error::NotTrained { task: name.to_owned() })?;
+            release_files(&store, &release)?.ok_or_else(|| Error::Policy {
+                message: format!(
+                    "the release of `{name}` has no encoder of its own: it uses the built-in one"
+                ),
+                code: Code::ModelUnsupported,
+                hint: "train it with --encoder, then export it".into(),
+            })?
+        }
+        None => files_of(&store, &find(&store, name)?)?,
+    };
+    let mut out: Vec<(String, Vec<u8>)> = Vec::new();
+    for (path, bytes) in &files.weights {
+        let weights = if as_is { bytes.clone() } else { quantize::to_floats(path, bytes)? };
+        out.push((path.clone(), weights));
+    }
+    out.push(("config.json".into(), files.config));
+    out.push(("tokenizer.json".into(), files.tokenizer));
+    out.extend(files.prompts.map(|prompts| ("config_sentence_transformers.json".to_owned(), prompts)));
+    if let Some(pooling) = files.pooling {
+        out.push(("1_Pooling/config.json".into(), pooling));
+        out.push(("modules.json".into(), MODULES.into()));
+    }
+    for (path, bytes) in &out {
+        let path = folder.join(path);
+        let written = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+        written.and_then(|()| std::fs::write(&path, bytes)).map_err(|cause| Error::file(&path, cause))?;
+    }
+    #[derive(Serialize)]
+    struct Exported {
+        folder: PathBuf,
+        files: Vec<String>,
+        bytes: usize,
+    }
+    let exported = Exported {
+        bytes: out.iter().map(|(_, bytes)| bytes.len()).sum(),
+        files: out.into_iter().map(|(path, _)| path).collect(),
+        folder,
+    };
+    screen.result("models export", &exported, || {
+        let mut text = format!("{}: {:.1} MB\n", exported.folder.display(), exported.bytes as f64 / 1e6);
+        for file in &exported.files {
+            let _ = writeln!(text, "  {file}");
+        }
+        text
+    });
+    Ok(DONE)
+}
+
+/// What the sentence-transformers library reads first: the encoder, its pooling, and unit length.
+const MODULES: &str = r#"[
+  {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+  {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+  {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"}
+]
+"#;
