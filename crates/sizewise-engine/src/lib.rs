@@ -22,7 +22,7 @@ mod settle;
 pub use error::Error;
 pub use protect::redact;
 pub use request::{InputValue, QuestionRef, Request};
-pub use served::{ENCODER_PARTS, TaskInfo};
+pub use served::{ENCODER_PARTS, TaskInfo, encoder_files};
 
 use catalogue::Catalogue;
 use served::Served;

@@ -120,7 +120,10 @@ fn asked(task: &Task, models: &TaskModels, release: &Release, settings: Settings
 }
 
 /// The files of a release's own encoder; none where it uses the built-in one.
-fn encoder_files(store: &Store, release: &Release) -> Result<Option<EncoderFiles<Vec<u8>>>, Error> {
+///
+/// # Errors
+/// Fails when a part is missing or damaged.
+pub fn encoder_files(store: &Store, release: &Release) -> Result<Option<EncoderFiles<Vec<u8>>>, Error> {
     let [config, tokenizer, pooling, prompts, weights] = ENCODER_PARTS;
     let has = |name: &str| release.manifest.parts.iter().any(|part| part.name == name);
     if !has(config) {

@@ -61,8 +61,12 @@ impl Texts {
         let known = Self::opened(&[task_folder.to_owned()])?;
         let mut new: Vec<u64> = self.keys.difference(&known.keys).copied().collect();
         new.sort_unstable();
-        let lines: String = new.iter().map(|key| format!("{key:016x}\n")).collect();
+        let mut lines: String = new.iter().map(|key| format!("{key:016x}\n")).collect();
         let mut file = std::fs::File::options().create(true).append(true).open(&path).map_err(at(&path))?;
+        if std::fs::read(&path).map_err(at(&path))?.last().is_some_and(|end| *end != b'\n') {
+            // An earlier write was cut off; what it was for was never opened.
+            lines.insert(0, '\n');
+        }
         file.write_all(lines.as_bytes()).and_then(|()| file.sync_all()).map_err(at(&path))
     }
 }
@@ -80,6 +84,11 @@ mod tests {
         let mut texts = Texts::default();
         texts.insert("Where is my parcel?");
         texts.remember(folder.path()).unwrap();
+        // A write that was cut off in the middle of a line spoils no later one.
+        let path = folder.path().join(OPENED_FILE);
+        let mut cut = std::fs::read_to_string(&path).unwrap();
+        cut.push_str("zz0");
+        std::fs::write(&path, cut).unwrap();
         texts.insert("Another one");
         texts.remember(folder.path()).unwrap();
         let opened = Texts::opened(&[folder.path().to_owned(), folder.path().join("none")]).unwrap();
@@ -87,6 +96,6 @@ mod tests {
         assert!(opened.contains("where is my parcel"));
         assert!(!opened.contains("where is your parcel"));
         let lines = std::fs::read_to_string(folder.path().join(OPENED_FILE)).unwrap();
-        assert_eq!(lines.lines().count(), 2);
+        assert_eq!(lines.lines().count(), 3);
     }
 }

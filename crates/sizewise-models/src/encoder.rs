@@ -18,6 +18,7 @@ mod prompt;
 
 pub use base::{BaseLayer, BaseMatrix, BaseNorm, BaseWeights, EncoderShape};
 pub use config::{Activation, Pooling};
+pub use floats::exp;
 pub use folder::EncoderFiles;
 
 use crate::{

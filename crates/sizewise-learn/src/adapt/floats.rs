@@ -2,10 +2,8 @@
 //!
 //! The forward halves compute as the run-time form does. Plain loops, all inlined into [`sizewise_models::widest`].
 
+pub(super) use sizewise_models::encoder::exp;
 use sizewise_models::{encoder::Activation, widest};
-
-/// Adding it rounds a number of moderate size to the nearest integer and leaves that in the low bits: 1.5 · 2²³.
-const ROUNDER: f32 = 12_582_912.0;
 
 /// What the backward pass of a layer normalisation needs.
 #[derive(Debug, Default)]
@@ -151,21 +149,6 @@ fn normal_share(x: f32) -> f32 {
 fn tanh_share(x: f32) -> f32 {
     let inner = 0.797_884_6 * (x + 0.044_715 * x * x * x);
     1.0 / (1.0 + exp(-2.0 * inner))
-}
-
-/// The exponential function, to about 3 · 10⁻⁷ relative, as in the run-time form: a power of two by its bits times a
-/// polynomial of the rest (coefficients after Cephes, Moshier 1989).
-#[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
-    let x = if x > -87.0 { x } else { -87.0 };
-    let x = if x < 88.0 { x } else { 88.0 };
-    let rounded = x * std::f32::consts::LOG2_E + ROUNDER;
-    let n = rounded - ROUNDER;
-    let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
-    let p = 1.0
-        + r * (1.0
-            + r * (0.5 + r * (0.166_666_66 + r * (0.041_665_795 + r * (0.008_333_452 + r * 0.001_388_9)))));
-    p * f32::from_bits((rounded.to_bits() << 23).wrapping_add(127 << 23))
 }
 
 #[cfg(test)]

@@ -91,7 +91,8 @@ pub(super) fn gelu_tanh(x: f32) -> f32 {
 /// The exponential function, to about 3 · 10⁻⁷ relative: a power of two by its bits times a polynomial of the rest
 /// (coefficients after Cephes, Moshier 1989). Unlike the library's, it becomes vector instructions.
 #[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
+#[must_use]
+pub fn exp(x: f32) -> f32 {
     // Comparisons in this form are one instruction each; `clamp` is several, for what is not a number.
     let x = if x > -87.0 { x } else { -87.0 };
     let x = if x < 88.0 { x } else { 88.0 };

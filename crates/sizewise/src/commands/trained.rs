@@ -5,18 +5,13 @@ use crate::{
     project::Project,
 };
 use sizewise_contract::{Code, Example, Gold, Task};
-use sizewise_engine::ENCODER_PARTS;
+use sizewise_engine::encoder_files;
 use sizewise_learn::{
     dataset::{Dataset, Locked, read_gold, training_texts},
     prepare::hash_file,
     train::{self, Judged, Tools},
 };
-use sizewise_models::{
-    builtin,
-    encoder::{Encoder, EncoderFiles},
-    package::TaskModels,
-    static_embeddings::StaticEmbeddings,
-};
+use sizewise_models::{builtin, encoder::Encoder, package::TaskModels, static_embeddings::StaticEmbeddings};
 use sizewise_store::{Release, Store};
 use std::{
     path::{Path, PathBuf},
@@ -109,24 +104,6 @@ pub(super) fn parse(release: &Release) -> Result<Task> {
         code: Code::ReleaseDamaged,
         hint: format!("run `sizewise train {}` again", release.manifest.task),
     })
-}
-
-/// The files of a release's own encoder; none where it uses the built-in one.
-pub(super) fn encoder_files(store: &Store, release: &Release) -> Result<Option<EncoderFiles<Vec<u8>>>> {
-    let [config, tokenizer, pooling, prompts, weights] = ENCODER_PARTS;
-    let has = |name: &str| release.manifest.parts.iter().any(|part| part.name == name);
-    if !has(config) {
-        return Ok(None);
-    }
-    let names = release.manifest.parts.iter().filter_map(|part| part.name.strip_prefix(weights));
-    let weights = names.map(|name| Ok((name.to_owned(), store.part(release, &format!("{weights}{name}"))?)));
-    Ok(Some(EncoderFiles {
-        config: store.part(release, config)?,
-        tokenizer: store.part(release, tokenizer)?,
-        pooling: if has(pooling) { Some(store.part(release, pooling)?) } else { None },
-        prompts: if has(prompts) { Some(store.part(release, prompts)?) } else { None },
-        weights: weights.collect::<Result<_>>()?,
-    }))
 }
 
 /// Rows that may be looked at.

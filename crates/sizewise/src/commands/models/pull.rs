@@ -1,9 +1,10 @@
 //! `sizewise models pull`: how does a model come into the project?
 //!
 //! From a folder, an archive or a hub, always the same way: only the files that an encoder needs, and what says who made
-//! it, are read; each is bounded; and a model that this build cannot run is refused before it is kept.
+//! it, are read; their number and size are bounded together; and a model that this build cannot run is refused before
+//! anything of it is kept.
 
-use super::shelf::files_of;
+use super::shelf::assembled;
 use crate::{
     cli::Pull,
     clock,
@@ -19,8 +20,9 @@ use sizewise_models::{
     encoder::Encoder,
     remote::{Hub, HubFile},
 };
-use sizewise_store::{Model, ModelFile, Store};
+use sizewise_store::Model;
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::Read,
     path::{Path, PathBuf},
@@ -30,6 +32,8 @@ use std::{
 const MOST_FILES: usize = 200;
 /// Most entries of an archive that are looked at.
 const MOST_ENTRIES: usize = 100_000;
+/// Most bytes that are unpacked of an archive, wanted or not.
+const MOST_UNPACKED: u64 = 4 * limits::MODEL_FILE_BYTES;
 /// Lines of a model card that are searched for its licence.
 const CARD_LINES: usize = 60;
 
@@ -60,13 +64,12 @@ pub(super) fn run(project: &Project, arguments: &Pull, screen: &Screen) -> Resul
             hint: "give this one another --name, or replace that one with --force".into(),
         });
     }
-    let (files, revision, licence) = match &source {
-        Source::Folder(folder) => (from_folder(&store, folder)?, None, None),
-        Source::Archive(path) => (from_archive(&store, path)?, None, None),
-        Source::Hub(repository, revision) => {
-            from_hub(project, &store, (repository, revision), arguments, screen)?
-        }
+    let (gathered, revision, licence) = match &source {
+        Source::Folder(folder) => (from_folder(folder)?, None, None),
+        Source::Archive(path) => (from_archive(path)?, None, None),
+        Source::Hub(repository, revision) => from_hub(project, (repository, revision), arguments, screen)?,
     };
+    let Gathered { files, .. } = gathered;
     if files.is_empty() {
         return Err(Error::Policy {
             message: format!("{} holds none of an encoder's files", arguments.source),
@@ -74,13 +77,13 @@ pub(super) fn run(project: &Project, arguments: &Pull, screen: &Screen) -> Resul
             hint: "an encoder is config.json, tokenizer.json and *.safetensors".into(),
         });
     }
-    let licence = match licence {
-        Some(licence) => Some(licence),
-        None => licence_of(&store, &files)?,
-    };
+    let encoder = assembled(&name, files.keys().map(String::as_str), |path| Ok(files.get(path).cloned()))?;
+    let encoder = Encoder::from_files(&encoder.as_ref())?;
+    let licence =
+        licence.or_else(|| licence_of(files.get("README.md")?.as_slice())).map(|stated| printable(&stated));
+    let kept = files.iter().map(|(path, bytes)| Ok(store.keep_file(path, bytes)?));
+    let files = kept.collect::<Result<Vec<_>>>()?;
     let model = Model { name, source: source.told(), revision, licence, at: clock::now(), files };
-    // A model that cannot be run is not kept.
-    let encoder = Encoder::from_files(&files_of(&store, &model)?.as_ref())?;
     store.add_model(&model)?;
     let pulled = Pulled { dimensions: encoder.dimensions(), bytes: model.bytes(), model: &model };
     screen.result("models pull", &pulled, || {
@@ -176,8 +179,39 @@ fn is_wanted(path: &str) -> bool {
         || (!path.contains('/') && (upper.starts_with("LICENSE") || upper.starts_with("NOTICE")))
 }
 
-fn from_folder(store: &Store, folder: &Path) -> Result<Vec<ModelFile>> {
-    let mut files = Vec::new();
+/// The files of a source, by path, and the room that is left for more.
+struct Gathered {
+    files: BTreeMap<String, Vec<u8>>,
+    room: u64,
+}
+
+impl Gathered {
+    fn new() -> Self {
+        Self { files: BTreeMap::new(), room: limits::MODEL_FILE_BYTES }
+    }
+
+    /// Reads one more file, as long as there is room.
+    fn add(&mut self, path: &str, reader: impl Read) -> Result<()> {
+        let mut bytes = Vec::new();
+        let failed = |cause| Error::file(Path::new(path), cause);
+        reader.take(self.room + 1).read_to_end(&mut bytes).map_err(failed)?;
+        let left = self.room.checked_sub(bytes.len() as u64);
+        let (Some(left), true) = (left, self.files.len() < MOST_FILES) else {
+            return Err(Error::usage(format!(
+                "the model is larger than {MOST_FILES} files and {} bytes together",
+                limits::MODEL_FILE_BYTES
+            )));
+        };
+        self.room = left;
+        match self.files.insert(path.to_owned(), bytes) {
+            None => Ok(()),
+            Some(_) => Err(Error::usage(format!("{path} is there twice"))),
+        }
+    }
+}
+
+fn from_folder(folder: &Path) -> Result<Gathered> {
+    let mut gathered = Gathered::new();
     for (prefix, folder) in [("", folder.to_owned()), ("1_Pooling/", folder.join("1_Pooling"))] {
         if !folder.is_dir() {
             continue;
@@ -187,14 +221,14 @@ fn from_folder(store: &Store, folder: &Path) -> Result<Vec<ModelFile>> {
             let path = format!("{prefix}{name}");
             if entry.path().is_file() && is_wanted(&path) {
                 let file = File::open(entry.path()).map_err(|cause| Error::file(&entry.path(), cause))?;
-                files.push(keep(store, &path, file)?);
+                gathered.add(&path, file)?;
             }
         }
     }
-    checked(files)
+    Ok(gathered)
 }
 
-fn from_archive(store: &Store, path: &Path) -> Result<Vec<ModelFile>> {
+fn from_archive(path: &Path) -> Result<Gathered> {
     let file = File::open(path).map_err(|cause| Error::file(path, cause))?;
     let name = path.to_string_lossy().to_lowercase();
     let reader: Box<dyn Read> = match name {
@@ -208,8 +242,9 @@ fn from_archive(store: &Store, path: &Path) -> Result<Vec<ModelFile>> {
         }
     };
     let failed = |cause| Error::file(path, cause);
-    let mut archive = tar::Archive::new(reader);
-    let mut files = Vec::new();
+    // What is not wanted must be unpacked too to be passed over: a small archive may hold an endless one.
+    let mut archive = tar::Archive::new(reader.take(MOST_UNPACKED));
+    let mut gathered = Gathered::new();
     // The folder that all files lie in, where there is one.
     let mut root: Option<String> = None;
     for (number, entry) in archive.entries().map_err(failed)?.enumerate() {
@@ -234,19 +269,18 @@ fn from_archive(store: &Store, path: &Path) -> Result<Vec<ModelFile>> {
             _ => written,
         };
         if is_wanted(inner) {
-            files.push(keep(store, inner, entry)?);
+            gathered.add(inner, entry)?;
         }
     }
-    checked(files)
+    Ok(gathered)
 }
 
 fn from_hub(
     project: &Project,
-    store: &Store,
     (repository, revision): (&str, &str),
     arguments: &Pull,
     screen: &Screen,
-) -> Result<(Vec<ModelFile>, Option<String>, Option<String>)> {
+) -> Result<(Gathered, Option<String>, Option<String>)> {
     let base = arguments.hub.clone().or_else(|| project.settings().models.hub.clone()).ok_or_else(|| Error::Policy {
         message: format!("`{repository}` is no folder or archive here, and no hub is set"),
         code: Code::SourceUnavailable,
@@ -255,68 +289,70 @@ fn from_hub(
     let hub = Hub::new(&base, std::env::var("HF_TOKEN").ok().filter(|token| !token.is_empty()))?;
     let found = hub.find(repository, revision)?;
     if !screen.is_json() {
-        let licence = found.licence.as_deref().unwrap_or("none stated");
+        let licence = printable(found.licence.as_deref().unwrap_or("none stated"));
         screen.remark(&format!("{repository} at {}: licence {licence}", shortened(&found.revision)));
     }
     let wanted: Vec<&HubFile> = found.files.iter().filter(|file| is_wanted(&file.path)).collect();
-    if wanted.len() > MOST_FILES {
-        return Err(Error::usage(format!("{repository} has more than {MOST_FILES} files of an encoder")));
+    let bytes = wanted.iter().fold(0u64, |sum, file| sum.saturating_add(file.bytes));
+    if wanted.len() > MOST_FILES || bytes > limits::MODEL_FILE_BYTES {
+        return Err(Error::usage(format!(
+            "{repository} has {} files of {bytes} bytes; at most {MOST_FILES} of {} bytes are fetched",
+            wanted.len(),
+            limits::MODEL_FILE_BYTES
+        )));
     }
     let (progress, stop) = (screen.progress(), screen.stop());
     let downloads = project.store_folder().join("downloads");
     std::fs::create_dir_all(&downloads).map_err(|cause| Error::file(&downloads, cause))?;
-    let mut files = Vec::new();
+    let (mut gathered, mut parts) = (Gathered::new(), Vec::new());
     for file in wanted {
         // One part file for one file of one version, so that nothing is ever continued with other bytes.
         let key = ContentHash::of(format!("{base} {repository} {} {}", found.revision, file.path).as_bytes());
-        let part = downloads.join(key.short());
+        let part = downloads.join(key.to_string());
         let total = (file.bytes / 1_000).max(1) as usize;
         let heard = |bytes: u64| progress.at(&format!("{} (kB)", file.path), (bytes / 1_000) as usize, total);
         hub.fetch((repository, &found.revision), file, &part, (&heard, &stop))?;
-        let opened = File::open(&part).map_err(|cause| Error::file(&part, cause))?;
-        files.push(keep(store, &file.path, opened)?);
-        std::fs::remove_file(&part).map_err(|cause| Error::file(&part, cause))?;
+        gathered.add(&file.path, File::open(&part).map_err(|cause| Error::file(&part, cause))?)?;
+        parts.push(part);
     }
     progress.end();
-    Ok((checked(files)?, Some(found.revision), found.licence))
+    for part in parts {
+        std::fs::remove_file(&part).map_err(|cause| Error::file(&part, cause))?;
+    }
+    Ok((gathered, Some(found.revision), found.licence))
 }
 
 fn shortened(revision: &str) -> &str {
     revision.get(..12).unwrap_or(revision)
 }
 
-/// Reads a file, within the bounds of models, into the store.
-fn keep(store: &Store, path: &str, reader: impl Read) -> Result<ModelFile> {
-    let mut bytes = Vec::new();
-    let failed = |cause| Error::file(Path::new(path), cause);
-    reader.take(limits::MODEL_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > limits::MODEL_FILE_BYTES {
-        return Err(Error::usage(format!("{path} is larger than {} bytes", limits::MODEL_FILE_BYTES)));
-    }
-    Ok(store.keep_file(path, &bytes)?)
-}
-
-/// Files in the order of their paths, each once.
-fn checked(mut files: Vec<ModelFile>) -> Result<Vec<ModelFile>> {
-    files.sort_by(|a, b| a.path.cmp(&b.path));
-    if let Some(pair) = files.windows(2).find(|pair| matches!(pair, [a, b] if a.path == b.path)) {
-        return Err(Error::usage(format!("{} is there twice", pair.first().map_or("", |file| &file.path))));
-    }
-    Ok(files)
-}
-
-/// The licence that the model card states in its first lines, as `license: NAME`.
-fn licence_of(store: &Store, files: &[ModelFile]) -> Result<Option<String>> {
-    let Some(card) = files.iter().find(|file| file.path == "README.md") else { return Ok(None) };
-    let bytes = store.model_file(card)?;
-    let text = String::from_utf8_lossy(&bytes);
+/// The licence that a model card states in its first lines, as `license: NAME`.
+fn licence_of(card: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(card);
     let stated = text.lines().take(CARD_LINES).find_map(|line| line.strip_prefix("license:"));
-    Ok(stated.map(|licence| licence.trim().chars().take(100).collect()))
+    stated.map(|licence| licence.trim().to_owned())
+}
+
+/// What a stranger wrote, short and without what would steer a terminal.
+fn printable(written: &str) -> String {
+    written.chars().filter(|c| !c.is_control()).take(100).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_source_has_room_for_one_model() {
+        let mut gathered = Gathered { room: 10, ..Gathered::new() };
+        gathered.add("a", &[0u8; 6][..]).unwrap();
+        assert!(gathered.add("a", &[][..]).is_err(), "twice");
+        assert!(gathered.add("b", &[0u8; 5][..]).is_err(), "five bytes into a room of four");
+        let mut gathered = Gathered::new();
+        (0..MOST_FILES).for_each(|i| gathered.add(&i.to_string(), &[][..]).unwrap());
+        assert!(gathered.add("one more", &[][..]).is_err());
+        assert_eq!(printable("mit\u{1b}[2J"), "mit[2J");
+    }
 
     #[test]
     fn only_an_encoders_files_are_wanted() {

@@ -3,10 +3,7 @@
 use super::derive::target;
 use crate::{
     clock,
-    commands::{
-        DONE,
-        trained::{encoder_files as release_files, store},
-    },
+    commands::{DONE, trained::store},
     error::{Error, Result},
     project::Project,
     screen::Screen,
@@ -33,27 +30,36 @@ pub(in crate::commands) fn encoder_files(project: &Project, named: &Path) -> Res
 }
 
 /// A model's files as an encoder's.
-pub(super) fn files_of(store: &Store, model: &Model) -> Result<EncoderFiles<Vec<u8>>> {
-    let find = |path: &str| model.files.iter().find(|file| file.path == path);
-    let read = |path: &str| {
-        let file = find(path).ok_or_else(|| Error::Policy {
-            message: format!("model `{}` has no {path}", model.name),
-            code: Code::ModelUnsupported,
-            hint: "an encoder is config.json, tokenizer.json and *.safetensors".into(),
-        })?;
-        Ok::<_, Error>(store.model_file(file)?)
+fn files_of(store: &Store, model: &Model) -> Result<EncoderFiles<Vec<u8>>> {
+    let read = |path: &str| match model.files.iter().find(|file| file.path == path) {
+        Some(file) => Ok(Some(store.model_file(file)?)),
+        None => Ok(None),
     };
-    let weights = model.files.iter().filter(|file| file.path.ends_with(".safetensors"));
-    let weights =
-        weights.map(|file| Ok((file.path.clone(), store.model_file(file)?))).collect::<Result<Vec<_>>>()?;
+    assembled(&model.name, model.files.iter().map(|file| file.path.as_str()), read)
+}
+
+/// An encoder out of the files with these paths.
+pub(super) fn assembled<'a>(
+    name: &str,
+    paths: impl Iterator<Item = &'a str>,
+    read: impl Fn(&str) -> Result<Option<Vec<u8>>>,
+) -> Result<EncoderFiles<Vec<u8>>> {
+    let missing = |path: &str| Error::Policy {
+        message: format!("model `{name}` has no {path}"),
+        code: Code::ModelUnsupported,
+        hint: "an encoder is config.json, tokenizer.json and *.safetensors".into(),
+    };
+    let needed = |path: &str| read(path)?.ok_or_else(|| missing(path));
+    let weights = paths.filter(|path| path.ends_with(".safetensors"));
+    let weights = weights.map(|path| Ok((path.to_owned(), needed(path)?))).collect::<Result<Vec<_>>>()?;
     if weights.is_empty() {
-        read("*.safetensors")?;
+        return Err(missing("*.safetensors"));
     }
     Ok(EncoderFiles {
-        config: read("config.json")?,
-        tokenizer: read("tokenizer.json")?,
-        pooling: find("1_Pooling/config.json").map(|file| store.model_file(file)).transpose()?,
-        prompts: find("config_sentence_transformers.json").map(|file| store.model_file(file)).transpose()?,
+        config: needed("config.json")?,
+        tokenizer: needed("tokenizer.json")?,
+        pooling: read("1_Pooling/config.json")?,
+        prompts: read("config_sentence_transformers.json")?,
         weights,
     })
 }
@@ -186,7 +192,7 @@ pub(super) fn export(project: &Project, (name, as_is): (&str, bool), screen: &Sc
         Some(model) => files_of(&store, &model)?,
         None if project.task_names()?.iter().any(|task| task == name) => {
             let release = store.in_force(name)?.ok_or_else(|| Error::NotTrained { task: name.to_owned() })?;
-            release_files(&store, &release)?.ok_or_else(|| Error::Policy {
+            sizewise_engine::encoder_files(&store, &release)?.ok_or_else(|| Error::Policy {
                 message: format!(
                     "the release of `{name}` has no encoder of its own: it uses the built-in one"
                 ),
