@@ -206,7 +206,7 @@ mod tests {
 
     fn models() -> TaskModels {
         let calibrator = Calibrator { signals: vec![], bias: 0.5 };
-        let head = StaticHead::quantize(&[0.5, -0.5], vec![0.1; 4], vec![0.0, 0.0], vec![1.0, 0.0, 0.0, 1.0]);
+        let head = StaticHead::quantize(&[0.5, -0.5], &[0.1; 4], vec![0.0, 0.0], &[1.0, 0.0, 0.0, 1.0]);
         let neighbours = LabelledNeighbours {
             neighbours: Arc::new(Neighbours::new(&[0.1, 0.2], 2)),
             classes: Arc::new([crate::tiers::NO_CLASS]),

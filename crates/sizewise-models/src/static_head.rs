@@ -44,29 +44,40 @@ impl Vocabulary {
     }
 }
 
-/// A linear layer over sparse and dense features.
+/// Numbers that one instruction takes, on the widest machines.
+const LANES: usize = 16;
+/// Lanes whose sums are kept in registers at once.
+const BLOCK: usize = 4;
+/// From so many classes on, rows are filled up to whole lanes; below, the filling would be most of the row.
+const FILLED_FROM: usize = 9;
+
+/// A linear layer over sparse and dense features. Rows are filled with zeros up to `stride`.
 #[derive(Debug, Clone)]
 pub struct StaticHead {
     classes: usize,
-    /// `[rows, classes]`
+    /// Length of a row.
+    stride: usize,
+    /// `[rows, stride]`
     sparse: Vec<i8>,
     /// `[rows]`
     scales: Vec<f32>,
-    /// `[dimensions, classes]`
+    /// `[dimensions, stride]`
     dense: Vec<f32>,
     dimensions: usize,
     /// `[classes]`
     bias: Vec<f32>,
-    /// Mean static embedding of each class's training rows, of unit length; an output for what is outside of the classes
-    /// has none. `[centroids, dimensions]`
+    /// Mean static embedding of each class's training rows, of unit length, class by class within a dimension; an output for
+    /// what is outside of the classes has none. `[dimensions, stride]`
     centroids: Vec<f32>,
+    /// How many classes have one.
+    centroid_count: usize,
 }
 
 impl StaticHead {
     /// Rounds a fitted layer to 8 bits. `sparse` is `[rows, classes]`, `dense` is `[dimensions, classes]`, `centroids`
     /// is `[centroids, dimensions]`.
     #[must_use]
-    pub fn quantize(sparse: &[f32], dense: Vec<f32>, bias: Vec<f32>, centroids: Vec<f32>) -> Self {
+    pub fn quantize(sparse: &[f32], dense: &[f32], bias: Vec<f32>, centroids: &[f32]) -> Self {
         let classes = bias.len().max(1);
         let mut scales = Vec::with_capacity(sparse.len() / classes);
         let mut rounded = Vec::with_capacity(sparse.len());
@@ -76,8 +87,32 @@ impl StaticHead {
             scales.push(scale);
             rounded.extend(row.iter().map(|weight| (weight / scale).round() as i8));
         }
+        Self::filled(&rounded, scales, dense, bias, centroids)
+    }
+
+    /// Brings the parts into the form that runs. `sparse` is `[rows, classes]`, the rest is as in [`Self::quantize`].
+    fn filled(sparse: &[i8], scales: Vec<f32>, dense: &[f32], bias: Vec<f32>, centroids: &[f32]) -> Self {
+        let classes = bias.len().max(1);
+        let stride = if classes < FILLED_FROM { classes } else { classes.next_multiple_of(LANES) };
         let dimensions = dense.len() / classes;
-        Self { classes, sparse: rounded, scales, dense, dimensions, bias, centroids }
+        let centroid_count = centroids.len() / dimensions.max(1);
+        let mut turned = vec![0.0; if centroids.is_empty() { 0 } else { dimensions * stride }];
+        for (class, centroid) in centroids.chunks_exact(dimensions.max(1)).enumerate() {
+            for (value, row) in centroid.iter().zip(turned.chunks_exact_mut(stride)) {
+                row.iter_mut().skip(class).take(1).for_each(|slot| *slot = *value);
+            }
+        }
+        Self {
+            classes,
+            stride,
+            sparse: fill(sparse, classes, stride),
+            scales,
+            dense: fill(dense, classes, stride),
+            dimensions,
+            bias,
+            centroids: turned,
+            centroid_count,
+        }
     }
 
     /// Classes it tells apart.
@@ -98,25 +133,57 @@ impl StaticHead {
         widest(
             #[inline(always)]
             || {
-                let classes = self.classes;
-                logits.iter_mut().zip(&self.bias).for_each(|(logit, bias)| *logit = *bias);
-                for &(row, value) in values {
-                    let row = row as usize;
-                    if let (Some(weights), Some(scale)) =
-                        (self.sparse.get(row * classes..(row + 1) * classes), self.scales.get(row))
-                    {
-                        let scale = value * scale;
-                        logits
-                            .iter_mut()
-                            .zip(weights)
-                            .for_each(|(logit, weight)| *logit += scale * f32::from(*weight));
+                for (number, logits) in logits.chunks_mut(BLOCK * LANES).enumerate() {
+                    let begin = number * BLOCK * LANES;
+                    match (self.stride - begin) / LANES {
+                        0 => self.few_logits(values, embedding, logits),
+                        1 => self.block_logits::<1>(begin, values, embedding, logits),
+                        2 => self.block_logits::<2>(begin, values, embedding, logits),
+                        3 => self.block_logits::<3>(begin, values, embedding, logits),
+                        _ => self.block_logits::<BLOCK>(begin, values, embedding, logits),
                     }
-                }
-                for (value, weights) in embedding.iter().zip(self.dense.chunks_exact(classes)) {
-                    logits.iter_mut().zip(weights).for_each(|(logit, weight)| *logit += value * weight);
                 }
             },
         );
+    }
+
+    /// The logits of `N` whole lanes of classes from `begin` on; their sums stay in registers.
+    #[inline(always)]
+    fn block_logits<const N: usize>(
+        &self,
+        begin: usize,
+        values: &[(u32, f32)],
+        embedding: &[f32],
+        logits: &mut [f32],
+    ) {
+        let mut sums = [[0.0f32; LANES]; N];
+        let bias = self.bias.get(begin..).unwrap_or_default();
+        sums.as_flattened_mut().iter_mut().zip(bias).for_each(|(sum, bias)| *sum = *bias);
+        for &(row, value) in values {
+            let (row, at) = (row as usize, row as usize * self.stride + begin);
+            let weights = self.sparse.get(at..at + N * LANES).unwrap_or_default();
+            let scale = value * self.scales.get(row).copied().unwrap_or(0.0);
+            for (sums, weights) in sums.iter_mut().zip(weights.as_chunks::<LANES>().0) {
+                sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += scale * f32::from(*weight));
+            }
+        }
+        add_products(&mut sums, embedding, (&self.dense, self.stride, begin));
+        logits.iter_mut().zip(sums.as_flattened()).for_each(|(logit, sum)| *logit = *sum);
+    }
+
+    /// The logits of a few classes.
+    #[inline(always)]
+    fn few_logits(&self, values: &[(u32, f32)], embedding: &[f32], logits: &mut [f32]) {
+        logits.iter_mut().zip(&self.bias).for_each(|(logit, bias)| *logit = *bias);
+        for &(row, value) in values {
+            let (row, at) = (row as usize, row as usize * self.stride);
+            let weights = self.sparse.get(at..at + self.stride).unwrap_or_default();
+            let scale = value * self.scales.get(row).copied().unwrap_or(0.0);
+            logits.iter_mut().zip(weights).for_each(|(logit, weight)| *logit += scale * f32::from(*weight));
+        }
+        for (value, weights) in embedding.iter().zip(self.dense.chunks_exact(self.stride)) {
+            logits.iter_mut().zip(weights).for_each(|(logit, weight)| *logit += value * weight);
+        }
     }
 
     /// The largest cosine between the text's embedding (of unit length) and any class's centroid, and the cosine with
@@ -127,11 +194,22 @@ impl StaticHead {
             #[inline(always)]
             || {
                 let (mut best, mut own) = (-1.0f32, -1.0f32);
-                for (index, centroid) in self.centroids.chunks_exact(self.dimensions.max(1)).enumerate() {
-                    let cosine = dot(centroid, embedding);
-                    best = best.max(cosine);
-                    if index == class {
-                        own = cosine;
+                for begin in (0..self.centroid_count).step_by(BLOCK * LANES) {
+                    let mut cosines = [[0.0f32; LANES]; BLOCK];
+                    if self.stride.is_multiple_of(LANES) {
+                        add_products(&mut cosines, embedding, (&self.centroids, self.stride, begin));
+                    } else {
+                        let cosines = cosines.as_flattened_mut();
+                        for (value, row) in embedding.iter().zip(self.centroids.chunks_exact(self.stride)) {
+                            cosines.iter_mut().zip(row).for_each(|(sum, weight)| *sum += value * weight);
+                        }
+                    }
+                    let count = self.centroid_count - begin;
+                    for (index, cosine) in cosines.as_flattened().iter().take(count).enumerate() {
+                        best = best.max(*cosine);
+                        if begin + index == class {
+                            own = *cosine;
+                        }
                     }
                 }
                 (best, own)
@@ -144,15 +222,17 @@ impl StaticHead {
     /// # Errors
     /// Fails only where a rule inside is broken.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let size = self.dimensions.max(1);
+        let stride = self.stride;
+        let centroid = |class| self.centroids.iter().skip(class).step_by(stride).take(self.dimensions);
+        let centroids: Vec<f32> = (0..self.centroid_count).flat_map(centroid).copied().collect();
         tensors::write(
             HEAD_FORMAT,
             &[
-                Output::bytes("sparse", &[self.rows(), self.classes], &self.sparse),
+                Output::bytes("sparse", &[self.rows(), self.classes], &unfill(&self.sparse, self)),
                 Output::floats("scales", &[self.rows()], &self.scales),
-                Output::floats("dense", &[self.dimensions, self.classes], &self.dense),
+                Output::floats("dense", &[self.dimensions, self.classes], &unfill(&self.dense, self)),
                 Output::floats("bias", &[self.classes], &self.bias),
-                Output::floats("centroids", &[self.centroids.len() / size, size], &self.centroids),
+                Output::floats("centroids", &[self.centroid_count, self.dimensions], &centroids),
             ],
         )
     }
@@ -177,16 +257,40 @@ impl StaticHead {
         if centroids > classes {
             return Err(tensors.damaged(format!("{centroids} centroids for {classes} classes")));
         }
-        Ok(Self {
-            classes,
-            sparse: tensors.bytes("sparse", &[rows, classes])?,
-            scales: tensors.floats("scales", &[rows])?,
-            dense: tensors.floats("dense", &[dimensions, classes])?,
-            dimensions,
-            bias: tensors.floats("bias", &[classes])?,
-            centroids: tensors.floats("centroids", &[centroids, dimensions])?,
-        })
+        Ok(Self::filled(
+            &tensors.bytes("sparse", &[rows, classes])?,
+            tensors.floats("scales", &[rows])?,
+            &tensors.floats("dense", &[dimensions, classes])?,
+            tensors.floats("bias", &[classes])?,
+            &tensors.floats("centroids", &[centroids, dimensions])?,
+        ))
     }
+}
+
+/// Adds the products of a vector with the columns of a matrix from `begin` on. `[rows, stride]`
+#[inline(always)]
+fn add_products<const N: usize>(
+    sums: &mut [[f32; LANES]; N],
+    vector: &[f32],
+    (matrix, stride, begin): (&[f32], usize, usize),
+) {
+    for (value, row) in vector.iter().zip(matrix.chunks_exact(stride)) {
+        let weights = row.get(begin..).unwrap_or_default().as_chunks::<LANES>().0;
+        for (sums, weights) in sums.iter_mut().zip(weights) {
+            sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += value * weight);
+        }
+    }
+}
+
+/// Fills rows up to `stride`.
+fn fill<T: Copy + Default>(rows: &[T], classes: usize, stride: usize) -> Vec<T> {
+    let filling = std::iter::repeat_n(T::default(), stride - classes);
+    rows.chunks_exact(classes).flat_map(|row| row.iter().copied().chain(filling.clone())).collect()
+}
+
+/// Takes out what [`fill`] put in.
+fn unfill<T: Copy>(rows: &[T], head: &StaticHead) -> Vec<T> {
+    rows.chunks_exact(head.stride).flat_map(|row| row.iter().take(head.classes).copied()).collect()
 }
 
 /// Eight partial sums, so that the compiler may keep them in one register.
@@ -211,9 +315,9 @@ mod tests {
         let sparse = [1.0, -0.5, 0.25, 0.0, 0.0, 0.0, 0.1, 0.2, 0.3];
         StaticHead::quantize(
             &sparse,
-            vec![0.5, 0.0, -0.5, 1.0, 1.0, 1.0],
+            &[0.5, 0.0, -0.5, 1.0, 1.0, 1.0],
             vec![0.1, 0.2, 0.3],
-            vec![1.0, 0.0, 0.0, 1.0, 0.6, 0.8],
+            &[1.0, 0.0, 0.0, 1.0, 0.6, 0.8],
         )
     }
 
@@ -227,6 +331,34 @@ mod tests {
             0.3 + 0.5 + 0.3 - 0.5 + 0.5,
         ]) {
             assert!((found - expected).abs() < 0.02, "{found} {expected}");
+        }
+    }
+
+    #[test]
+    fn any_number_of_classes_gives_what_plain_sums_give() {
+        for classes in [1, 2, 8, 9, 16, 17, 63, 64, 65, 77, 130] {
+            let number = |i: usize| ((i * 7_919) % 255) as f32 / 127.0 - 1.0;
+            let sparse: Vec<f32> = (0..5 * classes).map(number).collect();
+            let dense: Vec<f32> = (0..3 * classes).map(|i| number(i + 13)).collect();
+            let bias: Vec<f32> = (0..classes).map(|i| number(i + 29)).collect();
+            let centroids: Vec<f32> = (0..3 * classes).map(|i| number(i + 31)).collect();
+            let head = StaticHead::quantize(&sparse, &dense, bias.clone(), &centroids);
+            let head = StaticHead::from_bytes("head", &head.to_bytes().unwrap()).unwrap();
+            let (values, embedding) = ([(4, 0.5), (1, -1.5)], [0.25, -0.5, 0.75]);
+            let mut logits = vec![0.0; classes];
+            head.logits(&values, &embedding, &mut logits);
+            let cosine = |class: usize| -> f32 {
+                embedding.iter().zip(&centroids[class * 3..]).map(|(x, y)| x * y).sum()
+            };
+            for class in 0..classes {
+                let sum = values.iter().map(|(row, value)| value * sparse[*row as usize * classes + class]);
+                let products = embedding.iter().zip(dense.iter().skip(class).step_by(classes));
+                let plain = bias[class] + sum.sum::<f32>() + products.map(|(x, y)| x * y).sum::<f32>();
+                assert!((logits[class] - plain).abs() < 0.02, "{classes} classes, {class}: {plain}");
+                let (best, own) = head.centroid_cosines(&embedding, class);
+                assert!((own - cosine(class)).abs() < 1e-5, "{classes} classes, {class}");
+                assert!((0..classes).all(|other| cosine(other) <= best + 1e-5));
+            }
         }
     }
 

@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn signals_have_one_name_each() {
-        let head = StaticHead::quantize(&[], vec![0.0; 4], vec![0.0, 0.0], vec![1.0, 0.0, 0.0, 1.0]);
+        let head = StaticHead::quantize(&[], &[0.0; 4], vec![0.0, 0.0], &[1.0, 0.0, 0.0, 1.0]);
         let scores = Scores::of(&[1.0, 0.0], 2);
         let features = StaticFeatures {
             values: &[],

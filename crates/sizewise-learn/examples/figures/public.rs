@@ -132,6 +132,13 @@ impl World {
         Ok((task, trained))
     }
 
+    /// Trains the tiers that a task names.
+    pub(crate) fn train_task(&self, set: &Set, task: &Task, rows: &[Row], seed: u64) -> Outcome<Trained> {
+        let dev = Dataset { examples: Vec::new(), hash: ContentHash::of(b"") };
+        let stop = AtomicBool::new(false);
+        Ok(train::train(task, &set.training_rows(rows)?, &dev, self.tools(seed, &stop))?)
+    }
+
     /// The same world with another encoder.
     pub(crate) fn with_encoder(&self, encoder: Encoder) -> Outcome<Self> {
         let static_embeddings = builtin::static_embeddings()?;

@@ -269,7 +269,7 @@ fn fit_head(
     let Layer { sparse, mut dense, bias, .. } = layer;
     // Inputs come with unit length when the model runs; the scale of training goes into the weights.
     dense.iter_mut().for_each(|weight| *weight *= STATIC_SCALE);
-    Some(StaticHead::quantize(&sparse, dense, bias, centroids))
+    Some(StaticHead::quantize(&sparse, &dense, bias, &centroids))
 }
 
 /// The mean static embedding of each class, of unit length. `[classes, dimensions]`
