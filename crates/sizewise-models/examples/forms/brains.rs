@@ -10,7 +10,7 @@ use sizewise_models::{
 };
 
 /// The encoder of these files with its matrices in brain floating point.
-pub fn in_brains(files: &EncoderFiles<&[u8]>) -> Result<Encoder> {
+pub(crate) fn in_brains(files: &EncoderFiles<&[u8]>) -> Result<Encoder> {
     let mut outputs = Vec::new();
     for (file, bytes) in &files.weights {
         let tensors = Tensors::parse(file, bytes)?;
