@@ -1,7 +1,7 @@
-//! How does an encoder become four times smaller?
+//! How does an encoder become two or four times smaller?
 //!
-//! Every matrix becomes signed bytes with one scale per output row, chosen so that the row's largest weight is 127.
-//! Biases and normalisations stay as they are. The result is an ordinary encoder folder.
+//! Every matrix becomes brain floating point numbers, or signed bytes with one scale per output row, chosen so that the row's
+//! largest weight is 127. Biases and normalisations stay as they are. The result is an ordinary encoder folder.
 
 use crate::error::{Error, Result, at};
 use sizewise_models::{
@@ -10,13 +10,25 @@ use sizewise_models::{
 };
 use std::{collections::BTreeMap, path::Path};
 
-/// Writes an 8-bit copy of the encoder in `folder` to `output`.
+/// What matrices become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Signed bytes with one scale per output: a quarter of the size, for the byte kernels.
+    Bytes,
+    /// Brain floating point numbers: half of the size, and close to what they were.
+    Brains,
+}
+
+/// Writes a copy of the encoder in `folder` to `output`, in another form.
 ///
 /// # Errors
 /// Fails when the encoder cannot be read or the folder cannot be written.
-pub fn encoder(folder: &Path, output: &Path, notice: &str) -> Result<()> {
+pub fn encoder(folder: &Path, output: &Path, form: Form, notice: &str) -> Result<()> {
     let files = EncoderFiles::read(folder)?;
-    let weights = weights(&files.as_ref(), &BTreeMap::new())?;
+    let weights = match form {
+        Form::Bytes => weights(&files.as_ref(), &BTreeMap::new())?,
+        Form::Brains => brains(&files.as_ref())?,
+    };
     // A model that cannot be loaded again must not be written.
     sizewise_models::encoder::Encoder::from_files(&EncoderFiles {
         config: &files.config,
@@ -78,8 +90,7 @@ pub(crate) fn weights(files: &EncoderFiles<&[u8]>, replaced: &BTreeMap<String, V
     for (name, bytes) in &files.weights {
         let tensors = Tensors::parse(name, bytes)?;
         for tensor in tensors.names() {
-            // Buffers of positions and the pooling head are never read.
-            if tensor.ends_with("position_ids") || tensor.contains("pooler.") {
+            if !is_read(&tensor) {
                 continue;
             }
             let shape = tensors.shape(&tensor)?;
@@ -108,6 +119,31 @@ pub(crate) fn weights(files: &EncoderFiles<&[u8]>, replaced: &BTreeMap<String, V
         }
     }
     Ok(tensors::write("sizewise-int8-encoder/1", &outputs)?)
+}
+
+/// The weights of an encoder in brain floating point.
+fn brains(files: &EncoderFiles<&[u8]>) -> Result<Vec<u8>> {
+    let mut outputs = Vec::new();
+    for (name, bytes) in &files.weights {
+        let floats = to_floats(name, bytes)?;
+        let tensors = Tensors::parse(name, &floats)?;
+        for tensor in tensors.names().iter().filter(|tensor| is_read(tensor)) {
+            let shape = tensors.shape(tensor)?;
+            let values = tensors.floats(tensor, &shape)?;
+            outputs.push(if shape.len() == 2 && !keeps_precision(tensor) {
+                Output::brains(tensor, &shape, &values)
+            } else {
+                Output::floats(tensor, &shape, &values)
+            });
+        }
+    }
+    // The value that the public libraries look for.
+    Ok(tensors::write("pt", &outputs)?)
+}
+
+/// Buffers of positions and the pooling head are never read.
+fn is_read(tensor: &str) -> bool {
+    !tensor.ends_with("position_ids") && !tensor.contains("pooler.")
 }
 
 /// Positions and token types are few and are added up at loading.

@@ -2,11 +2,15 @@
 //!
 //! `encoder_speed [--texts FILE] [--kernel NAME] [--rounds N] [--json] [--vectors FILE]`. A file has one text per line;
 //! without one a built-in list of questions of mixed length is read. Every kernel of this machine takes its turn in every
-//! round, so that noise falls on all of them; medians over rounds are printed. `--vectors` writes the last layer's
+//! round, with 8-bit weights and, where it multiplies them in a way of its own, with the same weights in bfloat16, so that
+//! noise falls on all of them; medians over rounds are printed. `--vectors` writes the last layer's
 //! vectors, which other programs can be compared with, as little-endian float32.
 
+#[path = "forms/brains.rs"]
+mod brains;
+
 use sizewise_contract::{Embed, task::Overflow};
-use sizewise_models::{Kernel, encoder::Encoder};
+use sizewise_models::{Kernel, builtin, encoder::Encoder};
 use std::{process::ExitCode, time::Instant};
 
 type Failure = Box<dyn std::error::Error>;
@@ -48,9 +52,9 @@ struct Arguments {
     vectors: Option<String>,
 }
 
-/// One kernel's measurements, one for each round.
+/// One kernel's measurements with one form of the weights, one for each round.
 struct Figures {
-    kernel: Kernel,
+    name: String,
     encoder: Encoder,
     twelve_words_ms: Vec<f64>,
     p50_ms: Vec<f64>,
@@ -72,15 +76,21 @@ fn run() -> Result<(), Failure> {
     let arguments = arguments()?;
     let texts: Vec<&str> = arguments.texts.iter().map(String::as_str).collect();
     let began = Instant::now();
-    let encoder = sizewise_models::builtin::encoder()?.with_threads(1);
+    let encoder = builtin::encoder()?.with_threads(1);
     let load_ms = began.elapsed().as_secs_f64() * 1e3;
     if let Some(file) = &arguments.vectors {
         let encoder = encoder.with_last_layer_only();
         let values = encoder.embed(&texts, Overflow::HeadTail)?.values;
         std::fs::write(file, values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>())?;
     }
-    let mut figures =
-        arguments.kernels.iter().map(|kernel| Figures::new(*kernel)).collect::<Result<Vec<_>, _>>()?;
+    let mut figures = Vec::new();
+    for kernel in &arguments.kernels {
+        figures.push(Figures::new(kernel.name().to_owned(), *kernel, builtin::encoder()?));
+        if kernel.has_brains() {
+            let encoder = brains::in_brains(&builtin::encoder_files())?;
+            figures.push(Figures::new(format!("{}, bf16", kernel.name()), *kernel, encoder));
+        }
+    }
     for _ in 0..arguments.rounds {
         figures.iter_mut().try_for_each(|figures| figures.measure(&texts))?;
     }
@@ -88,11 +98,10 @@ fn run() -> Result<(), Failure> {
         println!("{}", json(&figures, load_ms, texts.len()));
     } else {
         println!("load: {load_ms:.1} ms; {} texts, {} rounds, one thread", texts.len(), arguments.rounds);
-        println!("{:<14}{:>14}{:>10}{:>10}{:>12}", "kernel", "12 words ms", "p50 ms", "p99 ms", "texts/s");
-        for Figures { kernel, twelve_words_ms, p50_ms, p99_ms, texts_per_s, .. } in &figures {
-            let name = kernel.name();
+        println!("{:<18}{:>14}{:>10}{:>10}{:>12}", "kernel", "12 words ms", "p50 ms", "p99 ms", "texts/s");
+        for Figures { name, twelve_words_ms, p50_ms, p99_ms, texts_per_s, .. } in &figures {
             let [twelve, p50, p99, rate] = [twelve_words_ms, p50_ms, p99_ms, texts_per_s].map(|f| median(f));
-            println!("{name:<14}{twelve:>14.3}{p50:>10.3}{p99:>10.3}{rate:>12.0}");
+            println!("{name:<18}{twelve:>14.3}{p50:>10.3}{p99:>10.3}{rate:>12.0}");
         }
     }
     Ok(())
@@ -134,10 +143,10 @@ fn arguments() -> Result<Arguments, Failure> {
 }
 
 impl Figures {
-    fn new(kernel: Kernel) -> Result<Self, Failure> {
-        let encoder = sizewise_models::builtin::encoder()?.with_threads(1).with_kernel(kernel);
+    fn new(name: String, kernel: Kernel, encoder: Encoder) -> Self {
+        let encoder = encoder.with_threads(1).with_kernel(kernel);
         let [twelve_words_ms, p50_ms, p99_ms, texts_per_s] = [const { Vec::new() }; 4];
-        Ok(Self { kernel, encoder, twelve_words_ms, p50_ms, p99_ms, texts_per_s })
+        Self { name, encoder, twelve_words_ms, p50_ms, p99_ms, texts_per_s }
     }
 
     fn measure(&mut self, texts: &[&str]) -> Result<(), Failure> {
@@ -181,7 +190,7 @@ fn json(figures: &[Figures], load_ms: f64, texts: usize) -> serde_json::Value {
                 "p99_ms": median(&figures.p99_ms),
                 "texts_per_s": median(&figures.texts_per_s),
             });
-            (figures.kernel.name().to_owned(), values)
+            (figures.name.clone(), values)
         })
         .collect();
     serde_json::json!({ "load_ms": load_ms, "texts": texts, "kernels": kernels })

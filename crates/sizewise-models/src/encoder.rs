@@ -2,8 +2,8 @@
 //!
 //! BERT, MiniLM and DistilBERT (Devlin et al. 2019; Wang et al. 2020; Sanh et al. 2019), RoBERTa and XLM-RoBERTa (Liu et al.
 //! 2019; Conneau et al. 2020), ModernBERT (Warner et al. 2024), with mean or CLS pooling. The texts of a batch are packed one after the other, so nothing is computed for padding; every text's result is the
-//! same in every batch and on any number of threads. Folders with 8-bit weights run on the byte kernels, folders with
-//! floating point weights in floating point.
+//! same in every batch and on any number of threads. Folders with 8-bit or bfloat16 weights run on the kernels, folders with
+//! other floating point weights in floating point.
 
 mod attention;
 mod base;
@@ -95,7 +95,7 @@ impl Encoder {
         self
     }
 
-    /// Multiplies bytes with this kernel in place of the fastest one; the results are the same.
+    /// Multiplies with this kernel in place of the fastest one; the results are the same, for bfloat16 weights to rounding.
     #[must_use]
     pub fn with_kernel(mut self, kernel: Kernel) -> Self {
         self.kernel = kernel;

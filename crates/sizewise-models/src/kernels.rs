@@ -1,11 +1,15 @@
 //! How are 8-bit matrices multiplied on this machine?
 //!
-//! Activations are rounded row by row to unsigned bytes around 128, weights are signed bytes with one scale per output,
-//! products are summed in 32-bit integers. The integer part is exact, so every kernel gives the same bits and a release
-//! answers alike on every machine. The folder beside this file is the one place with `unsafe` code: the vector and tile
-//! kernels read through pointers, and every length they rely on is asserted here.
+//! Activations are rounded row by row to unsigned bytes, from the least to the largest of the row: a few channels lie far
+//! to one side, and bytes around a fixed middle would waste half of their steps. Weights are signed bytes with one scale per
+//! output, products are summed in 32-bit integers. The integer part is exact, so every kernel gives the same bits and a
+//! release answers alike on every machine. The folder beside this file is the one place with `unsafe` code: the vector and
+//! tile kernels read through pointers, and every length they rely on is asserted here.
 
 mod aligned;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod brains;
 mod choice;
 mod portable;
 #[cfg(target_arch = "x86_64")]
@@ -13,7 +17,10 @@ mod tiles;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 mod wide;
+#[cfg(target_arch = "x86_64")]
+mod wide_brains;
 
+pub(crate) use brains::{BrainRows, PackedBrains};
 pub use choice::Kernel;
 pub use wide::widest;
 
@@ -42,21 +49,23 @@ pub(crate) struct PackedWeights {
     outputs: usize,
     /// Tiles. `[panels, steps, 4, 16 groups, 16 outputs, 4 inputs]`, padded with zeros.
     packed: Aligned<i8>,
-    /// 128 times the sum of each output's weights: what the offset of the activations adds. `[outputs]`
-    offsets: Vec<i32>,
+    /// The sum of each output's weights: what one step of the activations' offset adds. `[outputs]`
+    weight_sums: Vec<i32>,
     /// `[outputs]`
     scales: Vec<f32>,
     /// `[outputs]`
     bias: Vec<f32>,
 }
 
-/// Rows of activations as bytes around 128, each row with its scale.
+/// Rows of activations as bytes, each row with its scale and the byte that stands for zero.
 #[derive(Debug)]
 pub(crate) struct Rounded {
     /// Tiles. `[rows / 16, steps, 16 rows, 64 inputs]`; what lies beyond the last row and the last input is never used.
     bytes: Aligned<u8>,
     /// `[rows]`
     scales: Vec<f32>,
+    /// The bytes of zero. `[rows]`
+    zeros: Vec<i32>,
     inputs: usize,
 }
 
@@ -66,20 +75,22 @@ pub(crate) struct Scratch {
     kernel: Kernel,
     /// `[BLOCK, PANEL]`
     sums: Aligned<i32>,
+    /// `[BLOCK, PANEL]`
+    brain_sums: Aligned<f32>,
 }
 
 /// One panel's share of the work: rounded rows, and where their sums go.
-struct Block<'a> {
+struct Block<'a, A = u8, W = i8, S = i32> {
     /// One or two rows of tiles.
-    bytes: &'a [u8],
+    activations: &'a [A],
     /// How many of the rows are real.
     rows: usize,
     /// A panel.
-    weights: &'a [i8],
+    weights: &'a [W],
     /// Tiles side by side in a row of tiles.
     steps: usize,
     /// `[BLOCK, PANEL]`; rows beyond the real ones may be overwritten.
-    sums: &'a mut [i32],
+    sums: &'a mut [S],
 }
 
 impl PackedWeights {
@@ -89,8 +100,8 @@ impl PackedWeights {
         let inputs = weights.len() / outputs.max(1);
         let (steps, panels) = (inputs.div_ceil(STEP), outputs.div_ceil(PANEL));
         let mut packed = Aligned::zeros(panels * steps * PANEL_STEP);
-        let mut offsets = vec![0i32; outputs];
-        for (output, (row, offset)) in weights.chunks_exact(inputs.max(1)).zip(&mut offsets).enumerate() {
+        let mut weight_sums = vec![0i32; outputs];
+        for (output, (row, sum)) in weights.chunks_exact(inputs.max(1)).zip(&mut weight_sums).enumerate() {
             let (panel, tile, lane) = (output / PANEL, output % PANEL / 16, output % 16);
             for (step, inputs) in row.chunks(STEP).enumerate() {
                 let first = (panel * steps + step) * PANEL_STEP + tile * TILE + lane * GROUP;
@@ -99,9 +110,9 @@ impl PackedWeights {
                     slots.iter_mut().zip(group).for_each(|(slot, weight)| *slot = *weight);
                 }
             }
-            *offset = row.iter().map(|weight| i32::from(*weight)).sum::<i32>() * 128;
+            *sum = row.iter().map(|weight| i32::from(*weight)).sum();
         }
-        Self { inputs, outputs, packed, offsets, scales, bias }
+        Self { inputs, outputs, packed, weight_sums, scales, bias }
     }
 
     /// Inputs of the layer.
@@ -128,19 +139,20 @@ impl PackedWeights {
         if rows == 0 || steps == 0 || rounded.inputs != self.inputs || out.len() != rows * self.outputs {
             return;
         }
-        let Scratch { kernel, sums } = scratch;
+        let Scratch { kernel, sums, .. } = scratch;
         sums.set_length(BLOCK * PANEL);
         let _tiles = kernel.begin();
         for (panel, weights) in self.packed.chunks_exact(steps * PANEL_STEP).enumerate() {
             let first = panel * PANEL;
             let columns = first..self.outputs.min(first + PANEL);
-            for (number, bytes) in rounded.bytes.chunks(2 * steps * TILE).enumerate() {
+            for (number, activations) in rounded.bytes.chunks(2 * steps * TILE).enumerate() {
                 let begin = number * BLOCK;
                 let end = rows.min(begin + BLOCK);
-                kernel.run(Block { bytes, rows: end - begin, weights, steps, sums });
+                kernel.run(Block { activations, rows: end - begin, weights, steps, sums });
                 let Some(scales) = rounded.scales.get(begin..end) else { return };
+                let Some(zeros) = rounded.zeros.get(begin..end) else { return };
                 let Some(out) = out.get_mut(begin * self.outputs..end * self.outputs) else { return };
-                self.write_out(columns.clone(), (sums, scales), out, store);
+                self.write_out(columns.clone(), (sums, scales, zeros), out, store);
             }
         }
     }
@@ -150,13 +162,13 @@ impl PackedWeights {
     fn write_out(
         &self,
         columns: std::ops::Range<usize>,
-        (sums, row_scales): (&[i32], &[f32]),
+        (sums, row_scales, zeros): (&[i32], &[f32], &[i32]),
         out: &mut [f32],
         store: impl Fn(&mut f32, f32) + Copy,
     ) {
-        let (Some(scales), Some(offsets), Some(bias)) = (
+        let (Some(scales), Some(weight_sums), Some(bias)) = (
             self.scales.get(columns.clone()),
-            self.offsets.get(columns.clone()),
+            self.weight_sums.get(columns.clone()),
             self.bias.get(columns.clone()),
         ) else {
             return;
@@ -165,11 +177,11 @@ impl PackedWeights {
             #[inline(always)]
             || {
                 let rows = out.chunks_exact_mut(self.outputs).zip(sums.chunks_exact(PANEL));
-                for ((out, sums), row_scale) in rows.zip(row_scales) {
+                for ((out, sums), (row_scale, zero)) in rows.zip(row_scales.iter().zip(zeros)) {
                     let Some(out) = out.get_mut(columns.clone()) else { return };
-                    let columns = scales.iter().zip(offsets).zip(bias);
-                    for ((value, sum), ((scale, offset), bias)) in out.iter_mut().zip(sums).zip(columns) {
-                        store(value, (sum - offset) as f32 * (row_scale * scale) + bias);
+                    let columns = scales.iter().zip(weight_sums).zip(bias);
+                    for ((value, sum), ((scale, weights), bias)) in out.iter_mut().zip(sums).zip(columns) {
+                        store(value, (sum - zero * weights) as f32 * (row_scale * scale) + bias);
                     }
                 }
             },
@@ -179,7 +191,7 @@ impl PackedWeights {
 
 impl Rounded {
     pub(crate) fn new() -> Self {
-        Self { bytes: Aligned::new(), scales: Vec::new(), inputs: 0 }
+        Self { bytes: Aligned::new(), scales: Vec::new(), zeros: Vec::new(), inputs: 0 }
     }
 
     /// Rounds rows of `inputs` numbers; what was here before is gone.
@@ -200,6 +212,7 @@ impl Rounded {
     pub(crate) fn begin(&mut self, rows: usize, inputs: usize) {
         self.bytes.set_length(rows.div_ceil(TILE_ROWS) * inputs.div_ceil(STEP) * TILE);
         self.scales.clear();
+        self.zeros.clear();
         self.inputs = inputs;
     }
 
@@ -208,36 +221,43 @@ impl Rounded {
     pub(crate) fn push(&mut self, row: &[f32]) {
         let (tiles, in_tile) = (self.scales.len() / TILE_ROWS, self.scales.len() % TILE_ROWS);
         let first = tiles * self.inputs.div_ceil(STEP) * TILE + in_tile * STEP;
-        let largest = largest(row);
-        let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+        let (least, most) = range(row);
+        let width = most - least;
+        let scale = if width > 1e-30 { width / 254.0 } else { 1.0 };
+        let inverse = 1.0 / scale;
+        // Rounded up, so that the least is at most one step above byte 0 and the largest at byte 255 or below.
+        let zero = (-least * inverse).ceil();
         let tiles = self.bytes.get_mut(first..).unwrap_or_default().chunks_mut(TILE);
         for (bytes, values) in tiles.zip(row.chunks(STEP)) {
             for (byte, value) in bytes.iter_mut().zip(values) {
                 // Adding 1.5 · 2²³ rounds to the nearest integer and leaves it in the low bits.
-                *byte = (value * inverse + (12_582_912.0 + 128.0)).to_bits() as u8;
+                *byte = (value * inverse + (12_582_912.0 + zero)).to_bits() as u8;
             }
         }
-        self.scales.push(if largest > 0.0 { largest / 127.0 } else { 1.0 });
+        self.scales.push(scale);
+        self.zeros.push(zero as i32);
     }
 }
 
-/// The largest magnitude.
+/// The least and the largest number, zero among them.
 #[inline(always)]
-fn largest(row: &[f32]) -> f32 {
-    let mut most = [0.0f32; 16];
+fn range(row: &[f32]) -> (f32, f32) {
+    let (mut least, mut most) = ([0.0f32; 16], [0.0f32; 16]);
     let chunks = row.chunks_exact(16);
-    let tail = chunks.remainder().iter().fold(0.0f32, |most, value| most.max(value.abs()));
+    let tail = chunks.remainder();
     for chunk in chunks {
-        for (most, value) in most.iter_mut().zip(chunk) {
-            *most = if value.abs() > *most { value.abs() } else { *most };
+        for ((least, most), value) in least.iter_mut().zip(&mut most).zip(chunk) {
+            *least = if *value < *least { *value } else { *least };
+            *most = if *value > *most { *value } else { *most };
         }
     }
-    most.iter().fold(tail, |most, value| most.max(*value))
+    let least = least.iter().chain(tail).fold(0.0f32, |least, value| least.min(*value));
+    (least, most.iter().chain(tail).fold(0.0f32, |most, value| most.max(*value)))
 }
 
 impl Scratch {
     pub(crate) fn new(kernel: Kernel) -> Self {
-        Self { kernel, sums: Aligned::new() }
+        Self { kernel, sums: Aligned::new(), brain_sums: Aligned::new() }
     }
 }
 

@@ -117,6 +117,21 @@ impl<'a> Tensors<'a> {
         }
     }
 
+    /// The bits of a tensor of brain floating point numbers.
+    ///
+    /// # Errors
+    /// Fails when it is missing, of another type or shape, or holds a number that is not finite.
+    pub fn brains(&self, name: &str, shape: &[usize]) -> Result<Vec<u16>> {
+        let view = self.typed(name, shape, Dtype::BF16)?;
+        let bits: Vec<u16> = view.data().chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
+        match bits.iter().position(|bits| !half::bf16::from_bits(*bits).is_finite()) {
+            Some(at) => {
+                Err(self.damaged(format!("tensor `{name}` holds a number at {at} that is not finite")))
+            }
+            None => Ok(bits),
+        }
+    }
+
     /// A tensor of 8-bit integers.
     ///
     /// # Errors
@@ -187,6 +202,13 @@ impl Output {
     pub fn floats(name: &str, shape: &[usize], values: &[f32]) -> Self {
         let data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         Self { name: name.into(), dtype: Dtype::F32, shape: shape.to_vec(), data }
+    }
+
+    /// Floating point numbers rounded to brain floating point.
+    #[must_use]
+    pub fn brains(name: &str, shape: &[usize], values: &[f32]) -> Self {
+        let data = values.iter().flat_map(|value| half::bf16::from_f32(*value).to_le_bytes()).collect();
+        Self { name: name.into(), dtype: Dtype::BF16, shape: shape.to_vec(), data }
     }
 
     /// 8-bit integers.

@@ -372,6 +372,15 @@ pub struct Rollback {
     pub release: Option<String>,
 }
 
+/// The form of an encoder's matrices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum WeightForm {
+    /// Signed bytes with one scale per output.
+    Int8,
+    /// Brain floating point numbers.
+    Bf16,
+}
+
 /// Brings, keeps and derives models.
 #[derive(Debug, Subcommand)]
 pub enum Models {
@@ -402,10 +411,13 @@ pub enum Models {
         #[arg(long)]
         as_is: bool,
     },
-    /// Write an 8-bit copy of an encoder folder to -o DIR.
+    /// Write a smaller copy of an encoder folder to -o DIR.
     Quantize {
         /// The encoder: config.json, tokenizer.json, *.safetensors.
         encoder: PathBuf,
+        /// What matrices become: bytes (a quarter of the size) or bfloat16 (half of it, closer to what they were).
+        #[arg(long, value_enum, default_value_t = WeightForm::Int8)]
+        to: WeightForm,
     },
     /// Distil static token embeddings from an encoder, without any data, to -o DIR.
     DistilStatic {

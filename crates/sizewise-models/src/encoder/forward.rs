@@ -88,6 +88,11 @@ impl Stack {
                         let word = values.get(id * size..(id + 1) * size).unwrap_or_default();
                         row.iter_mut().zip(word).for_each(|(sum, value)| *sum += value);
                     }
+                    Table::Brains(values) => {
+                        let word = values.get(id * size..(id + 1) * size).unwrap_or_default();
+                        let float = |bits: u16| f32::from_bits(u32::from(bits) << 16);
+                        row.iter_mut().zip(word).for_each(|(sum, bits)| *sum += float(*bits));
+                    }
                     Table::Bytes(values, scales) => {
                         let word = values.get(id * size..(id + 1) * size).unwrap_or_default();
                         let scale = scales.get(id).copied().unwrap_or(0.0);

@@ -1,7 +1,7 @@
 //! What do an encoder's files hold?
 //!
-//! Families name their tensors differently; here they become one stack of layers. A matrix is either floating point
-//! or bytes with one scale per output (`NAME.scale`), told by its type in the file.
+//! Families name their tensors differently; here they become one stack of layers. A matrix is floating point,
+//! brain floating point, or bytes with one scale per output (`NAME.scale`), told by its type in the file.
 
 use super::{
     config::{Config, Family, Pooling},
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    kernels::{Kernel, PackedWeights, Rounded, Scratch, widest},
+    kernels::{BrainRows, Kernel, PackedBrains, PackedWeights, Rounded, Scratch, widest},
     tensors::Tensors,
 };
 use ndarray::{ArrayView2, ArrayViewMut2, linalg::general_mat_mul};
@@ -60,6 +60,8 @@ pub(super) struct Norm {
 pub(super) enum Table {
     /// `[rows, hidden]`
     Float(Vec<f32>),
+    /// The bits of brain floating point numbers. `[rows, hidden]`
+    Brains(Vec<u16>),
     /// `[rows, hidden]` and `[rows]`
     Bytes(Vec<i8>, Vec<f32>),
 }
@@ -69,6 +71,8 @@ pub(super) enum Table {
 pub(super) enum Linear {
     /// Weights `[outputs, inputs]` and bias `[outputs]`.
     Float { weights: Vec<f32>, bias: Vec<f32>, inputs: usize },
+    /// Brain floating point numbers, arranged for the kernels.
+    Brains(PackedBrains),
     /// Bytes, arranged for the kernels.
     Bytes(PackedWeights),
 }
@@ -77,6 +81,7 @@ pub(super) enum Linear {
 #[derive(Debug)]
 pub(super) struct Products {
     rounded: Rounded,
+    brains: BrainRows,
     scratch: Scratch,
     /// `[tokens, outputs]`
     floats: Vec<f32>,
@@ -84,7 +89,8 @@ pub(super) struct Products {
 
 impl Products {
     pub(super) fn new(kernel: Kernel) -> Self {
-        Self { rounded: Rounded::new(), scratch: Scratch::new(kernel), floats: Vec::new() }
+        let (rounded, brains) = (Rounded::new(), BrainRows::new());
+        Self { rounded, brains, scratch: Scratch::new(kernel), floats: Vec::new() }
     }
 }
 
@@ -92,6 +98,7 @@ impl Linear {
     pub(super) fn outputs(&self) -> usize {
         match self {
             Self::Bytes(packed) => packed.outputs(),
+            Self::Brains(packed) => packed.outputs(),
             Self::Float { bias, .. } => bias.len(),
         }
     }
@@ -105,11 +112,15 @@ impl Linear {
         products: &mut Products,
         store: impl Fn(&mut f32, f32) + Copy,
     ) {
-        let Products { rounded, scratch, floats } = products;
+        let Products { rounded, brains, scratch, floats } = products;
         match self {
             Self::Bytes(packed) => {
                 rounded.set(rows, packed.inputs());
                 packed.multiply(rounded, out, scratch, store);
+            }
+            Self::Brains(packed) => {
+                brains.set(rows, packed.inputs());
+                packed.multiply(brains, out, scratch, store);
             }
             Self::Float { weights, bias, inputs } => {
                 let (tokens, outputs) = (rows.len() / (*inputs).max(1), bias.len());
@@ -302,7 +313,15 @@ impl<'a> Source<'a> {
     }
 
     fn is_bytes(&self, name: &str) -> Result<bool> {
-        Ok(self.file_of(name)?.dtype(&self.name(name))? == Dtype::I8)
+        self.is_of(name, Dtype::I8)
+    }
+
+    fn is_of(&self, name: &str, dtype: Dtype) -> Result<bool> {
+        Ok(self.file_of(name)?.dtype(&self.name(name))? == dtype)
+    }
+
+    fn brains(&self, name: &str, rows: usize, columns: usize) -> Result<Vec<u16>> {
+        self.file_of(name)?.brains(&self.name(name), &[rows, columns])
     }
 
     fn bytes(&self, name: &str, rows: usize, columns: usize) -> Result<(Vec<i8>, Vec<f32>)> {
@@ -325,6 +344,9 @@ impl<'a> Source<'a> {
             let (values, scales) = self.bytes(name, rows, columns)?;
             return Ok(Table::Bytes(values, scales));
         }
+        if self.is_of(name, Dtype::BF16)? {
+            return Ok(Table::Brains(self.brains(name, rows, columns)?));
+        }
         Ok(Table::Float(self.floats(name, &[rows, columns])?))
     }
 
@@ -340,8 +362,16 @@ impl<'a> Source<'a> {
     /// The same with a bias that is known.
     fn matrix(&self, names: &[String], (outputs, inputs): (usize, usize), bias: Vec<f32>) -> Result<Linear> {
         let weight_names: Vec<String> = names.iter().map(|name| format!("{name}.weight")).collect();
-        let quantized = weight_names.iter().map(|name| self.is_bytes(name)).collect::<Result<Vec<_>>>()?;
-        if quantized.iter().all(|bytes| *bytes) {
+        let are_of = |dtype: Dtype| -> Result<bool> {
+            let each = weight_names.iter().map(|name| self.is_of(name, dtype));
+            Ok(each.collect::<Result<Vec<_>>>()?.into_iter().all(|is| is))
+        };
+        if are_of(Dtype::BF16)? {
+            let parts = weight_names.iter().map(|name| self.brains(name, outputs, inputs));
+            let weights = parts.collect::<Result<Vec<_>>>()?.concat();
+            return Ok(Linear::Brains(PackedBrains::new(&weights, bias)));
+        }
+        if are_of(Dtype::I8)? {
             let (mut weights, mut scales) = (Vec::new(), Vec::new());
             for name in &weight_names {
                 let (part, part_scales) = self.bytes(name, outputs, inputs)?;

@@ -22,12 +22,16 @@ struct Line([u8; LINE]);
 /// # Safety
 /// The type has no padding, no invalid patterns, and an alignment and size that divide those of a line.
 pub(crate) unsafe trait Number: Copy {}
-// SAFETY: plain integers of one or four bytes.
+// SAFETY: plain numbers of one, two or four bytes.
 unsafe impl Number for i8 {}
 // SAFETY: as above.
 unsafe impl Number for u8 {}
 // SAFETY: as above.
+unsafe impl Number for u16 {}
+// SAFETY: as above.
 unsafe impl Number for i32 {}
+// SAFETY: as above.
+unsafe impl Number for f32 {}
 
 /// Numbers that begin on a cache line, zero at first.
 #[derive(Debug, Clone)]

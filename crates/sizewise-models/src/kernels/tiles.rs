@@ -1,13 +1,14 @@
-//! How are bytes multiplied with the tile registers of AMX?
+//! How are matrices multiplied with the tile registers of AMX?
 //!
 //! A tile holds sixteen rows of 64 bytes. One instruction multiplies a tile of activations, `[16 rows, 64 inputs]`, with a
-//! tile of weights, `[16 groups, 16 outputs, 4 inputs]`, into a tile of sums, `[16 rows, 16 outputs]`. The compiler knows
+//! tile of weights, `[16 groups, 16 outputs, 4 inputs]`, into a tile of sums, `[16 rows, 16 outputs]`. Brain floating point
+//! numbers are half as many in the same bytes, so the loops differ in that instruction alone. The compiler knows
 //! nothing of tiles on the stable toolchain, so whole loops are written in assembly: no value lives in a tile register from
 //! one block of assembly to the next, except the configuration, which [`Tiles`] sets and takes back.
 
 #![allow(unsafe_code)]
 
-use super::{Block, PANEL, TILE};
+use super::{Block, PANEL, TILE, brains::BrainBlock};
 use std::{
     arch::{asm, x86_64::__cpuid_count},
     marker::PhantomData,
@@ -26,6 +27,12 @@ pub(super) fn is_here() -> bool {
         let (tile, int8) = (leaf.edx >> 24 & 1 == 1, leaf.edx >> 25 & 1 == 1);
         super::vnni::is_here() && tile && int8 && ask_the_system()
     });
+    *HERE
+}
+
+/// Whether the processor multiplies tiles of brain floating point numbers too.
+pub(super) fn have_brains() -> bool {
+    static HERE: LazyLock<bool> = LazyLock::new(|| is_here() && __cpuid_count(7, 0).edx >> 22 & 1 == 1);
     *HERE
 }
 
@@ -88,115 +95,149 @@ impl Drop for Tiles {
 
 /// Sums the products of a block whose lengths [`super::Kernel::run`] has checked, on a thread whose tiles are configured.
 pub(super) fn run(block: Block<'_>) {
-    let Block { bytes, weights, steps, sums, .. } = block;
-    // SAFETY: `is_here` held when the tiles were configured, which `PackedWeights::multiply` does before it calls. `bytes`
-    // holds one or two rows of `steps` tiles, `weights` holds `steps · 4` tiles, and `sums` holds 32 rows of 64, as
-    // `Kernel::run` asserted.
+    let Block { activations, weights, steps, sums, .. } = block;
+    // SAFETY: `is_here` held when the tiles were configured, which `PackedWeights::multiply` does before it calls.
+    // `activations` holds one or two rows of `steps` tiles, `weights` holds `steps · 4` tiles, and `sums` holds 32 rows of
+    // 64, as `Kernel::run` asserted.
     unsafe {
-        if bytes.len() == steps * TILE {
-            one_row_of_tiles(bytes.as_ptr(), weights.as_ptr(), sums.as_mut_ptr(), steps);
+        let (rows, weights, sums) = (activations.as_ptr(), weights.as_ptr().cast(), sums.as_mut_ptr());
+        if activations.len() == steps * TILE {
+            bytes::one_row_of_tiles(rows, weights, sums.cast(), steps);
         } else {
-            for part in 0..2 {
-                two_rows_of_tiles(
-                    bytes.as_ptr(),
-                    weights.as_ptr().add(part * 2 * TILE),
-                    sums.as_mut_ptr().byte_add(part * SUM_ROW / 2),
-                    steps,
-                );
-            }
+            bytes::two_rows_of_tiles(rows, weights, sums.cast(), steps);
+            bytes::two_rows_of_tiles(rows, weights.add(2 * TILE), sums.add(PANEL / 2).cast(), steps);
         }
     }
 }
 
-/// Sixteen rows by 64 outputs.
-///
-/// # Safety
-/// Tiles are configured; `bytes` points to `steps` tiles, `weights` to `steps · 4`, `sums` to `16 · 64` numbers; `steps` is
-/// at least 1.
-#[inline]
-unsafe fn one_row_of_tiles(bytes: *const u8, weights: *const i8, sums: *mut i32, steps: usize) {
-    // SAFETY: the loads step through `bytes` by one tile and through `weights` by four, `steps` times, and the stores write
-    // sixteen rows of `sums`.
+/// The same for brain floating point numbers, where [`have_brains`] holds and [`super::Kernel::run_brains`] has checked.
+pub(super) fn run_brains(block: BrainBlock<'_>) {
+    let Block { activations, weights, steps, sums, .. } = block;
+    // SAFETY: as in `run`; `have_brains` was asked before, and the lengths are those of the same tiles in bytes.
     unsafe {
-        asm!(
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
-            "2:",
-            "tileloadd tmm4, [{a} + {row}]",
-            "tileloadd tmm5, [{b} + {row}]",
-            "tileloadd tmm6, [{b} + {row} + 1024]",
-            "tdpbusd tmm0, tmm4, tmm5",
-            "tileloadd tmm7, [{b} + {row} + 2048]",
-            "tdpbusd tmm1, tmm4, tmm6",
-            "tileloadd tmm5, [{b} + {row} + 3072]",
-            "tdpbusd tmm2, tmm4, tmm7",
-            "tdpbusd tmm3, tmm4, tmm5",
-            "add {a}, 1024",
-            "add {b}, 4096",
-            "dec {steps}",
-            "jnz 2b",
-            "tilestored [{c} + {sum_row}], tmm0",
-            "tilestored [{c} + {sum_row} + 64], tmm1",
-            "tilestored [{c} + {sum_row} + 128], tmm2",
-            "tilestored [{c} + {sum_row} + 192], tmm3",
-            a = inout(reg) bytes => _,
-            b = inout(reg) weights => _,
-            steps = inout(reg) steps => _,
-            c = in(reg) sums,
-            row = in(reg) TILE_ROW,
-            sum_row = in(reg) SUM_ROW,
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-            options(nostack),
-        );
+        let (rows, weights, sums) = (activations.as_ptr().cast(), weights.as_ptr().cast(), sums.as_mut_ptr());
+        if size_of_val(activations) == steps * TILE {
+            brains::one_row_of_tiles(rows, weights, sums.cast(), steps);
+        } else {
+            brains::two_rows_of_tiles(rows, weights, sums.cast(), steps);
+            brains::two_rows_of_tiles(rows, weights.add(2 * TILE), sums.add(PANEL / 2).cast(), steps);
+        }
     }
 }
 
-/// Thirty-two rows by 32 outputs.
-///
-/// # Safety
-/// Tiles are configured; `bytes` points to two rows of `steps` tiles, `weights` to two tiles of every four, `steps` times,
-/// `sums` to 32 rows of 64 numbers whose first 32 are written; `steps` is at least 1.
-#[inline]
-unsafe fn two_rows_of_tiles(bytes: *const u8, weights: *const i8, sums: *mut i32, steps: usize) {
-    // SAFETY: as in `one_row_of_tiles`; the second row of tiles begins where the first ends.
-    unsafe {
-        asm!(
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
-            "2:",
-            "tileloadd tmm6, [{b} + {row}]",
-            "tileloadd tmm4, [{a} + {row}]",
-            "tileloadd tmm7, [{b} + {row} + 1024]",
-            "tdpbusd tmm0, tmm4, tmm6",
-            "tileloadd tmm5, [{below} + {row}]",
-            "tdpbusd tmm1, tmm4, tmm7",
-            "tdpbusd tmm2, tmm5, tmm6",
-            "tdpbusd tmm3, tmm5, tmm7",
-            "add {a}, 1024",
-            "add {below}, 1024",
-            "add {b}, 4096",
-            "dec {steps}",
-            "jnz 2b",
-            "tilestored [{c} + {sum_row}], tmm0",
-            "tilestored [{c} + {sum_row} + 64], tmm1",
-            "add {c}, 4096",
-            "tilestored [{c} + {sum_row}], tmm2",
-            "tilestored [{c} + {sum_row} + 64], tmm3",
-            a = inout(reg) bytes => _,
-            below = inout(reg) bytes.add(steps * TILE) => _,
-            b = inout(reg) weights => _,
-            steps = inout(reg) steps => _,
-            c = inout(reg) sums => _,
-            row = in(reg) TILE_ROW,
-            sum_row = in(reg) SUM_ROW,
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-            options(nostack),
-        );
-    }
+/// The loops with one instruction or the other.
+macro_rules! loops {
+    ($name:ident, $multiply:literal) => {
+        mod $name {
+            use super::{SUM_ROW, TILE, TILE_ROW};
+            use std::arch::asm;
+
+            /// Sixteen rows by 64 outputs.
+            ///
+            /// # Safety
+            /// Tiles are configured and multiplied so here; `rows` points to `steps` tiles, `weights` to `steps · 4`, `sums`
+            /// to `16 · 64` numbers; `steps` is at least 1.
+            #[inline]
+            pub(super) unsafe fn one_row_of_tiles(
+                rows: *const u8,
+                weights: *const u8,
+                sums: *mut u8,
+                steps: usize,
+            ) {
+                // SAFETY: the loads step through `rows` by one tile and through `weights` by four, `steps` times, and the
+                // stores write sixteen rows of `sums`.
+                unsafe {
+                    asm!(
+                        "tilezero tmm0",
+                        "tilezero tmm1",
+                        "tilezero tmm2",
+                        "tilezero tmm3",
+                        "2:",
+                        "tileloadd tmm4, [{a} + {row}]",
+                        "tileloadd tmm5, [{b} + {row}]",
+                        "tileloadd tmm6, [{b} + {row} + 1024]",
+                        concat!($multiply, " tmm0, tmm4, tmm5"),
+                        "tileloadd tmm7, [{b} + {row} + 2048]",
+                        concat!($multiply, " tmm1, tmm4, tmm6"),
+                        "tileloadd tmm5, [{b} + {row} + 3072]",
+                        concat!($multiply, " tmm2, tmm4, tmm7"),
+                        concat!($multiply, " tmm3, tmm4, tmm5"),
+                        "add {a}, 1024",
+                        "add {b}, 4096",
+                        "dec {steps}",
+                        "jnz 2b",
+                        "tilestored [{c} + {sum_row}], tmm0",
+                        "tilestored [{c} + {sum_row} + 64], tmm1",
+                        "tilestored [{c} + {sum_row} + 128], tmm2",
+                        "tilestored [{c} + {sum_row} + 192], tmm3",
+                        a = inout(reg) rows => _,
+                        b = inout(reg) weights => _,
+                        steps = inout(reg) steps => _,
+                        c = in(reg) sums,
+                        row = in(reg) TILE_ROW,
+                        sum_row = in(reg) SUM_ROW,
+                        out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                        out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                        options(nostack),
+                    );
+                }
+            }
+
+            /// Thirty-two rows by 32 outputs.
+            ///
+            /// # Safety
+            /// Tiles are configured and multiplied so here; `rows` points to two rows of `steps` tiles, `weights` to two
+            /// tiles of every four, `steps` times, `sums` to 32 rows of 64 numbers whose first 32 are written; `steps` is at
+            /// least 1.
+            #[inline]
+            pub(super) unsafe fn two_rows_of_tiles(
+                rows: *const u8,
+                weights: *const u8,
+                sums: *mut u8,
+                steps: usize,
+            ) {
+                // SAFETY: as in `one_row_of_tiles`; the second row of tiles begins where the first ends.
+                unsafe {
+                    asm!(
+                        "tilezero tmm0",
+                        "tilezero tmm1",
+                        "tilezero tmm2",
+                        "tilezero tmm3",
+                        "2:",
+                        "tileloadd tmm6, [{b} + {row}]",
+                        "tileloadd tmm4, [{a} + {row}]",
+                        "tileloadd tmm7, [{b} + {row} + 1024]",
+                        concat!($multiply, " tmm0, tmm4, tmm6"),
+                        "tileloadd tmm5, [{below} + {row}]",
+                        concat!($multiply, " tmm1, tmm4, tmm7"),
+                        concat!($multiply, " tmm2, tmm5, tmm6"),
+                        concat!($multiply, " tmm3, tmm5, tmm7"),
+                        "add {a}, 1024",
+                        "add {below}, 1024",
+                        "add {b}, 4096",
+                        "dec {steps}",
+                        "jnz 2b",
+                        "tilestored [{c} + {sum_row}], tmm0",
+                        "tilestored [{c} + {sum_row} + 64], tmm1",
+                        "add {c}, 4096",
+                        "tilestored [{c} + {sum_row}], tmm2",
+                        "tilestored [{c} + {sum_row} + 64], tmm3",
+                        a = inout(reg) rows => _,
+                        below = inout(reg) rows.add(steps * TILE) => _,
+                        b = inout(reg) weights => _,
+                        steps = inout(reg) steps => _,
+                        c = inout(reg) sums => _,
+                        row = in(reg) TILE_ROW,
+                        sum_row = in(reg) SUM_ROW,
+                        out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                        out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                        options(nostack),
+                    );
+                }
+            }
+        }
+    };
 }
+
+loops!(bytes, "tdpbusd");
+loops!(brains, "tdpbf16ps");

@@ -15,8 +15,8 @@ pub(super) fn is_here() -> bool {
 
 /// Sums the products of a block whose lengths [`super::Kernel::run`] has checked.
 pub(super) fn run(block: Block<'_>) {
-    let Block { bytes, rows, weights, steps, sums } = block;
-    for (number, bytes) in bytes.chunks_exact(steps * TILE).enumerate() {
+    let Block { activations, rows, weights, steps, sums } = block;
+    for (number, bytes) in activations.chunks_exact(steps * TILE).enumerate() {
         let mut first = 0;
         let real = rows.saturating_sub(number * TILE_ROWS).min(TILE_ROWS);
         while first < real {

@@ -15,7 +15,7 @@ pub(super) fn run(project: Option<&Path>, what: &Models, screen: &Screen) -> Res
     }
     let project = || Project::find(project);
     match what {
-        Models::Quantize { encoder } => derive::quantize(encoder, screen),
+        Models::Quantize { encoder, to } => derive::quantize(encoder, *to, screen),
         Models::DistilStatic { encoder } => derive::distil_static(encoder, screen),
         Models::Pull(arguments) => pull::run(&project()?, arguments, screen),
         Models::List => shelf::list(&project()?, screen),

@@ -1,6 +1,7 @@
 //! How are the weights made that ship with the program?
 
 use crate::{
+    cli::WeightForm,
     commands::DONE,
     error::{Error, Result},
     screen::Screen,
@@ -9,9 +10,13 @@ use serde::Serialize;
 use sizewise_learn::{distill, quantize};
 use std::path::{Path, PathBuf};
 
-pub(super) fn quantize(encoder: &Path, screen: &Screen) -> Result<u8> {
+pub(super) fn quantize(encoder: &Path, to: WeightForm, screen: &Screen) -> Result<u8> {
     let folder = target(screen)?;
-    quantize::encoder(encoder, &folder, &distill::attribution(encoder, "quantize")?)?;
+    let (form, command) = match to {
+        WeightForm::Int8 => (quantize::Form::Bytes, "quantize"),
+        WeightForm::Bf16 => (quantize::Form::Brains, "quantize --to bf16"),
+    };
+    quantize::encoder(encoder, &folder, form, &distill::attribution(encoder, command)?)?;
     written(folder, screen)
 }
 
