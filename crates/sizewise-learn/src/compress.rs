@@ -1,0 +1,18 @@
+//! How does an encoder become as small as a task allows?
+//!
+//! ```text
+//!   encoder ─► importance ─► candidates: fewer layers, heads, neurons ─► the widest of each depth within the bound
+//!                                                                            │
+//!   variants ◄─ judged on rows they never saw ◄─ 8 bits, vocabulary ◄─ recovery (distilled from the whole)
+//! ```
+//!
+//! No variant is taken to be equal to the encoder that it came from: each is judged again, row by row beside it, and its calibrators and
+//! the plan of a certificate are fitted to rows that its recovery has not seen, as after adapting.
+
+mod judge;
+mod prune;
+mod search;
+mod vocabulary;
+
+pub use prune::Outline;
+pub use search::{Bound, Compressed, Progress, Settings, Variant, Watch, compress};
