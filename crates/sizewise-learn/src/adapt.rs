@@ -27,7 +27,7 @@ mod optimizer;
 pub(crate) mod recover;
 mod run;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod weights;
 
 pub use objective::Question;

@@ -10,9 +10,11 @@
 //! the plan of a certificate are fitted to rows that its recovery has not seen, as after adapting.
 
 mod judge;
-mod prune;
+pub(crate) mod prune;
 mod search;
+#[cfg(test)]
+mod tests;
 mod vocabulary;
 
 pub use prune::Outline;
-pub use search::{Bound, Compressed, Progress, Settings, Variant, Watch, compress};
+pub use search::{Bound, Compressed, Progress, Settings, Variant, Watch, compress, judge};

@@ -113,7 +113,10 @@ pub(crate) fn importance(
                     for (weights, slopes) in
                         weights.chunks_exact(place.inputs).zip(slopes.chunks_exact(place.inputs))
                     {
-                        moved.iter_mut().zip(weights.iter().zip(slopes)).for_each(|(sum, (w, s))| *sum += w * s);
+                        moved
+                            .iter_mut()
+                            .zip(weights.iter().zip(slopes))
+                            .for_each(|(sum, (w, s))| *sum += w * s);
                     }
                     for (sum, part) in into.iter_mut().zip(moved.chunks_exact(unit)) {
                         *sum += f64::from(part.iter().sum::<f32>()).powi(2);
@@ -121,7 +124,8 @@ pub(crate) fn importance(
                 }
             }
             let step = done.fetch_add(1, Ordering::Relaxed) + 1;
-            let left = began.elapsed().as_secs_f64() / step as f64 * (ids.len() as u64).saturating_sub(step) as f64;
+            let left =
+                began.elapsed().as_secs_f64() / step as f64 * (ids.len() as u64).saturating_sub(step) as f64;
             (watch.progress)(&Progress {
                 step,
                 steps: ids.len() as u64,
@@ -252,7 +256,8 @@ impl Student<'_> {
         // Whole batches, so that the chunks do not show in the result.
         for texts in texts.chunks(TAUGHT_TOGETHER.next_multiple_of(batch)) {
             let targets = self.teacher.embed_ids(texts)?;
-            for (texts, targets) in texts.chunks(batch).zip(targets.values.chunks(batch * targets.dimensions)) {
+            for (texts, targets) in texts.chunks(batch).zip(targets.values.chunks(batch * targets.dimensions))
+            {
                 if self.watch.stop.load(Ordering::Relaxed) {
                     return Err(Error::Interrupted);
                 }
@@ -339,5 +344,171 @@ impl Student<'_> {
         });
         let distances = distances.ok_or(Error::Internal("a forward pass has a result"))?;
         Ok(distances.iter().sum::<f64>() / texts.len().max(1) as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::files, *};
+    use crate::compress::prune::{KeptLayer, cut};
+    use sizewise_models::tensors::{Output, Tensors, write};
+    use std::sync::atomic::AtomicBool;
+
+    fn texts() -> Vec<Vec<u32>> {
+        let mut random = Random(4);
+        let mut text = || {
+            let inner: Vec<u32> = (0..2 + random.below(6)).map(|_| 5 + random.below(7) as u32).collect();
+            [vec![2], inner, vec![3]].concat()
+        };
+        (0..48).map(|_| text()).collect()
+    }
+
+    /// A different shape in every layer.
+    fn kept() -> Vec<KeptLayer> {
+        let layer = |from, heads: &[usize], neurons: &[usize]| KeptLayer {
+            from,
+            heads: heads.to_vec(),
+            neurons: neurons.to_vec(),
+        };
+        vec![
+            layer(0, &[1], &[0, 3, 5]),
+            layer(1, &[0, 1], &[2, 11]),
+            layer(2, &[0], &[7]),
+            layer(3, &[1], &[1, 4]),
+        ]
+    }
+
+    fn pruned(distil: bool) -> EncoderFiles<Vec<u8>> {
+        let files = files(distil, 4, "gelu");
+        cut(&files.as_ref(), &BaseWeights::read(&files.as_ref()).unwrap(), &kept()).unwrap()
+    }
+
+    /// The same encoder with the columns set to zero that read what the pruned one no longer has.
+    fn zeroed(distil: bool) -> EncoderFiles<Vec<u8>> {
+        let files = files(distil, 4, "gelu");
+        let base = BaseWeights::read(&files.as_ref()).unwrap();
+        let file = Tensors::parse("t", &files.weights[0].1).unwrap();
+        let mut outputs = Vec::new();
+        for name in file.names() {
+            let shape = file.shape(&name).unwrap();
+            let mut values = file.floats(&name, &shape).unwrap();
+            for (layer, kept) in base.layers.iter().zip(kept()) {
+                let columns = shape.last().copied().unwrap();
+                let stays = |column: usize| match &name {
+                    name if *name == format!("{}.weight", layer.attention_out.name) => {
+                        kept.heads.contains(&(column / 4))
+                    }
+                    name if *name == format!("{}.weight", layer.down.name) => kept.neurons.contains(&column),
+                    _ => true,
+                };
+                for (at, value) in values.iter_mut().enumerate() {
+                    *value *= f32::from(u8::from(stays(at % columns)));
+                }
+            }
+            outputs.push(Output::floats(&name, &shape, &values));
+        }
+        EncoderFiles { weights: vec![("t".into(), write("t", &outputs).unwrap())], ..files }
+    }
+
+    #[test]
+    fn a_pruned_encoder_is_the_whole_one_with_zeros_in_its_place() {
+        for distil in [false, true] {
+            let (pruned, zeroed) = (pruned(distil), zeroed(distil));
+            let embed = |files: &EncoderFiles<Vec<u8>>| {
+                Encoder::from_files(&files.as_ref()).unwrap().embed_ids(&texts()).unwrap().values
+            };
+            let (found, expected) = (embed(&pruned), embed(&zeroed));
+            assert!(found.iter().zip(&expected).all(|(x, y)| (x - y).abs() < 1e-5));
+            let network = Network::new(BaseWeights::read(&pruned.as_ref()).unwrap(), &Method::Full);
+            let texts = texts();
+            let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
+            let trained = network.forward(&texts, &mut Dropout { share: 0.0, random: Random(0) }).pooled;
+            assert!(trained.iter().zip(&expected).all(|(x, y)| (x - y).abs() < 1e-4));
+            // In bytes it is the same within rounding.
+            let weights = crate::quantize::weights(&pruned.as_ref(), &BTreeMap::new()).unwrap();
+            let bytes = embed(&EncoderFiles { weights: vec![("t".into(), weights)], ..pruned });
+            let dimensions = network.dimensions();
+            for (found, expected) in bytes.chunks(dimensions).zip(expected.chunks(dimensions)) {
+                assert!(super::super::floats::dot(found, expected) > 0.99);
+            }
+        }
+    }
+
+    #[test]
+    fn slopes_of_a_pruned_encoder_are_those_of_the_function() {
+        let mut network = Network::new(BaseWeights::read(&pruned(false).as_ref()).unwrap(), &Method::Full);
+        let parameters = network.weights.initial(1);
+        let texts = texts();
+        let texts: Vec<&[u32]> = texts.iter().take(3).map(Vec::as_slice).collect();
+        let none = || Dropout { share: 0.0, random: Random(0) };
+        let mut random = Random(6);
+        let tape = network.forward(&texts, &mut none());
+        let wanted: Vec<f32> = tape.pooled.iter().map(|_| random.below(2001) as f32 / 1000.0 - 1.0).collect();
+        let mut gradient = vec![0.0; parameters.len()];
+        network.backward(&tape, &wanted, &parameters, &mut gradient);
+        let mut loss = |at: usize, by: f32| {
+            let mut moved = parameters.clone();
+            moved[at] += by;
+            network.weights.take(&moved);
+            let found = network.forward(&texts, &mut none()).pooled;
+            found.iter().zip(&wanted).map(|(x, y)| f64::from(x * y)).sum::<f64>()
+        };
+        for (at, found) in gradient.iter().enumerate() {
+            let exact = (loss(at, 4e-3) - loss(at, -4e-3)) / 8e-3;
+            assert!((exact - f64::from(*found)).abs() < 3e-3 + 0.02 * exact.abs(), "{at}: {exact} {found}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_reads_does_not_matter() {
+        let stop = AtomicBool::new(false);
+        let watch = Watch { progress: &|_| (), stop: &stop, checkpoint: None, resume: false };
+        let score = |threads| importance(&zeroed(false).as_ref(), &texts(), (1, threads), &watch).unwrap();
+        let found = score(1);
+        assert_eq!(found, score(3));
+        for (layer, kept) in kept().iter().enumerate() {
+            for (scores, kept) in [(&found.heads[layer], &kept.heads), (&found.neurons[layer], &kept.neurons)]
+            {
+                for (part, score) in scores.iter().enumerate() {
+                    assert_eq!(*score > 0.0, kept.contains(&part), "layer {layer}: {part}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn recovery_goes_on_bit_for_bit_and_comes_nearer() {
+        let base = files(false, 4, "gelu");
+        let teacher = Encoder::from_files(&base.as_ref()).unwrap();
+        let student = pruned(false);
+        let settings = |threads| Recovery {
+            epochs: 8,
+            learning_rate: 3e-3,
+            batch: 16,
+            weight_decay: 0.01,
+            whole_of: 2,
+            seed: 1,
+            threads,
+        };
+        let stop = AtomicBool::new(false);
+        let watch = Watch { progress: &|_| (), stop: &stop, checkpoint: None, resume: false };
+        let once = recover(&teacher, &student.as_ref(), &texts(), &settings(1), &watch).unwrap();
+        assert!(once.distances[7] < 0.7 * once.distances[0], "{:?}", once.distances);
+        let folder = tempfile::tempdir().unwrap();
+        let interrupt = |progress: &Progress| {
+            if progress.epoch == 4 {
+                stop.store(true, Ordering::Relaxed);
+            }
+        };
+        let watch = Watch { progress: &interrupt, checkpoint: Some(folder.path()), ..watch };
+        let cut_off = recover(&teacher, &student.as_ref(), &texts(), &settings(2), &watch);
+        assert!(matches!(cut_off, Err(Error::Interrupted)));
+        stop.store(false, Ordering::Relaxed);
+        let watch = Watch { progress: &|_| (), resume: true, ..watch };
+        let resumed = recover(&teacher, &student.as_ref(), &texts(), &settings(3), &watch).unwrap();
+        assert_eq!(resumed.tensors, once.tensors);
+        let other = Recovery { seed: 2, ..settings(1) };
+        let refused = recover(&teacher, &student.as_ref(), &texts(), &other, &watch).unwrap_err();
+        assert!(refused.to_string().contains("other rows, settings or weights"), "{refused}");
     }
 }

@@ -182,7 +182,9 @@ mod tests {
         assert!((found.value - 1.0 / 8.0).abs() < 1e-12);
         // Three of eight changed: variance 3/8 − 1/64.
         let half = 1.96 * ((3.0 / 8.0 - 1.0 / 64.0) / 8.0f64).sqrt();
-        assert!((found.high - found.value - half).abs() < 1e-12 && (found.value - found.low - half).abs() < 1e-12);
+        assert!(
+            (found.high - found.value - half).abs() < 1e-12 && (found.value - found.low - half).abs() < 1e-12
+        );
         let same = difference(&now, &now);
         assert_eq!((same.value, same.low, same.high), (0.0, 0.0, 0.0));
     }

@@ -8,11 +8,11 @@ use crate::{
     adapt::recover::Importance,
     error::{Error, Result},
 };
+use serde_json::Value;
 use sizewise_models::{
     encoder::{BaseLayer, BaseMatrix, BaseNorm, BaseWeights, EncoderFiles, EncoderShape},
     tensors::{self, Dtype, Output, Tensors},
 };
-use serde_json::Value;
 
 /// Columns of a panel of the kernels.
 const PANEL: usize = 64;
@@ -54,7 +54,11 @@ fn kept_layers(whole: &[usize], small: &[usize]) -> Vec<usize> {
 }
 
 /// Chooses what is kept.
-pub(crate) fn choose(base: &BaseWeights, outline: Outline, importance: &Importance) -> Result<Vec<KeptLayer>> {
+pub(crate) fn choose(
+    base: &BaseWeights,
+    outline: Outline,
+    importance: &Importance,
+) -> Result<Vec<KeptLayer>> {
     let shape = &base.shape;
     let small = EncoderShape::pooled_of(outline.layers);
     if outline.layers == 0 || outline.layers > shape.layers || small.len() != shape.pooled.len() {
@@ -126,10 +130,10 @@ pub(crate) fn cut(
     }
     let size = base.shape.hidden / base.shape.heads.max(1);
     for (to, kept) in kept.iter().enumerate() {
-        let layer = base.layers.get(kept.from).ok_or(Error::Internal("a kept layer is one of the encoder"))?;
-        let rename = |name: &str| {
-            name.replacen(&format!(".layer.{}.", kept.from), &format!(".layer.{to}."), 1)
-        };
+        let layer =
+            base.layers.get(kept.from).ok_or(Error::Internal("a kept layer is one of the encoder"))?;
+        let rename =
+            |name: &str| name.replacen(&format!(".layer.{}.", kept.from), &format!(".layer.{to}."), 1);
         outputs.extend(cut_layer(layer, kept, (size, base.shape.hidden), &rename));
     }
     Ok(EncoderFiles {

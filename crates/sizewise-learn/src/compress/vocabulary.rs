@@ -62,7 +62,8 @@ fn special(tokenizer: &serde_json::Map<String, Value>) -> BTreeSet<u32> {
 
 /// The old ids that stay, ascending: their places are the new ids.
 fn kept(pieces: &BTreeMap<u32, String>, special: &BTreeSet<u32>, ids: &[Vec<u32>]) -> Vec<u32> {
-    let mut kept: BTreeSet<u32> = ids.iter().flatten().copied().filter(|id| pieces.contains_key(id)).collect();
+    let mut kept: BTreeSet<u32> =
+        ids.iter().flatten().copied().filter(|id| pieces.contains_key(id)).collect();
     kept.extend(special);
     let mut common = 0;
     for (id, piece) in pieces {
