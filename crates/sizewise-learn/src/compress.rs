@@ -18,3 +18,11 @@ mod vocabulary;
 
 pub use prune::Outline;
 pub use search::{Bound, Compressed, Progress, Settings, Variant, Watch, compress, judge};
+
+use crate::{adapt::Split, dataset::TrainingRows};
+
+/// The rows that a compressed encoder never sees: those that an adapted one would not. `[rows]`
+#[must_use]
+pub fn unseen(rows: &TrainingRows, seed: u64) -> Vec<bool> {
+    Split::of(rows, seed).unseen
+}

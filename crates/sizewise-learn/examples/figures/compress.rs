@@ -8,10 +8,7 @@ use crate::{
     adapt::wanted,
     public::{Outcome, Set, World},
 };
-use sizewise_learn::{
-    adapt::Split,
-    compress::{self, Bound, Compressed, Outline, Progress, Settings, Watch},
-};
+use sizewise_learn::compress::{self, Bound, Compressed, Outline, Progress, Settings, Watch};
 use sizewise_models::{builtin, encoder::Encoder};
 use std::sync::{Mutex, atomic::AtomicBool};
 
@@ -36,7 +33,7 @@ fn settings(trial: &str) -> Outcome<Settings> {
 
 fn compressed(set: &Set, settings: &Settings) -> Outcome<Compressed> {
     let (task, rows) = (set.task()?, set.training_rows(&set.train)?);
-    let split = Split::of(&rows, settings.seed);
+    let unseen = compress::unseen(&rows, settings.seed);
     let stop = AtomicBool::new(false);
     let told = Mutex::new((String::new(), 0));
     let progress = |progress: &Progress| {
@@ -50,7 +47,7 @@ fn compressed(set: &Set, settings: &Settings) -> Outcome<Compressed> {
         }
     };
     let watch = Watch { progress: &progress, stop: &stop, checkpoint: None, resume: false };
-    Ok(compress::compress(&builtin::encoder_files(), (&task, &rows, &split), settings, &watch)?)
+    Ok(compress::compress(&builtin::encoder_files(), (&task, &rows, &unseen), settings, &watch)?)
 }
 
 /// Accuracy of linear heads on the official test: of the whole encoder, the chosen variant, and the variant before rounding.

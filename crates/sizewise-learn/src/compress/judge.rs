@@ -6,7 +6,6 @@
 //! rounds: what else the machine does then falls on neither.
 
 use crate::{
-    adapt::Split,
     error::{Error, Result},
     fit::{Target, lbfgs},
     train::{Labels, Standard},
@@ -55,7 +54,7 @@ pub(crate) struct Judge<'a> {
 
 impl<'a> Judge<'a> {
     pub(crate) fn new<L: Label + Clone>(
-        (task, examples, split): (&'a Task, &'a [Example<L>], &Split),
+        (task, examples, unseen): (&'a Task, &'a [Example<L>], &[bool]),
         (balance, threads, stop): (bool, usize, &'a AtomicBool),
     ) -> Self {
         // Even samples of large tables.
@@ -63,7 +62,7 @@ impl<'a> Judge<'a> {
             let kept = rows.len().min(MOST_ROWS);
             (0..kept).filter_map(|at| rows.get(at * rows.len() / kept.max(1))).copied().collect()
         };
-        let unseen = |row: &usize| split.unseen.get(*row).copied().unwrap_or(false);
+        let unseen = |row: &usize| unseen.get(*row).copied().unwrap_or(false);
         let (judging, fitted): (Vec<usize>, Vec<usize>) = (0..examples.len()).partition(unseen);
         let mut rows: Vec<(usize, bool)> = thinned(judging).into_iter().map(|row| (row, true)).collect();
         rows.extend(thinned(fitted).into_iter().map(|row| (row, false)));

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     adapt::{
-        self, Split,
+        self,
         recover::{self, Importance, Recovered, Recovery},
     },
     dataset::TrainingRows,
@@ -22,7 +22,12 @@ use serde::Serialize;
 use sizewise_contract::{Example, Label, Task};
 use sizewise_measure::metrics::{Estimate, Share};
 use sizewise_models::encoder::{BaseWeights, Encoder, EncoderFiles, EncoderShape};
-use std::{collections::BTreeMap, path::Path, sync::atomic::AtomicBool, time::Instant};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
+    time::Instant,
+};
 
 /// Texts that importance is scored on.
 const SCORED: usize = 512;
@@ -166,7 +171,7 @@ impl Compressed {
     }
 }
 
-/// Compresses an encoder for a task, on rows that the split lets it see.
+/// Compresses an encoder for a task. It never sees the rows that are `unseen`: they judge it.
 ///
 /// **Determinism.** Training is the same on any number of threads and with any number of interruptions; which outlines keep to a bound of
 /// time is measured.
@@ -175,14 +180,14 @@ impl Compressed {
 /// Fails when the encoder cannot be trained, no variant keeps to the bound, a checkpoint does not fit, or the user stopped the work.
 pub fn compress(
     base: &EncoderFiles<&[u8]>,
-    (task, rows, split): (&Task, &TrainingRows, &Split),
+    (task, rows, unseen): (&Task, &TrainingRows, &[bool]),
     settings: &Settings,
     watch: &Watch<'_>,
 ) -> Result<Compressed> {
     match rows {
-        TrainingRows::Gold(rows) => Search::new(base, (task, &rows.examples, split), settings, watch)?.run(),
+        TrainingRows::Gold(rows) => Search::new(base, (task, &rows.examples, unseen), settings, watch)?.run(),
         TrainingRows::Teacher(rows) => {
-            Search::new(base, (task, &rows.examples, split), settings, watch)?.run()
+            Search::new(base, (task, &rows.examples, unseen), settings, watch)?.run()
         }
     }
 }
@@ -198,10 +203,9 @@ pub fn judge(
     threads: usize,
 ) -> Result<Vec<Vec<bool>>> {
     let stop = AtomicBool::new(false);
-    let split = Split { unseen: judging.to_vec(), train: Vec::new(), held_out: Vec::new() };
     let judge = match rows {
-        TrainingRows::Gold(rows) => Judge::new((task, &rows.examples, &split), (false, 1, &stop)),
-        TrainingRows::Teacher(rows) => Judge::new((task, &rows.examples, &split), (false, 1, &stop)),
+        TrainingRows::Gold(rows) => Judge::new((task, &rows.examples, judging), (false, 1, &stop)),
+        TrainingRows::Teacher(rows) => Judge::new((task, &rows.examples, judging), (false, 1, &stop)),
     };
     let found = jobs::run(encoders.len(), threads, |number| Some(judge.answers(encoders.get(number)?)));
     found.ok_or(Error::Internal("every encoder is judged"))?.into_iter().collect()
@@ -232,13 +236,13 @@ struct Tried {
 impl<'a> Search<'a> {
     fn new<L: Label>(
         base: &'a EncoderFiles<&'a [u8]>,
-        (task, examples, split): (&'a Task, &'a [Example<L>], &Split),
+        (task, examples, unseen): (&'a Task, &'a [Example<L>], &[bool]),
         settings: &'a Settings,
         watch: &'a Watch<'a>,
     ) -> Result<Self> {
         let whole = Encoder::from_files(base)?;
-        let mut seen: Vec<usize> = split.train.iter().chain(&split.held_out).copied().collect();
-        seen.sort_unstable();
+        let seen: Vec<usize> =
+            (0..examples.len()).filter(|row| !unseen.get(*row).copied().unwrap_or(false)).collect();
         let kept = seen.len().min(MOST_TEXTS);
         let texts: Vec<&str> = (0..kept)
             .filter_map(|at| Some(examples.get(*seen.get(at * seen.len() / kept.max(1))?)?.text.as_str()))
@@ -248,7 +252,7 @@ impl<'a> Search<'a> {
             weights: BaseWeights::read(base)?,
             whole: whole.with_threads(settings.threads),
             base,
-            judge: Judge::new((task, examples, split), (settings.balance, settings.threads, watch.stop)),
+            judge: Judge::new((task, examples, unseen), (settings.balance, settings.threads, watch.stop)),
             texts,
             ids,
             task,
@@ -306,6 +310,15 @@ impl<'a> Search<'a> {
         }
         let mut candidates = Vec::new();
         for layers in depths(&self.weights.shape) {
+            // Time is measured, so an interrupted search might choose another width: what has begun goes on.
+            let begun = (NARROWEST..=EIGHTHS).map(|eighths| Outline { layers, eighths });
+            let begun = begun.rev().find(|outline| {
+                self.watch.resume && self.folder(*outline).is_some_and(|folder| folder.exists())
+            });
+            if let Some(outline) = begun {
+                candidates.push((outline, cut(outline)?));
+                continue;
+            }
             for eighths in (NARROWEST..=EIGHTHS).rev() {
                 let outline = Outline { layers, eighths };
                 if outline == whole_outline(&self.weights.shape) {
@@ -325,11 +338,14 @@ impl<'a> Search<'a> {
         Ok(candidates)
     }
 
+    /// Where an outline's checkpoint lies.
+    fn folder(&self, Outline { layers, eighths }: Outline) -> Option<PathBuf> {
+        self.watch.checkpoint.map(|folder| folder.join(format!("{layers}-layers-{eighths}-eighths")))
+    }
+
     /// Trains what is left; `share` is how much work is left in units of this one's.
     fn recovered(&self, outline: Outline, cut: &EncoderFiles<Vec<u8>>, share: f64) -> Result<Recovered> {
-        let Outline { layers, eighths } = outline;
-        let folder =
-            self.watch.checkpoint.map(|folder| folder.join(format!("{layers}-layers-{eighths}-eighths")));
+        let folder = self.folder(outline);
         let name = format!("recover {outline}");
         let progress = |progress: &adapt::Progress| {
             let all =

@@ -5,7 +5,7 @@ use super::{
     *,
 };
 use crate::{
-    adapt::{Split, recover::Importance, tests::files},
+    adapt::{recover::Importance, tests::files},
     dataset::{Dataset, TrainingRows},
     fit::Random,
 };
@@ -153,7 +153,7 @@ fn task() -> Task {
 fn the_most_accurate_variant_within_the_bound_is_taken_and_an_interrupted_search_goes_on() {
     let base = files(false, 4, "gelu");
     let (task, rows) = (task(), rows());
-    let split = Split::of(&rows, 1);
+    let unseen = unseen(&rows, 1);
     let folder = tempfile::tempdir().unwrap();
     let stop = AtomicBool::new(false);
     let whole = base.weights[0].1.len() as u64;
@@ -170,7 +170,7 @@ fn the_most_accurate_variant_within_the_bound_is_taken_and_an_interrupted_search
     };
     let quiet = Watch { progress: &|_| (), stop: &stop, checkpoint: None, resume: false };
     let run = |watch: &Watch<'_>, settings: &Settings| {
-        compress(&base.as_ref(), (&task, &rows, &split), settings, watch)
+        compress(&base.as_ref(), (&task, &rows, &unseen), settings, watch)
     };
     let once = run(&quiet, &settings).unwrap();
     let watch = Watch { progress: &interrupt, checkpoint: Some(folder.path()), ..quiet };

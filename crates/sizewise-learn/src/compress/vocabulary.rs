@@ -123,9 +123,9 @@ fn weights(files: &EncoderFiles<&[u8]>, kept: &[u32]) -> Result<Vec<u8>> {
             let table = tensor.ends_with("word_embeddings.weight");
             let scales = tensor.ends_with("word_embeddings.weight.scale");
             let shape = file.shape(&tensor)?;
-            let (rows, width) = match shape.as_slice() {
-                &[rows, width] if table => (rows, width),
-                &[rows] if scales => (rows, 1),
+            let (rows, width) = match *shape.as_slice() {
+                [rows, width] if table => (rows, width),
+                [rows] if scales => (rows, 1),
                 _ => {
                     outputs.extend(copied(&file, &tensor)?);
                     continue;

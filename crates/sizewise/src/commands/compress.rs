@@ -20,7 +20,6 @@ use crate::{
 use serde::Serialize;
 use sizewise_contract::{ContentHash, Tier};
 use sizewise_learn::{
-    adapt::Split,
     compress::{self, Bound, Compressed, Progress, Settings, Variant, Watch},
     dataset::{Locked, TrainingRows, read_gold},
     train::{self, Tools, TrainSummary},
@@ -76,8 +75,12 @@ pub(super) fn run(project: &Project, arguments: &Compress, screen: &Screen) -> R
         None => builtin::encoder_files(),
     };
     let settings = settings(arguments);
-    let split = Split::of(&rows, settings.seed);
+    let unseen = compress::unseen(&rows, settings.seed);
     let checkpoint = project.store_folder().join("compress").join(&task.name);
+    if !arguments.resume {
+        // What an earlier run left is not gone on with.
+        let _ = std::fs::remove_dir_all(&checkpoint);
+    }
     let found = {
         let bar = screen.progress();
         let told = Told { screen, bar: &bar, step: Mutex::default() };
@@ -88,7 +91,7 @@ pub(super) fn run(project: &Project, arguments: &Compress, screen: &Screen) -> R
             checkpoint: Some(&checkpoint),
             resume: arguments.resume,
         };
-        let found = compress::compress(&base, (&task, &rows, &split), &settings, &watch);
+        let found = compress::compress(&base, (&task, &rows, &unseen), &settings, &watch);
         bar.end();
         if matches!(found, Err(sizewise_learn::Error::Interrupted)) {
             screen.remark("Finished epochs are kept: the same command with --resume goes on behind them.");
@@ -106,7 +109,7 @@ pub(super) fn run(project: &Project, arguments: &Compress, screen: &Screen) -> R
         balance: settings.balance,
         progress: &|step, done, of| progress.at(step, done, of),
         stop: &stop,
-        unseen: Some(&split.unseen),
+        unseen: Some(&unseen),
     };
     let trained = train::train(&task, &rows, &dev, tools)?;
     progress.end();
