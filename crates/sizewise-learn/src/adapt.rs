@@ -24,9 +24,10 @@ mod matrix;
 mod network;
 mod objective;
 mod optimizer;
+pub(crate) mod recover;
 mod run;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod weights;
 
 pub use objective::Question;
@@ -281,7 +282,7 @@ pub fn train(
 }
 
 /// The first word pieces of a text, special ones included.
-fn ids(encoder: &Encoder, text: &str) -> Result<Vec<u32>> {
+pub(crate) fn ids(encoder: &Encoder, text: &str) -> Result<Vec<u32>> {
     let (windows, _) = encoder.sequences(&[text], Overflow::HeadTail)?;
     let mut ids = windows.into_iter().next().unwrap_or_default();
     if ids.len() > MOST_TOKENS {

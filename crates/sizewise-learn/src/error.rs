@@ -65,6 +65,16 @@ pub enum Error {
         /// The table.
         path: PathBuf,
     },
+    /// No variant of an encoder keeps to the bound.
+    #[error("no variant keeps to the bound: the least are {ms:.2} ms a text, {share_of_time:.2} of the time, {:.1} MB", *bytes as f64 / 1e6)]
+    OutOfBound {
+        /// The fastest one's time.
+        ms: f64,
+        /// The same as a share of the whole encoder's.
+        share_of_time: f64,
+        /// The smallest one's size.
+        bytes: u64,
+    },
     /// A file could not be read or written.
     #[error("{}: {cause}", path.display())]
     FileSystem {
@@ -97,6 +107,7 @@ impl Diagnose for Error {
             Self::TooFewExamples { .. } => Code::TooFewExamples,
             Self::LongText { .. } => Code::InputTooLong,
             Self::LockedRowsChanged { .. } => Code::LockedRowsChanged,
+            Self::OutOfBound { .. } => Code::PromiseImpossible,
             Self::FileSystem { .. } => Code::FileSystem,
             Self::Model(cause) => cause.code(),
             Self::Interrupted => Code::Interrupted,
@@ -118,6 +129,7 @@ impl Diagnose for Error {
             Self::LongText { .. } => Some(
                 "set on_overflow = \"head-tail\" or \"window\" in [input] of the task file, or shorten the text".into(),
             ),
+            Self::OutOfBound { .. } => Some("allow more, or train the task with `--encoder` and a smaller encoder".into()),
             Self::FileSystem { path, cause } => Some(file_hint(path, cause)),
             Self::Model(cause) => cause.hint(),
             _ => None,

@@ -9,6 +9,7 @@
 
 pub mod adapt;
 pub mod calibrate;
+pub mod compress;
 pub mod dataset;
 pub mod distill;
 pub mod error;

@@ -15,11 +15,13 @@ mod layers;
 mod modern;
 mod pre_norm;
 mod prompt;
+mod shape;
 
 pub use base::{BaseLayer, BaseMatrix, BaseNorm, BaseWeights, EncoderShape};
 pub use config::{Activation, Pooling};
 pub use floats::exp;
 pub use folder::EncoderFiles;
+pub use shape::LayerShape;
 
 use crate::{
     error::{Error, Result},

@@ -57,6 +57,8 @@ pub enum Command {
     Init(Init),
     /// Fit the tiers, smallest first, and say what each one bought.
     Train(Train),
+    /// Make a task's encoder smaller and faster, and judge every variant again.
+    Compress(Compress),
     /// Open the locked rows once and test the promise on them.
     Certify(Certify),
     /// Measure a release on the development rows or on a table of yours.
@@ -211,6 +213,49 @@ fn learning_rate(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(rate) if rate > 0.0 && rate <= 1.0 => Ok(rate),
         _ => Err("a learning rate is a number above 0 and at most 1, as 1e-4".into()),
+    }
+}
+
+/// Makes the encoder smaller: fewer layers, heads, neurons and word pieces. Every variant is judged again, and the task is trained with
+/// the most accurate one within the bound.
+#[derive(Debug, Args)]
+pub struct Compress {
+    /// The task.
+    pub task: String,
+    /// Most milliseconds that the encoder may take for a text on one thread of this machine.
+    #[arg(long, value_name = "MS", value_parser = above_zero)]
+    pub max_ms: Option<f64>,
+    /// Most megabytes that the encoder's files may have.
+    #[arg(long, value_name = "MB", value_parser = above_zero)]
+    pub max_mb: Option<f64>,
+    /// Most of the time that the encoder takes as it is; 0.5 unless another bound is given.
+    #[arg(long, value_name = "SHARE", value_parser = above_zero)]
+    pub share_of_time: Option<f64>,
+    /// How often recovery sees every text; by default it hangs on their number.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub epochs: Option<u16>,
+    /// Decides splits and the order of rows.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Threads; by default one per core.
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Let rare classes count for more than their rows.
+    #[arg(long)]
+    pub balance: bool,
+    /// An encoder in place of the built-in one: a model of the project (`models list`), or a folder with config.json,
+    /// tokenizer.json and *.safetensors. It must not have learnt from this task's rows.
+    #[arg(long, value_name = "NAME|DIR")]
+    pub encoder: Option<PathBuf>,
+    /// Go on where an interrupted run was.
+    #[arg(long)]
+    pub resume: bool,
+}
+
+fn above_zero(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value.is_finite() => Ok(value),
+        _ => Err("a bound is a number above 0".into()),
     }
 }
 

@@ -6,6 +6,7 @@
 mod adapt;
 mod batch;
 mod certify;
+mod compress;
 mod decide;
 mod doctor;
 mod evaluate;
@@ -53,6 +54,7 @@ pub fn run(cli: &Cli, screen: &Screen) -> Result<u8> {
     match &cli.command {
         Command::Init(arguments) => init::run(&project, arguments, screen),
         Command::Train(arguments) => train::run(&project, arguments, screen),
+        Command::Compress(arguments) => compress::run(&project, arguments, screen),
         Command::Certify(arguments) => certify::run(&project, arguments, screen),
         Command::Evaluate(arguments) => evaluate::run(&project, arguments, screen),
         Command::Serve(arguments) => serve::run(&project, arguments, screen),

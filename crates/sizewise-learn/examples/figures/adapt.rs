@@ -47,7 +47,7 @@ fn settings(rows: usize, classes: usize, seed: u64) -> Outcome<Settings> {
     Ok(settings)
 }
 
-fn wanted(world: &World) -> Outcome<Vec<Set>> {
+pub(crate) fn wanted(world: &World) -> Outcome<Vec<Set>> {
     let names = std::env::var("SETS").unwrap_or_else(|_| "BANKING77,CLINC150".into());
     let sets = [world.banking77()?, world.clinc150()?].into_iter().flatten();
     Ok(sets.filter(|set| names.split(',').any(|name| name == set.name)).collect())

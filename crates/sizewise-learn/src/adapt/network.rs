@@ -39,11 +39,11 @@ pub(super) struct Tape {
 /// One layer's part of it.
 #[derive(Debug, Default)]
 struct LayerTape {
-    /// `[tokens, 3 · hidden]`
+    /// `[tokens, 3 · attended]`, where `attended` is what the layer's heads write
     query_key_value: Vec<f32>,
     /// Of all texts one after the other, each `[heads, tokens, tokens]`.
     attention: Vec<f32>,
-    /// `[tokens, hidden]`
+    /// `[tokens, attended]`
     context: Vec<f32>,
     /// What dropout did to the output of attention: 0, or one over the share that is kept. `[tokens, hidden]`
     attention_kept: Vec<f32>,
@@ -157,8 +157,11 @@ impl Network {
         norm(rows, both, self.base.shape.epsilon)
     }
 
-    fn heads(&self) -> Heads {
-        Heads { hidden: self.base.shape.hidden, heads: self.base.shape.heads }
+    /// The heads of a layer, and the numbers that they write.
+    fn heads(&self, layer: usize) -> Heads {
+        let shape = &self.base.shape;
+        let heads = self.base.layers.get(layer).map_or(0, |layer| layer.shape.heads);
+        Heads { hidden: shape.hidden / shape.heads.max(1) * heads, heads }
     }
 
     fn layer_forward(&self, number: usize, tape: &Tape, dropout: &mut Dropout) -> LayerTape {
@@ -166,14 +169,15 @@ impl Network {
         let (Some(places), Some(inputs)) = (self.weights.layers.get(number), tape.output(number)) else {
             return found;
         };
-        let hidden = self.base.shape.hidden;
+        let heads = self.heads(number);
+        let hidden = heads.hidden;
         found.query_key_value = self.linear(&places.query_key_value, inputs);
-        found.context = vec![0.0; inputs.len()];
+        found.context = vec![0.0; found.query_key_value.len() / 3];
         let mut rest = (found.query_key_value.as_slice(), found.context.as_mut_slice());
         for length in &tape.lengths {
             let (rows, below) = rest.0.split_at(length * 3 * hidden);
             let (out, out_below) = rest.1.split_at_mut(length * hidden);
-            self.heads().attend(rows, out, &mut found.attention);
+            heads.attend(rows, out, &mut found.attention);
             rest = (below, out_below);
         }
         found.middle = self.linear(&places.attention_out, &found.context);
@@ -286,7 +290,8 @@ impl Network {
             return Vec::new();
         };
         let weights = &self.weights;
-        let hidden = self.base.shape.hidden;
+        let heads = self.heads(number);
+        let hidden = heads.hidden;
         let into = weights.norm_gradient(gradient, &places.norm);
         norm_backward(slopes, &kept.norm, weights.slice(&places.norm.weight), into);
         let mut update = slopes.to_vec();
@@ -305,14 +310,14 @@ impl Network {
         let mut rows = vec![0.0; kept.query_key_value.len()];
         let (mut at, mut weights_at) = (0, 0);
         for length in &tape.lengths {
-            let many = self.base.shape.heads * length * length;
+            let many = heads.heads * length * length;
             if let (Some(forward), Some(attention), Some(slopes), Some(out)) = (
                 kept.query_key_value.get(at * 3 * hidden..(at + length) * 3 * hidden),
                 kept.attention.get(weights_at..weights_at + many),
                 context.get(at * hidden..(at + length) * hidden),
                 rows.get_mut(at * 3 * hidden..(at + length) * 3 * hidden),
             ) {
-                self.heads().backward(forward, attention, slopes, out);
+                heads.backward(forward, attention, slopes, out);
             }
             (at, weights_at) = (at + length, weights_at + many);
         }

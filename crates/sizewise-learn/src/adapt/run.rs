@@ -358,13 +358,13 @@ impl<'a> Run<'a> {
 
 /// The gradient of every part of a batch. Reused from step to step.
 #[derive(Default)]
-struct Gradients {
-    parts: Vec<Mutex<Vec<f32>>>,
+pub(super) struct Gradients {
+    pub(super) parts: Vec<Mutex<Vec<f32>>>,
 }
 
 impl Gradients {
     /// Adds up the parts in their order, into the first.
-    fn sum(&mut self, threads: usize) -> Result<&[f32]> {
+    pub(super) fn sum(&mut self, threads: usize) -> Result<&[f32]> {
         const BLOCK: usize = 1 << 16;
         let poisoned = |_| Error::Internal("a thread panicked");
         let mut parts = self.parts.iter_mut();
@@ -390,18 +390,18 @@ impl Gradients {
 }
 
 /// How fast training goes.
-struct Pace {
-    began: Instant,
-    from: u64,
-    steps: u64,
+pub(super) struct Pace {
+    pub(super) began: Instant,
+    pub(super) from: u64,
+    pub(super) steps: u64,
 }
 
 impl Pace {
-    fn warm_up(&self) -> u64 {
+    pub(super) fn warm_up(&self) -> u64 {
         ((self.steps as f64 * WARM_UP) as u64).max(1)
     }
 
-    fn seconds_left(&self, step: u64) -> f64 {
+    pub(super) fn seconds_left(&self, step: u64) -> f64 {
         let done = step.saturating_sub(self.from).max(1) as f64;
         self.began.elapsed().as_secs_f64() / done * self.steps.saturating_sub(step) as f64
     }

@@ -16,7 +16,7 @@ const WORDS: [&str; 12] =
     ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "green", "blue", "cat", "dog", "one", "two"];
 
 /// An encoder with random weights. `distil` chooses the family.
-pub(super) fn files(distil: bool, layers: usize, activation: &str) -> EncoderFiles<Vec<u8>> {
+pub(crate) fn files(distil: bool, layers: usize, activation: &str) -> EncoderFiles<Vec<u8>> {
     let mut random = Random(17);
     let mut values = |count: usize, width: f32| -> Vec<f32> {
         (0..count).map(|_| (random.below(2001) as f32 / 1000.0 - 1.0) * width).collect()

@@ -130,7 +130,7 @@ fn norm(values: &mut Vec<f32>, from: &BaseNorm) -> NormPlace {
 impl Weights {
     /// Lays out the layers of an encoder.
     pub(super) fn new(base: &BaseWeights, method: &Method) -> Self {
-        let EncoderShape { hidden, intermediate, .. } = base.shape;
+        let EncoderShape { hidden, heads, .. } = base.shape;
         let mut values = Vec::new();
         let layers: Vec<LayerPlaces> = base
             .layers
@@ -138,10 +138,14 @@ impl Weights {
             .map(|layer| LayerPlaces {
                 begin: values.len(),
                 query_key_value: linear(&mut values, &[&layer.query, &layer.key, &layer.value], hidden),
-                attention_out: linear(&mut values, &[&layer.attention_out], hidden),
+                attention_out: linear(
+                    &mut values,
+                    &[&layer.attention_out],
+                    hidden / heads.max(1) * layer.shape.heads,
+                ),
                 attention_norm: norm(&mut values, &layer.attention_norm),
                 up: linear(&mut values, &[&layer.up], hidden),
-                down: linear(&mut values, &[&layer.down], intermediate),
+                down: linear(&mut values, &[&layer.down], layer.shape.intermediate),
                 norm: norm(&mut values, &layer.norm),
             })
             .collect();

@@ -7,6 +7,7 @@ use super::{
     config::{Activation, Config, Pooling},
     folder::EncoderFiles,
     layers::{Names, Source, pooled_layers},
+    shape::LayerShape,
 };
 use crate::error::{Error, Result};
 
@@ -17,9 +18,9 @@ pub struct EncoderShape {
     pub hidden: usize,
     /// Transformer layers.
     pub layers: usize,
-    /// Attention heads of a layer; a divisor of `hidden`.
+    /// Attention heads of a layer that has all of them; a divisor of `hidden`.
     pub heads: usize,
-    /// Length of the vector between the two feed-forward matrices.
+    /// Length of the vector between the two feed-forward matrices, where nothing was taken from it.
     pub intermediate: usize,
     /// Rows of the word embeddings.
     pub vocabulary: usize,
@@ -60,13 +61,15 @@ pub struct BaseNorm {
 /// One transformer layer.
 #[derive(Debug, Clone)]
 pub struct BaseLayer {
-    /// `[hidden, hidden]`
+    /// Its own heads and its own `intermediate`; `attended` below is heads · size of a head.
+    pub shape: LayerShape,
+    /// `[attended, hidden]`
     pub query: BaseMatrix,
-    /// `[hidden, hidden]`
+    /// `[attended, hidden]`
     pub key: BaseMatrix,
-    /// `[hidden, hidden]`
+    /// `[attended, hidden]`
     pub value: BaseMatrix,
-    /// `[hidden, hidden]`
+    /// `[hidden, attended]`
     pub attention_out: BaseMatrix,
     /// After attention.
     pub attention_norm: BaseNorm,
@@ -93,6 +96,14 @@ pub struct BaseWeights {
     pub layers: Vec<BaseLayer>,
 }
 
+impl EncoderShape {
+    /// The layers that a stack of so many pools, in the order of the vector's parts; 0 is the embedding layer.
+    #[must_use]
+    pub fn pooled_of(layers: usize) -> Vec<usize> {
+        pooled_layers(layers)
+    }
+}
+
 impl BaseWeights {
     /// Reads the weights of an encoder.
     ///
@@ -106,7 +117,7 @@ impl BaseWeights {
             problem: "this build trains bert, distilbert, roberta and xlm-roberta further, not modernbert"
                 .into(),
         })?;
-        let (hidden, intermediate) = (config.hidden, config.intermediate);
+        let hidden = config.hidden;
         let matrix = |name: String, outputs: usize, inputs: usize| -> Result<BaseMatrix> {
             Ok(BaseMatrix {
                 weight: source.float_matrix(&format!("{name}.weight"), outputs, inputs)?,
@@ -123,11 +134,14 @@ impl BaseWeights {
         };
         let layer = |number: usize| -> Result<BaseLayer> {
             let name = |part: &str| format!("{}.{number}.{part}", names.layer);
+            let shape = LayerShape::read(&source, &config, names, number)?;
+            let (attended, intermediate) = (shape.heads * (hidden / config.heads), shape.intermediate);
             Ok(BaseLayer {
-                query: matrix(name(names.query), hidden, hidden)?,
-                key: matrix(name(names.key), hidden, hidden)?,
-                value: matrix(name(names.value), hidden, hidden)?,
-                attention_out: matrix(name(names.attention_out), hidden, hidden)?,
+                shape,
+                query: matrix(name(names.query), attended, hidden)?,
+                key: matrix(name(names.key), attended, hidden)?,
+                value: matrix(name(names.value), attended, hidden)?,
+                attention_out: matrix(name(names.attention_out), hidden, attended)?,
                 attention_norm: norm(name(names.attention_norm))?,
                 up: matrix(name(names.up), intermediate, hidden)?,
                 down: matrix(name(names.down), hidden, intermediate)?,
@@ -143,7 +157,7 @@ impl BaseWeights {
                 hidden,
                 layers: config.layers,
                 heads: config.heads,
-                intermediate,
+                intermediate: config.intermediate,
                 vocabulary: config.vocabulary,
                 positions: config.positions,
                 activation: config.activation,

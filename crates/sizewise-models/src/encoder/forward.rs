@@ -107,8 +107,11 @@ impl Stack {
     fn run_layer(&self, layer: &Layer, texts: &[&[u32]], workspace: &mut Workspace) {
         let Workspace { hidden, query_key_value, context, wide, attention, products, .. } = workspace;
         let size = self.config.hidden;
-        query_key_value.resize(hidden.len() * 3, 0.0);
-        context.resize(hidden.len(), 0.0);
+        // What the heads of this layer write: fewer numbers than `size` where some were taken away.
+        let attended = size / self.config.heads * layer.heads;
+        let tokens = hidden.len() / size;
+        query_key_value.resize(tokens * 3 * attended, 0.0);
+        context.resize(tokens * attended, 0.0);
         layer.query_key_value.apply(
             hidden,
             query_key_value,
@@ -118,9 +121,9 @@ impl Stack {
         );
         let mut rest = (query_key_value.as_slice(), context.as_mut_slice());
         for text in texts {
-            let (rows, below) = rest.0.split_at(text.len() * 3 * size);
-            let (out, out_below) = rest.1.split_at_mut(text.len() * size);
-            attention.attend(rows, out, (size, self.config.heads));
+            let (rows, below) = rest.0.split_at(text.len() * 3 * attended);
+            let (out, out_below) = rest.1.split_at_mut(text.len() * attended);
+            attention.attend(rows, out, (attended, layer.heads));
             rest = (below, out_below);
         }
         layer.attention_out.apply(context, hidden, products, add);

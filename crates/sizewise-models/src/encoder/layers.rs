@@ -8,6 +8,7 @@ use super::{
     folder::EncoderFiles,
     modern::Modern,
     pre_norm::{PreNorm, Rotary},
+    shape::LayerShape,
 };
 use crate::{
     error::{Error, Result},
@@ -37,6 +38,7 @@ pub(super) struct Stack {
 /// One transformer layer.
 #[derive(Debug)]
 pub(super) struct Layer {
+    pub(super) heads: usize,
     pub(super) query_key_value: Linear,
     pub(super) attention_out: Linear,
     pub(super) attention_norm: Norm,
@@ -303,6 +305,10 @@ impl<'a> Source<'a> {
         })
     }
 
+    pub(super) fn shape(&self, name: &str) -> Result<Vec<usize>> {
+        self.file_of(name)?.shape(&self.name(name))
+    }
+
     pub(super) fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         self.file_of(name)?.floats(&self.name(name), shape)
     }
@@ -414,6 +420,7 @@ impl<'a> Source<'a> {
             let is_last = number + 1 == config.layers;
             let attention_norm = if is_first { "embeddings.norm".to_owned() } else { name("attn_norm") };
             layers.push(Layer {
+                heads: config.heads,
                 query_key_value: matrix(name("attn.Wqkv"), 3 * hidden, hidden)?,
                 attention_out: matrix(name("attn.Wo"), hidden, hidden)?,
                 attention_norm: norm(&attention_norm)?,
@@ -433,14 +440,16 @@ impl<'a> Source<'a> {
 
     fn layer(&self, config: &Config, names: &Names, layer: usize) -> Result<Layer> {
         let name = |part: &str| format!("{}.{layer}.{part}", names.layer);
-        let (hidden, intermediate) = (config.hidden, config.intermediate);
+        let LayerShape { heads, intermediate } = LayerShape::read(self, config, names, layer)?;
+        let (hidden, attended) = (config.hidden, heads * (config.hidden / config.heads));
         Ok(Layer {
+            heads,
             query_key_value: self.linear(
                 &[name(names.query), name(names.key), name(names.value)],
-                hidden,
+                attended,
                 hidden,
             )?,
-            attention_out: self.linear(&[name(names.attention_out)], hidden, hidden)?,
+            attention_out: self.linear(&[name(names.attention_out)], hidden, attended)?,
             attention_norm: self.norm(&name(names.attention_norm), config)?,
             up: self.linear(&[name(names.up)], intermediate, hidden)?,
             down: self.linear(&[name(names.down)], hidden, intermediate)?,

@@ -100,32 +100,19 @@ pub(super) fn run(project: &Project, arguments: &Train, screen: &Screen) -> Resu
         None => None,
     };
     progress.end();
-    let mut parts: Vec<(String, Vec<u8>)> =
-        trained.models.to_parts()?.into_iter().map(|part| (part.name, part.bytes)).collect();
-    let development: Vec<Vec<RowOutcome>> = trained.development.iter().map(|rows| sampled(rows)).collect();
-    parts.push((DEVELOPMENT.into(), json(&development)?));
-    parts.push((SUMMARY.into(), json(&trained.summary)?));
+    let mut parts = Vec::new();
     if let Some(summary) = &bought {
-        parts.push((ADAPTED.into(), json(summary)?));
+        parts.push((ADAPTED.to_owned(), json(summary)?));
     }
     let checkpoint = adapted.as_ref().map(|adapted| adapted.checkpoint.clone());
-    if let Some(files) = adapted.map(|adapted| adapted.files).or(own_files.filter(|_| wants_encoder)) {
-        add_encoder(&mut parts, files);
-    }
-    let store = store(project)?;
-    let release = store.publish(NewRelease {
-        task_file: &task_file,
-        task: &task,
-        training_rows: trained.development_hash,
-        locked_rows: locked.hash(),
-        parts: &parts,
-        made_by: concat!("sizewise ", env!("CARGO_PKG_VERSION")),
-    })?;
+    let encoder = adapted.map(|adapted| adapted.files).or(own_files.filter(|_| wants_encoder));
+    let made =
+        Made { task: &task, task_file: &task_file, trained: &trained, locked: &locked, encoder, parts };
+    let (release, in_force) = made.publish(project)?;
     if let Some(checkpoint) = checkpoint {
         // The release holds what came of it; a folder that stays behind only takes room.
         let _ = std::fs::remove_dir_all(checkpoint);
     }
-    let in_force = store.in_force(&task.name)?.is_some_and(|now| now.id == release.id);
     let result = TrainResult {
         task: &task.name,
         release: release.id,
@@ -140,13 +127,53 @@ pub(super) fn run(project: &Project, arguments: &Train, screen: &Screen) -> Resu
     Ok(DONE)
 }
 
+/// What a release is made of.
+pub(super) struct Made<'a> {
+    pub(super) task: &'a Task,
+    pub(super) task_file: &'a str,
+    pub(super) trained: &'a train::Trained,
+    pub(super) locked: &'a Locked,
+    /// Its own encoder, where it has one.
+    pub(super) encoder: Option<EncoderFiles<Vec<u8>>>,
+    /// Parts beside those that every release has.
+    pub(super) parts: Vec<(String, Vec<u8>)>,
+}
+
+impl Made<'_> {
+    /// Publishes it; says whether it is in force now.
+    pub(super) fn publish(self, project: &Project) -> Result<(Release, bool)> {
+        let trained = self.trained;
+        let mut parts: Vec<(String, Vec<u8>)> =
+            trained.models.to_parts()?.into_iter().map(|part| (part.name, part.bytes)).collect();
+        let development: Vec<Vec<RowOutcome>> =
+            trained.development.iter().map(|rows| sampled(rows)).collect();
+        parts.push((DEVELOPMENT.into(), json(&development)?));
+        parts.push((SUMMARY.into(), json(&trained.summary)?));
+        parts.extend(self.parts);
+        if let Some(files) = self.encoder {
+            add_encoder(&mut parts, files);
+        }
+        let store = store(project)?;
+        let release = store.publish(NewRelease {
+            task_file: self.task_file,
+            task: self.task,
+            training_rows: trained.development_hash,
+            locked_rows: self.locked.hash(),
+            parts: &parts,
+            made_by: concat!("sizewise ", env!("CARGO_PKG_VERSION")),
+        })?;
+        let in_force = store.in_force(&self.task.name)?.is_some_and(|now| now.id == release.id);
+        Ok((release, in_force))
+    }
+}
+
 /// An even sample of the rows.
 fn sampled(rows: &[RowOutcome]) -> Vec<RowOutcome> {
     let kept = rows.len().min(PLANNED_ROWS);
     (0..kept).filter_map(|position| rows.get(position * rows.len() / kept.max(1))).cloned().collect()
 }
 
-fn json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
+pub(super) fn json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
     serde_json::to_vec(value).map_err(|_| Error::Learn(sizewise_learn::Error::Internal("it has a JSON form")))
 }
 
@@ -159,7 +186,7 @@ fn add_encoder(parts: &mut Vec<(String, Vec<u8>)>, files: EncoderFiles<Vec<u8>>)
     parts.extend(files.weights.into_iter().map(|(name, bytes)| (format!("{weights}{name}"), bytes)));
 }
 
-fn text(
+pub(super) fn text(
     task: &Task,
     release: &Release,
     (summary, in_force): (&TrainSummary, bool),

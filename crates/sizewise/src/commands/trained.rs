@@ -24,6 +24,8 @@ pub(super) const DEVELOPMENT: &str = "development.json";
 pub(super) const SUMMARY: &str = "summary.json";
 /// Name of the part with what adapting the encoder came to.
 pub(super) const ADAPTED: &str = "adapted.json";
+/// Name of the part with what compressing the encoder came to.
+pub(super) const COMPRESSED: &str = "compressed.json";
 
 /// A release with its models in memory, outside of a server.
 pub(super) struct Trained {

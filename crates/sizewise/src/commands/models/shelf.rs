@@ -202,6 +202,17 @@ pub(super) fn export(project: &Project, (name, as_is): (&str, bool), screen: &Sc
         }
         None => files_of(&store, &find(&store, name)?)?,
     };
+    let narrowed = if as_is { Vec::new() } else { files.as_ref().narrowed_layers()? };
+    if let Some(first) = narrowed.first() {
+        return Err(Error::Policy {
+            message: format!(
+                "{} layers of `{name}` have fewer heads or a narrower feed-forward part than config.json says, layer {first} for one: other programs cannot read them",
+                narrowed.len()
+            ),
+            code: Code::ModelUnsupported,
+            hint: "export it for this program with --as-is, or compress by layers alone".into(),
+        });
+    }
     let mut out: Vec<(String, Vec<u8>)> = Vec::new();
     for (path, bytes) in &files.weights {
         let weights = if as_is { bytes.clone() } else { quantize::to_floats(path, bytes)? };
