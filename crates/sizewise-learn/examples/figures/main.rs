@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         .position(|a| a == "--resamples")
         .and_then(|at| arguments.get(at + 1)?.parse().ok())
         .unwrap_or(200);
-    let known = ["quality", "few-shot", "certificates", "adapt", "adapt-few", "adapt-plan"];
+    let known = ["quality", "few-shot", "certificates", "adapt", "adapt-few", "adapt-plan", "adapt-trial"];
     let (figures, others): (Vec<&str>, Vec<&str>) =
         arguments.iter().map(String::as_str).partition(|argument| known.contains(argument));
     if others.iter().any(|argument| *argument != "--resamples" && argument.parse::<usize>().is_err()) {
@@ -44,6 +44,9 @@ fn main() -> ExitCode {
         }
         if asked("adapt-few") {
             adapt::few_shot(&world)?;
+        }
+        if figures.contains(&"adapt-trial") {
+            adapt::trial(&world)?;
         }
         if asked("adapt-plan") {
             adapt::plan(&world, resamples)?;

@@ -1,12 +1,12 @@
 //! How is an encoder tier fitted?
 
-use super::{Labels, Shared, Tools, folds::Folds, jobs, static_tier};
+use super::{Labels, Shared, Tools, Unseen, embed, folds::Folds, jobs, static_tier};
 use crate::{
     calibrate::{self, Observation},
     error::{Error, Result},
     fit::{Target, lbfgs},
 };
-use sizewise_contract::{Embeddings, Judgement, Tier};
+use sizewise_contract::{Embeddings, Judgement, Tier, task::Overflow};
 use sizewise_measure::cascade::{RowOutcome, TierOutcome};
 use sizewise_models::{
     linear_head::LinearHead,
@@ -39,8 +39,39 @@ pub(crate) struct Data<'a> {
     /// What the cross-fitted static tier thought. `[rows]`
     pub(crate) earlier: &'a [Option<Judgement>],
     pub(crate) features: &'a static_tier::Corpus<'a>,
-    /// The rows that the encoder has not learnt from; none where it has learnt from none. `[rows]`
-    pub(crate) unseen: Option<&'a [bool]>,
+    /// The rows that tell how good the encoder is; none where all do.
+    pub(crate) unseen: Option<Unseen<'a>>,
+    /// What the encoder of each fold sees, where every fold has its own.
+    pub(crate) views: &'a [View],
+}
+
+/// What the encoder of one fold sees.
+pub(crate) struct View {
+    /// Of all rows. `[encoded, dimensions]`
+    embeddings: Embeddings,
+    /// The rows that it learnt from.
+    neighbours: Shared<Neighbours>,
+}
+
+/// Lets the encoder of each fold read the rows.
+pub(crate) fn views(
+    texts: &[&str],
+    rows: &[usize],
+    (overflow, tools): (Overflow, Tools<'_>),
+) -> Result<Vec<View>> {
+    let Some(Unseen::Folds { of, encoders }) = tools.unseen else { return Ok(Vec::new()) };
+    let texts: Vec<&str> = rows.iter().filter_map(|row| texts.get(*row)).copied().collect();
+    let view = |(fold, encoder)| {
+        let embeddings = embed(encoder, &texts, overflow, tools)?;
+        let learnt = |(row, _): &(&usize, &[f32])| of.get(**row).is_some_and(|of| usize::from(*of) != fold);
+        let part = encoder.last_layer_dimensions();
+        let learnt: Vec<(&usize, &[f32])> = rows.iter().zip(embeddings.rows()).filter(learnt).collect();
+        let last: Vec<f32> = learnt.iter().flat_map(|(_, row)| row.iter().take(part)).copied().collect();
+        let rows: Vec<usize> = learnt.iter().map(|(row, _)| **row).collect();
+        let neighbours = Shared::new(Neighbours::new(&last, part).renumbered(&rows));
+        Ok(View { embeddings, neighbours })
+    };
+    encoders.iter().enumerate().map(view).collect()
 }
 
 /// A row that the encoder read and that answers the question.
@@ -61,13 +92,33 @@ impl Data<'_> {
 
     /// Those of them whose answers tell how good the tier is: the ones that the encoder itself has not learnt from.
     fn judged<'b>(&'b self, labels: &'b Labels) -> impl Iterator<Item = Encoded> + 'b {
-        let unseen = |row: usize| self.unseen.is_none_or(|unseen| unseen.get(row).copied().unwrap_or(false));
+        let unseen = |row: usize| match self.unseen {
+            Some(Unseen::Rows(unseen)) => unseen.get(row).copied().unwrap_or(false),
+            _ => true,
+        };
         self.labelled(labels).filter(move |encoded| unseen(encoded.row))
     }
 
-    fn embedding(&self, position: usize) -> Option<&[f32]> {
-        let dimensions = self.embeddings.dimensions;
-        self.embeddings.values.get(position * dimensions..(position + 1) * dimensions)
+    /// How many folds the heads are cross-fitted on; where encoders have folds, on theirs.
+    fn folds(&self) -> usize {
+        if self.views.is_empty() { self.folds.count } else { self.views.len() }
+    }
+
+    fn fold(&self, row: usize) -> Option<usize> {
+        match self.unseen {
+            Some(Unseen::Folds { of, .. }) => of.get(row).copied().map(usize::from),
+            _ => self.folds.of.get(row).copied().map(usize::from),
+        }
+    }
+
+    /// The vectors that the head without a fold reads.
+    fn embeddings(&self, fold: usize) -> &Embeddings {
+        self.views.get(fold).map_or(self.embeddings, |view| &view.embeddings)
+    }
+
+    fn embedding(&self, fold: usize, position: usize) -> Option<&[f32]> {
+        let all = self.embeddings(fold);
+        all.values.get(position * all.dimensions..(position + 1) * all.dimensions)
     }
 }
 
@@ -89,15 +140,16 @@ pub(crate) fn neighbours(all: &Embeddings, rows: &[usize], tools: Tools<'_>) -> 
 /// Fits the encoder tier of one question.
 pub(crate) fn fit(data: &Data<'_>, labels: &Labels, tools: Tools<'_>) -> Result<Fitted> {
     let began = Instant::now();
-    let folds = data.folds.count;
-    let standard = Standard::of(
-        data.embeddings,
-        tools.encoder.map_or(1, |e| e.dimensions() / e.last_layer_dimensions().max(1)),
-    );
+    let folds = data.folds();
+    let layers = tools.encoder.map_or(1, |e| e.dimensions() / e.last_layer_dimensions().max(1));
+    let standards: Vec<Standard> = match data.views {
+        [] => vec![Standard::of(data.embeddings, layers); folds + 1],
+        _ => (0..=folds).map(|fold| Standard::of(data.embeddings(fold), layers)).collect(),
+    };
     let done = std::sync::atomic::AtomicUsize::new(0);
     let heads = jobs::run(folds + 1, tools.threads, |number| {
         let number = (number + folds) % (folds + 1);
-        let head = fit_head(data, labels, &standard, (number, tools))?;
+        let head = fit_head(data, labels, standards.get(number)?, (number, tools))?;
         let done = done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
         (tools.progress)("encoder head", done, folds + 1);
         Some((number, head))
@@ -156,11 +208,11 @@ fn fit_head(
     (number, tools): (usize, Tools<'_>),
 ) -> Option<LinearHead> {
     let dimensions = data.embeddings.dimensions;
-    let used = |row: usize| number == data.folds.count || !data.folds.holds(number, row);
+    let used = |row: usize| number == data.folds() || data.fold(row) != Some(number);
     let mut rows = Vec::new();
     let mut targets = Vec::new();
     for Encoded { position, target, .. } in data.labelled(labels).filter(|encoded| used(encoded.row)) {
-        let embedding = data.embedding(position)?;
+        let embedding = data.embedding(number, position)?;
         rows.extend(
             embedding.iter().zip(&standard.mean).map(|(value, mean)| (value - mean) / standard.scale),
         );
@@ -176,10 +228,10 @@ fn fit_head(
 /// What the heads think of the rows they were not fitted to. One row of logits per labelled row.
 fn held_out_logits(data: &Data<'_>, labels: &Labels, heads: &[(usize, LinearHead)]) -> Result<Vec<Vec<f32>>> {
     let logits = |Encoded { position, row, .. }: Encoded| {
-        let fold = usize::from(*data.folds.of.get(row)?);
+        let fold = data.fold(row)?;
         let (_, head) = heads.get(fold)?;
         let mut logits = vec![0.0; labels.outputs];
-        head.logits(data.embedding(position)?, &mut logits);
+        head.logits(data.embedding(fold, position)?, &mut logits);
         Some(logits)
     };
     data.judged(labels)
@@ -215,6 +267,14 @@ fn observe(
     tools: Tools<'_>,
 ) -> Result<Vec<(Observation, usize)>> {
     let labelled: Vec<Encoded> = data.judged(labels).collect();
+    let views: Vec<LabelledNeighbours> = data
+        .views
+        .iter()
+        .map(|view| LabelledNeighbours {
+            neighbours: Shared::clone(&view.neighbours),
+            classes: Shared::clone(&near.classes),
+        })
+        .collect();
     let chunk = labelled.len().div_ceil(64).max(1);
     let parts = jobs::run(labelled.len().div_ceil(chunk), tools.threads, |part| {
         let mut reader = static_tier::Reader::default();
@@ -225,7 +285,9 @@ fn observe(
             let mut mixed = logits.clone();
             blend(&mut mixed, earlier, share);
             let scores = Scores::of(&mixed, labels.classes);
-            let votes = near.votes(data.embedding(*position)?, scores.best, Some(*row as u32));
+            let fold = data.fold(*row)?;
+            let near = views.get(fold).unwrap_or(near);
+            let votes = near.votes(data.embedding(fold, *position)?, scores.best, Some(*row as u32));
             let signals = data.features.with_held_out(*row, &mut reader, |features| {
                 encoder_signals(&scores, votes, earlier, features)
             })?;
