@@ -239,6 +239,8 @@ pub(crate) struct Labels {
     pub(crate) targets: Vec<Option<u16>>,
     /// How many rows of the traffic a row outside of the classes stands for.
     pub(crate) outside_weight: f64,
+    /// What each class is called, in words; empty where that says nothing. `[classes]`
+    pub(crate) names: Vec<String>,
 }
 
 impl Labels {
@@ -254,7 +256,8 @@ impl Labels {
         let outside = targets.iter().filter(|target| **target == Some(outside)).count();
         let inside = targets.iter().flatten().count() - outside;
         let outside_weight = outside_weight(task, inside, outside);
-        Self { classes, outputs, targets, outside_weight }
+        let names = encoder_tier::names(question);
+        Self { classes, outputs, targets, outside_weight, names }
     }
 
     /// How many rows of the traffic a row with this target stands for.
