@@ -98,3 +98,44 @@ impl Split {
         Self { unseen, train, held_out, choose: true }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sizewise_contract::{ClassLabel, Gold};
+
+    fn examples(count: usize) -> Vec<Example<Gold>> {
+        let example = |row: usize| Example {
+            row: row as u64,
+            text: format!("text {}", row / 2),
+            labels: vec![Some(Gold(ClassLabel::Class((row % 4 / 2) as u16)))],
+            group: None,
+            time: None,
+        };
+        (0..count).map(example).collect()
+    }
+
+    #[test]
+    fn every_row_of_a_small_table_is_judged_by_an_encoder_that_has_not_seen_it_and_teaches_the_one_that_serves()
+     {
+        let plan = Plan::new(&examples(600), 1);
+        let (serving, folds) = plan.splits.split_last().unwrap();
+        assert_eq!((serving.train.len(), serving.unseen.contains(&true), folds.len()), (600, false, FOLDS));
+        for (row, fold) in plan.folds.iter().enumerate() {
+            for (number, split) in folds.iter().enumerate() {
+                let out = number == usize::from(*fold);
+                assert_eq!((split.unseen[row], split.train.contains(&row)), (out, !out));
+            }
+            assert_eq!(*fold, plan.folds[row ^ 1], "equal texts share a fold");
+        }
+    }
+
+    #[test]
+    fn a_large_table_sets_rows_aside() {
+        let plan = Plan::new(&examples(FEW_ROWS), 1);
+        assert_eq!((plan.splits.len(), plan.folds.len()), (1, 0));
+        let split = &plan.splits[0];
+        assert!(split.train.iter().chain(&split.held_out).all(|row| !split.unseen[*row]));
+        assert!(split.unseen.iter().filter(|unseen| **unseen).count() >= FEW_ROWS / 6);
+    }
+}

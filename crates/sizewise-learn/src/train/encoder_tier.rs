@@ -1,4 +1,7 @@
 //! How is an encoder tier fitted?
+//!
+//! A linear head on the encoder's vectors, blended with what the static tier thought, and a calibrator. Where rows are few, what
+//! a class is called counts as rows of it too; how many is decided, like the blend, by the cross-fitted answers.
 
 use super::{Labels, Shared, Tools, Unseen, embed, folds::Folds, jobs, static_tier};
 use crate::{
