@@ -193,6 +193,11 @@ pub(crate) fn few_shot(world: &World) -> Outcome<()> {
             }
             let all = tried.folds.iter().chain([&tried.serving]);
             seconds.push(all.map(|one| one.seconds).sum());
+            eprintln!(
+                "  seed {seed}: frozen {:.4}, adapted {:.4}",
+                mean(&frozen[frozen.len() - 1..]),
+                mean(&found[found.len() - 1..])
+            );
         }
         println!(
             "{:<24} frozen {:.4}, adapted {:.4}, in {:.0} s",

@@ -164,7 +164,7 @@ impl AdaptSummary {
     /// What adapting bought, a line a question.
     pub(super) fn text(&self, now: &TrainSummary) -> String {
         let mut out = format!(
-            "Adapted the encoder to {} rows in {}, epoch {} of {} kept; judged on {} rows that it never saw:\n",
+            "Adapted the encoder to {} rows in {}, epoch {} of {} kept; judged on {} rows by encoders that never saw them:\n",
             self.trained_rows,
             clock::duration(self.seconds),
             self.best_epoch,
