@@ -1,7 +1,7 @@
 //! How does an encoder become better at one task?
 //!
 //! ```text
-//!   rows ─► split ─────────────► unseen rows: calibration and plan ───────────────► train
+//!   rows ─► plan ──────────────► unseen rows: calibration and plan ───────────────► train
 //!             └► held-out rows: which epoch is best ─┐                                ▲
 //!             └► training rows ─► forward ─► loss ─► backward ─► AdamW ─► 8 bits ─────┘
 //! ```
@@ -12,10 +12,14 @@
 //! **Why some rows are never seen.** Calibrators, and with them the plan of a certificate, are fitted to answers that the
 //! tiers give to rows they have not seen. Cross-fitting a head does not help when the encoder below it has seen every row: its
 //! vectors of training rows are drawn to their classes, the head's answers to them look too good, and a certificate's test would
-//! begin at a threshold that it cannot reject. Adapting an encoder per fold would be honest too, but costs three times as much
-//! and calibrates answers of encoders that are not the one that serves. So a fifth of the rows is set aside before anything
-//! else; equal texts and groups stay together. The static tier and all heads still learn from every row, and the heads'
-//! cross-fitted answers to rows that the encoder has not seen are what new rows will get.
+//! begin at a threshold that it cannot reject. So of a large table a fifth of the rows is set aside before anything else; equal
+//! texts and groups stay together. The static tier and all heads still learn from every row, and the heads' cross-fitted answers
+//! to rows that the encoder has not seen are what new rows will get.
+//!
+//! **Small tables are crossed.** With fewer than two thousand rows each of them is needed to learn from. There three encoders,
+//! each trained without a third of the rows, give the answers to that third, and a fourth that has seen all rows serves. What is
+//! calibrated are then answers of encoders that had a third fewer rows than the one that serves, which errs on the safe side; four
+//! trainings of few rows are still short. Where the three answer their thirds worse than the encoder as it was, it stays as it was.
 
 mod attention;
 mod checkpoint;
@@ -24,6 +28,7 @@ mod matrix;
 mod network;
 mod objective;
 mod optimizer;
+mod plan;
 pub(crate) mod recover;
 mod run;
 #[cfg(test)]
@@ -31,6 +36,7 @@ pub(crate) mod tests;
 mod weights;
 
 pub use objective::Question;
+pub use plan::{Plan, Split};
 pub use run::{EpochSummary, Progress};
 pub use weights::{LoraMatrix, Method};
 
@@ -39,7 +45,7 @@ use crate::{
     error::{Error, Result},
     fit::Target,
     quantize,
-    train::{Labels, folds::Folds},
+    train::{Labels, Unseen},
 };
 use network::Network;
 use run::Run;
@@ -52,14 +58,6 @@ use std::{collections::BTreeMap, path::Path, sync::atomic::AtomicBool};
 
 /// Most word pieces of a text that training reads: attention's memory grows with their square.
 const MOST_TOKENS: usize = 256;
-/// A fifth of the rows is never seen by the encoder; of small tables up to a third, so that a calibrator has a few hundred.
-const UNSEEN_PARTS: (usize, usize) = (3, 5);
-/// Unseen rows that are wanted at least.
-const UNSEEN_WANTED: usize = 200;
-/// One of so many of the other rows says which epoch is best.
-const HELD_OUT_PART: usize = 10;
-/// From so many held-out rows on, their accuracy tells epochs apart.
-const FEWEST_HELD_OUT: usize = 100;
 /// With at most so many rows a class, pairs teach more than labels.
 const FEW_PER_CLASS: usize = 16;
 
@@ -84,6 +82,8 @@ pub struct Settings {
     pub dropout: f32,
     /// Temperature of the contrastive loss, where pairs of rows teach in place of heads.
     pub temperature: Option<f32>,
+    /// Share of the way from the weights as they were to the trained ones at which the encoder ends.
+    pub kept_change: f32,
     /// Decides splits, order and dropout.
     pub seed: u64,
     /// Threads to use; the result does not depend on it.
@@ -97,9 +97,10 @@ impl Settings {
         let few = rows <= FEW_PER_CLASS * classes;
         let low_rank = matches!(method, Method::Lora { .. });
         Self {
-            // Small tables take more epochs for as many steps; large ones learn what there is in fewer.
+            // Pairs of few rows are soon learnt: at this rate the third epoch onwards lost what the second had won. Otherwise small
+            // tables take more epochs for as many steps; large ones learn what there is in fewer.
             epochs: match (few, rows) {
-                (true, _) => 8,
+                (true, _) => 2,
                 (_, 0..5_000) => 8,
                 (_, 5_000..30_000) => 5,
                 _ => 3,
@@ -111,6 +112,7 @@ impl Settings {
             label_smoothing: 0.1,
             dropout: 0.1,
             temperature: few.then_some(0.1),
+            kept_change: 1.0,
             method,
             seed: 1,
             threads: 1,
@@ -154,19 +156,10 @@ pub struct Rows<'a> {
     pub questions: &'a [Question],
     /// The rows to learn from.
     pub train: Vec<usize>,
-    /// The rows that say which epoch is best.
+    /// The rows that are judged after an epoch.
     pub held_out: Vec<usize>,
-}
-
-/// What became of the rows of a table.
-#[derive(Debug, Clone)]
-pub struct Split {
-    /// Rows that the encoder never sees. `[rows]`
-    pub unseen: Vec<bool>,
-    /// Rows to learn from.
-    pub train: Vec<usize>,
-    /// Rows that say which epoch is best.
-    pub held_out: Vec<usize>,
+    /// Whether they say which epoch is best; else the last is kept and they are judged after it alone.
+    pub choose: bool,
 }
 
 /// An adapted encoder.
@@ -184,31 +177,15 @@ pub struct Adapted {
     pub seconds: f64,
 }
 
-impl Split {
-    /// Splits rows by seed, so that equal texts and groups stay together.
-    pub fn new<L: Label>(examples: &[Example<L>], seed: u64) -> Self {
-        let parts = (examples.len() / UNSEEN_WANTED).clamp(UNSEEN_PARTS.0, UNSEEN_PARTS.1);
-        let folds = Folds::spread(examples, seed ^ 0x0b5e_55ed, parts);
-        let unseen: Vec<bool> = (0..examples.len()).map(|row| folds.holds(0, row)).collect();
-        let folds = Folds::spread(examples, seed ^ 0x57_0b, HELD_OUT_PART);
-        let seen = |row: &usize| !unseen.get(*row).copied().unwrap_or(false);
-        let (mut held_out, mut train): (Vec<usize>, Vec<usize>) =
-            (0..examples.len()).filter(seen).partition(|row| folds.holds(0, *row));
-        if held_out.len() < FEWEST_HELD_OUT {
-            train.append(&mut held_out);
-            train.sort_unstable();
-        }
-        Self { unseen, train, held_out }
-    }
-
-    /// Splits the training rows of a task.
-    #[must_use]
-    pub fn of(rows: &TrainingRows, seed: u64) -> Self {
-        match rows {
-            TrainingRows::Gold(rows) => Self::new(&rows.examples, seed),
-            TrainingRows::Teacher(rows) => Self::new(&rows.examples, seed),
-        }
-    }
+/// An encoder that serves, and what tells how good it is.
+#[derive(Debug)]
+pub struct Adaptation {
+    /// The rows of each training.
+    pub plan: Plan,
+    /// The encoder that serves.
+    pub serving: Adapted,
+    /// For each fold of a small table, an encoder that has learnt from the other folds.
+    pub folds: Vec<Adapted>,
 }
 
 /// Adapts an encoder to the questions of a task.
@@ -221,15 +198,70 @@ impl Split {
 /// the checkpoint.
 pub fn adapt(
     base: &EncoderFiles<&[u8]>,
-    (task, rows, split): (&Task, &TrainingRows, &Split),
+    (task, rows, plan): (&Task, &TrainingRows, Plan),
     (settings, balance): (&Settings, bool),
     watch: &Watch<'_>,
-) -> Result<Adapted> {
-    match rows {
-        TrainingRows::Gold(rows) => adapt_to(base, (task, &rows.examples, split), (settings, balance), watch),
-        TrainingRows::Teacher(rows) => {
-            adapt_to(base, (task, &rows.examples, split), (settings, balance), watch)
+) -> Result<Adaptation> {
+    let count = plan.splits.len();
+    let mut found = Vec::with_capacity(count);
+    for (number, split) in plan.splits.iter().enumerate() {
+        let folder = watch.checkpoint.map(|folder| match number + 1 == count {
+            true => folder.to_owned(),
+            false => folder.join(format!("fold-{}", number + 1)),
+        });
+        let progress = |progress: &Progress| {
+            (watch.progress)(&Progress { training: number + 1, trainings: count, ..*progress })
+        };
+        let watch = Watch { progress: &progress, checkpoint: folder.as_deref(), ..*watch };
+        // Where the folds' encoders became worse, so would the one that serves.
+        let settings = match found.is_empty() || plan::pays(&found) {
+            true => settings,
+            false => &Settings { epochs: 0, ..settings.clone() },
+        };
+        let adapted = match rows {
+            TrainingRows::Gold(rows) => {
+                adapt_to(base, (task, &rows.examples, split), (settings, balance), &watch)
+            }
+            TrainingRows::Teacher(rows) => {
+                adapt_to(base, (task, &rows.examples, split), (settings, balance), &watch)
+            }
+        };
+        found.push(adapted?);
+    }
+    let serving = found.pop().ok_or(Error::Internal("a plan has a training"))?;
+    Ok(Adaptation { plan, serving, folds: found })
+}
+
+impl Adaptation {
+    /// The rows that tell how good the encoder is; none where it stayed as it was, as then all do. `folds` are the encoders of
+    /// [`Self::folds`].
+    #[must_use]
+    pub fn unseen<'a>(&'a self, folds: &'a [Encoder]) -> Option<Unseen<'a>> {
+        match (self.serving.best_epoch, self.plan.splits.last()) {
+            (0, _) | (_, None) => None,
+            (_, Some(split)) if folds.is_empty() => Some(Unseen::Rows(&split.unseen)),
+            (_, Some(_)) => Some(Unseen::Folds { of: &self.plan.folds, encoders: folds }),
         }
+    }
+
+    /// How many rows tell how good the encoder is.
+    #[must_use]
+    pub fn unseen_rows(&self) -> usize {
+        match self.plan.splits.last() {
+            Some(split) if self.folds.is_empty() => split.unseen.iter().filter(|unseen| **unseen).count(),
+            _ => self.plan.folds.len(),
+        }
+    }
+
+    /// The encoders of all folds, to judge with.
+    ///
+    /// # Errors
+    /// Fails when the files are not those that they were adapted from.
+    pub fn fold_encoders(&self, base: &EncoderFiles<&[u8]>, threads: usize) -> Result<Vec<Encoder>> {
+        let encoder = |adapted: &Adapted| {
+            Ok(Encoder::from_files(&adapted.files(base)?.as_ref())?.with_threads(threads))
+        };
+        self.folds.iter().map(encoder).collect()
     }
 }
 
@@ -254,6 +286,7 @@ fn adapt_to<L: Label>(
         questions: &questions,
         train: split.train.clone(),
         held_out: split.held_out.clone(),
+        choose: split.choose,
     };
     train(base, &rows, settings, watch)
 }

@@ -58,9 +58,23 @@ pub struct Tools<'a> {
     pub progress: &'a (dyn Fn(&str, usize, usize) + Sync),
     /// Raised when the user wants to stop.
     pub stop: &'a AtomicBool,
-    /// The rows that the encoder has not learnt from, where it was adapted to the task: on the others its answers look better
-    /// than they are. `[rows]`
-    pub unseen: Option<&'a [bool]>,
+    /// The rows that tell how good the encoder is, where it was adapted to the task: on those that it learnt from its answers
+    /// look better than they are.
+    pub unseen: Option<Unseen<'a>>,
+}
+
+/// Rows that an adapted encoder has not learnt from.
+#[derive(Clone, Copy)]
+pub enum Unseen<'a> {
+    /// Some of the rows. `[rows]`
+    Rows(&'a [bool]),
+    /// All of them, each by the encoder of its fold, which learnt from the other folds.
+    Folds {
+        /// `[rows]`
+        of: &'a [u8],
+        /// `[folds]`
+        encoders: &'a [Encoder],
+    },
 }
 
 /// A trained task.
@@ -117,6 +131,10 @@ fn train_on<L: Label>(
         (false, _) => None,
     };
     let neighbours = embeddings.as_ref().map(|all| encoder_tier::neighbours(all, &encoded, tools));
+    let views = match &embeddings {
+        Some(_) => encoder_tier::views(&texts, &encoded, (task.input.on_overflow, tools))?,
+        None => Vec::new(),
+    };
     let mut questions = Vec::new();
     let mut development = Vec::new();
     let mut summaries = Vec::new();
@@ -137,6 +155,7 @@ fn train_on<L: Label>(
                     earlier: &fitted.judgements,
                     features: &corpus,
                     unseen: tools.unseen,
+                    views: &views,
                 };
                 let fitted = encoder_tier::fit(&data, &labels, tools)?;
                 fitted.add_outcomes(&data, &labels, &mut outcomes);
@@ -220,6 +239,8 @@ pub(crate) struct Labels {
     pub(crate) targets: Vec<Option<u16>>,
     /// How many rows of the traffic a row outside of the classes stands for.
     pub(crate) outside_weight: f64,
+    /// What each class is called, in words; empty where that says nothing. `[classes]`
+    pub(crate) names: Vec<String>,
 }
 
 impl Labels {
@@ -235,7 +256,8 @@ impl Labels {
         let outside = targets.iter().filter(|target| **target == Some(outside)).count();
         let inside = targets.iter().flatten().count() - outside;
         let outside_weight = outside_weight(task, inside, outside);
-        Self { classes, outputs, targets, outside_weight }
+        let names = encoder_tier::names(question);
+        Self { classes, outputs, targets, outside_weight, names }
     }
 
     /// How many rows of the traffic a row with this target stands for.

@@ -8,18 +8,19 @@ use crate::{
     quality::{accuracy, inside, mean, ranking},
 };
 use sizewise_contract::Tier;
-use sizewise_learn::adapt::{self, Adapted, Method, Progress, Settings, Split, Watch};
+use sizewise_learn::{
+    adapt::{self, Adaptation, Method, Plan, Progress, Settings, Split, Watch},
+    train::Unseen,
+};
 use sizewise_models::{builtin, encoder::Encoder};
 use std::{sync::atomic::AtomicBool, time::Instant};
 
-/// What adapting came to.
-struct Tried {
-    adapted: Adapted,
-    split: Split,
-}
-
 fn settings(rows: usize, classes: usize, seed: u64) -> Outcome<Settings> {
     let wanted = std::env::var("ADAPT").unwrap_or_default();
+    settings_of(&wanted, (rows, classes, seed))
+}
+
+fn settings_of(wanted: &str, (rows, classes, seed): (usize, usize, u64)) -> Outcome<Settings> {
     let pairs = || wanted.split(',').filter_map(|pair| pair.split_once('='));
     let find = |name: &str| pairs().find(|(key, _)| *key == name).map(|(_, value)| value);
     let rank = find("rank").map_or(Ok(16), str::parse)?;
@@ -40,6 +41,7 @@ fn settings(rows: usize, classes: usize, seed: u64) -> Outcome<Settings> {
             "dropout" => settings.dropout = value.parse()?,
             "smoothing" => settings.label_smoothing = value.parse()?,
             "decay" => settings.weight_decay = value.parse()?,
+            "kept" => settings.kept_change = value.parse()?,
             "temperature" => settings.temperature = Some(value.parse()?).filter(|t| *t > 0.0),
             _ => {}
         }
@@ -53,16 +55,18 @@ pub(crate) fn wanted(world: &World) -> Outcome<Vec<Set>> {
     Ok(sets.filter(|set| names.split(',').any(|name| name == set.name)).collect())
 }
 
-fn adapted(set: &Set, rows: &[Row], seed: u64) -> Outcome<Tried> {
+fn adapted(set: &Set, rows: &[Row], seed: u64) -> Outcome<Adaptation> {
     let settings = settings(rows.len(), set.classes.len(), seed)?;
     let (task, rows) = (set.task()?, set.training_rows(rows)?);
-    let split = Split::of(&rows, seed);
+    let plan = Plan::of(&rows, seed);
     let stop = AtomicBool::new(false);
     let began = Instant::now();
     let progress = |progress: &Progress| {
         if progress.step.is_multiple_of(50) {
             eprintln!(
-                "  step {}/{} epoch {} loss {:.4} {:.0} s, {:.0} s to go",
+                "  training {} of {} step {}/{} epoch {} loss {:.4} {:.0} s, {:.0} s to go",
+                progress.training,
+                progress.trainings,
                 progress.step,
                 progress.steps,
                 progress.epoch,
@@ -73,24 +77,26 @@ fn adapted(set: &Set, rows: &[Row], seed: u64) -> Outcome<Tried> {
         }
     };
     let watch = Watch { progress: &progress, stop: &stop, checkpoint: None, resume: false };
-    let adapted =
-        adapt::adapt(&builtin::encoder_files(), (&task, &rows, &split), (&settings, false), &watch)?;
-    for (number, epoch) in adapted.epochs.iter().enumerate() {
-        println!(
-            "  epoch {number}: loss {:.4}, held-out {} of {}, {:.1} s{}",
-            epoch.loss,
-            epoch.right,
-            epoch.held_out,
-            epoch.seconds,
-            if number == adapted.best_epoch { ", kept" } else { "" }
-        );
+    let adapted = adapt::adapt(&builtin::encoder_files(), (&task, &rows, plan), (&settings, false), &watch)?;
+    for one in adapted.folds.iter().chain([&adapted.serving]) {
+        for (number, epoch) in one.epochs.iter().enumerate() {
+            println!(
+                "  {} rows, epoch {number}: loss {:.4}, held-out {} of {}, {:.1} s{}",
+                one.trained_rows,
+                epoch.loss,
+                epoch.right,
+                epoch.held_out,
+                epoch.seconds,
+                if number == one.best_epoch { ", kept" } else { "" }
+            );
+        }
     }
-    Ok(Tried { adapted, split })
+    Ok(adapted)
 }
 
 /// Accuracy on unseen rows, test accuracy and ranking of out-of-scope rows of a world's encoder tier.
-fn judged(world: &World, set: &Set, rows: &[Row], (seed, unseen): (u64, &[bool])) -> Outcome<[f64; 3]> {
-    let (task, trained) = world.train_with(set, rows, (seed, Some(unseen)))?;
+fn judged(world: &World, set: &Set, rows: &[Row], seen: (u64, Option<Unseen<'_>>)) -> Outcome<[f64; 3]> {
+    let (task, trained) = world.train_with(set, rows, seen)?;
     let test = world.judge(set, &task, &trained, &set.test)?;
     Ok([
         accuracy(&trained.development[0], Tier::Encoder),
@@ -103,41 +109,65 @@ pub(crate) fn run(world: &World) -> Outcome<()> {
     println!("\nAdapting the built-in encoder, all training rows; encoder tier; official test");
     for set in wanted(world)? {
         let tried = adapted(&set, &set.train, 1)?;
-        let unseen = tried.split.unseen.as_slice();
         let base = builtin::encoder_files();
-        let bytes = tried.adapted.files(&base)?;
-        let floats = tried.adapted.float_files(&base)?;
-        let rows = [
-            ("frozen", judged(world, &set, &set.train, (1, unseen))?),
-            (
-                "adapted, 8 bits",
-                judged(
-                    &world.with_encoder(Encoder::from_files(&bytes.as_ref())?)?,
-                    &set,
-                    &set.train,
-                    (1, unseen),
-                )?,
-            ),
-            (
-                "adapted, float32",
-                judged(
-                    &world.with_encoder(Encoder::from_files(&floats.as_ref())?)?,
-                    &set,
-                    &set.train,
-                    (1, unseen),
-                )?,
-            ),
-        ];
+        let (bytes, floats) = (tried.serving.files(&base)?, tried.serving.float_files(&base)?);
+        // The same rows judge the encoder as it was, also where it stayed so.
+        let unseen = tried.plan.splits.last().map(|split| Unseen::Rows(&split.unseen));
+        let mut rows = vec![("frozen", judged(world, &set, &set.train, (1, unseen))?)];
+        for (name, files) in [("adapted, 8 bits", &bytes), ("adapted, float32", &floats)] {
+            let other = world.with_encoder(Encoder::from_files(&files.as_ref())?)?;
+            rows.push((name, judged(&other, &set, &set.train, (1, unseen))?));
+        }
         println!(
             "{}: {} rows in training, {} never seen, adapted in {:.0} s",
             set.name,
-            tried.adapted.trained_rows,
-            unseen.iter().filter(|unseen| **unseen).count(),
-            tried.adapted.seconds
+            tried.serving.trained_rows,
+            tried.unseen_rows(),
+            tried.serving.seconds
         );
         println!("  {:<20}{:>14}{:>10}{:>12}", "", "unseen rows", "test", "oos AUROC");
         for (name, [seen, test, oos]) in rows {
             println!("  {name:<20}{seen:>14.4}{test:>10.4}{oos:>12.4}");
+        }
+    }
+    Ok(())
+}
+
+/// Settings side by side, from `ADAPT` with semicolons between them, on a draw of so many rows a label (`TRIAL=rows,judged,seed`),
+/// judged on other training rows.
+pub(crate) fn trial(world: &World) -> Outcome<()> {
+    let numbers = std::env::var("TRIAL").unwrap_or_else(|_| "8,500,1".into());
+    let numbers: Vec<usize> = numbers.split(',').map(str::parse).collect::<Result<_, _>>()?;
+    let (many, judged, seed) = (numbers[0], numbers[1], numbers[2] as u64);
+    for set in wanted(world)? {
+        let rows = set.few(many, seed);
+        let mut all = rows.clone();
+        let known: std::collections::HashSet<&str> = rows.iter().map(|(text, _)| text.as_str()).collect();
+        let mut others = set.few(usize::MAX, seed ^ 0xff);
+        others.retain(|(text, _)| !known.contains(text.as_str()));
+        others.truncate(judged);
+        all.extend(others);
+        let (task, table) = (set.task()?, set.training_rows(&all)?);
+        let split = Split {
+            unseen: (0..all.len()).map(|row| row >= rows.len()).collect(),
+            train: (0..rows.len()).collect(),
+            held_out: (rows.len()..all.len()).collect(),
+            choose: true,
+        };
+        let plan = Plan { splits: vec![split], folds: Vec::new() };
+        let stop = AtomicBool::new(false);
+        let watch = Watch { progress: &|_| (), stop: &stop, checkpoint: None, resume: false };
+        for wanted in std::env::var("ADAPT").unwrap_or_default().split(';') {
+            let settings = settings_of(wanted, (rows.len(), set.classes.len(), seed))?;
+            let base = builtin::encoder_files();
+            let Adaptation { serving: adapted, .. } =
+                adapt::adapt(&base, (&task, &table, plan.clone()), (&settings, false), &watch)?;
+            let curve: Vec<String> = adapted
+                .epochs
+                .iter()
+                .map(|epoch| format!("{:.3}", epoch.accuracy().unwrap_or(0.0)))
+                .collect();
+            println!("{} {wanted}: {} in {:.0} s", set.name, curve.join(" "), adapted.seconds);
         }
     }
     Ok(())
@@ -152,15 +182,22 @@ pub(crate) fn few_shot(world: &World) -> Outcome<()> {
         for seed in [1, 2, 3] {
             let rows = set.few(8, seed);
             let tried = adapted(&set, &rows, seed)?;
-            let files = tried.adapted.files(&builtin::encoder_files())?;
-            let other = world.with_encoder(Encoder::from_files(&files.as_ref())?)?;
+            let base = builtin::encoder_files();
+            let folds = tried.fold_encoders(&base, 1)?;
+            let other = world.with_encoder(Encoder::from_files(&tried.serving.files(&base)?.as_ref())?)?;
             for (world, unseen, into) in
-                [(world, None, &mut frozen), (&other, Some(tried.split.unseen.as_slice()), &mut found)]
+                [(world, None, &mut frozen), (&other, tried.unseen(&folds), &mut found)]
             {
                 let (task, trained) = world.train_with(&set, &rows, (seed, unseen))?;
                 into.push(accuracy(&world.judge(&set, &task, &trained, &inside(&set))?, Tier::Encoder));
             }
-            seconds.push(tried.adapted.seconds);
+            let all = tried.folds.iter().chain([&tried.serving]);
+            seconds.push(all.map(|one| one.seconds).sum());
+            eprintln!(
+                "  seed {seed}: frozen {:.4}, adapted {:.4}",
+                mean(&frozen[frozen.len() - 1..]),
+                mean(&found[found.len() - 1..])
+            );
         }
         println!(
             "{:<24} frozen {:.4}, adapted {:.4}, in {:.0} s",
@@ -178,9 +215,9 @@ pub(crate) fn plan(world: &World, resamples: usize) -> Outcome<()> {
     println!("\nCertificates of an adapted encoder, by the rows that plan and calibrators were fitted to");
     for set in wanted(world)? {
         let tried = adapted(&set, &set.train, 1)?;
-        let files = tried.adapted.files(&builtin::encoder_files())?;
+        let files = tried.serving.files(&builtin::encoder_files())?;
         let world = world.with_encoder(Encoder::from_files(&files.as_ref())?)?;
-        for (name, unseen) in [("unseen rows", Some(tried.split.unseen.as_slice())), ("all rows", None)] {
+        for (name, unseen) in [("unseen rows", tried.unseen(&[])), ("all rows", None)] {
             println!("plan from {name}:");
             let (task, trained) = world.train_with(&set, &set.train, (1, unseen))?;
             let pool = world.judge(&set, &task, &trained, &set.test)?;

@@ -1,6 +1,6 @@
 //! What does the product reach on the public data sets?
 //!
-//! `cargo run --release -p sizewise-learn --example figures -- [quality|few-shot|certificates|static|adapt|adapt-few|adapt-plan|compress] [--resamples N]`
+//! `cargo run --release -p sizewise-learn --example figures -- [quality|few-shot|certificates|static|adapt|adapt-few|adapt-plan|adapt-trial|compress] [--resamples N]`
 //!
 //! Reads the folder in `SIZEWISE_SHARED` (default `../shared`) and skips, by name, what is not there.
 
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         .position(|a| a == "--resamples")
         .and_then(|at| arguments.get(at + 1)?.parse().ok())
         .unwrap_or(200);
-    let known = ["quality", "few-shot", "certificates", "static", "adapt", "adapt-few", "adapt-plan", "compress"];
+    let known = ["quality", "few-shot", "certificates", "static", "adapt", "adapt-few", "adapt-plan", "adapt-trial", "compress"];
     let (figures, others): (Vec<&str>, Vec<&str>) =
         arguments.iter().map(String::as_str).partition(|argument| known.contains(argument));
     if others.iter().any(|argument| *argument != "--resamples" && argument.parse::<usize>().is_err()) {
@@ -49,6 +49,9 @@ fn main() -> ExitCode {
         }
         if asked("adapt-few") {
             adapt::few_shot(&world)?;
+        }
+        if figures.contains(&"adapt-trial") {
+            adapt::trial(&world)?;
         }
         if asked("adapt-plan") {
             adapt::plan(&world, resamples)?;

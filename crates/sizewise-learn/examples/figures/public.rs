@@ -4,7 +4,7 @@ use sizewise_contract::{ClassLabel, ContentHash, Example, Gold, Task};
 use sizewise_learn::{
     dataset::{Dataset, TrainingRows},
     table::TableReader,
-    train::{self, Tools, Trained},
+    train::{self, Tools, Trained, Unseen},
 };
 use sizewise_measure::{cascade::RowOutcome, random::Random};
 use sizewise_models::{builtin, encoder::Encoder, static_embeddings::StaticEmbeddings};
@@ -122,7 +122,7 @@ impl World {
         &self,
         set: &Set,
         rows: &[Row],
-        (seed, unseen): (u64, Option<&[bool]>),
+        (seed, unseen): (u64, Option<Unseen<'_>>),
     ) -> Outcome<(Task, Trained)> {
         let task = set.task()?;
         let dev = Dataset { examples: Vec::new(), hash: ContentHash::of(b"") };

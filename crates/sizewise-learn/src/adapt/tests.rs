@@ -212,8 +212,13 @@ fn toy_settings(method: Method) -> Settings {
 
 fn run(settings: &Settings, watch: &Watch<'_>) -> Result<Adapted> {
     let (ids, questions) = toy();
-    let rows =
-        Rows { ids: &ids, questions: &questions, train: (0..128).collect(), held_out: (128..160).collect() };
+    let rows = Rows {
+        ids: &ids,
+        questions: &questions,
+        train: (0..128).collect(),
+        held_out: (128..160).collect(),
+        choose: true,
+    };
     train(&files(false, 3, "gelu").as_ref(), &rows, settings, watch)
 }
 

@@ -107,7 +107,7 @@ pub(super) struct Weights {
     pub(super) values: Vec<f32>,
     pub(super) layers: Vec<LayerPlaces>,
     parameters: Parameters,
-    /// As they were before training, where low-rank changes are added to them.
+    /// As they were before training.
     base: Vec<f32>,
 }
 
@@ -161,8 +161,7 @@ impl Weights {
                 Parameters::LowRank(adapters(&layers, matrices, rank), rank, alpha / rank as f32)
             }
         };
-        let base = if matches!(parameters, Parameters::LowRank(..)) { values.clone() } else { Vec::new() };
-        Self { values, layers, parameters, base }
+        Self { base: values.clone(), values, layers, parameters }
     }
 
     /// How many parameters are trained.
@@ -189,7 +188,7 @@ impl Weights {
     pub(super) fn initial(&self, seed: u64) -> Vec<f32> {
         match &self.parameters {
             Parameters::Nothing => Vec::new(),
-            Parameters::From(first) => self.values.get(*first..).unwrap_or_default().to_vec(),
+            Parameters::From(first) => self.base.get(*first..).unwrap_or_default().to_vec(),
             Parameters::LowRank(adapters, ..) => {
                 let mut random = Random(seed ^ 0x10_7a);
                 let mut parameters = vec![0.0; self.parameters()];

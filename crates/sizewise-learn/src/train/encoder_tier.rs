@@ -1,14 +1,21 @@
 //! How is an encoder tier fitted?
+//!
+//! A linear head on the encoder's vectors, blended with what the static tier thought, and a calibrator. Where rows are few, what
+//! a class is called counts as rows of it too; how many is decided, like the blend, by the cross-fitted answers.
 
-use super::{Labels, Shared, Tools, folds::Folds, jobs, static_tier};
+use super::{Labels, Shared, Tools, Unseen, embed, folds::Folds, jobs, static_tier};
 use crate::{
     calibrate::{self, Observation},
     error::{Error, Result},
     fit::{Target, lbfgs},
 };
-use sizewise_contract::{Embeddings, Judgement, Tier};
+use sizewise_contract::{
+    Embed, Embeddings, Judgement, Question, Tier,
+    task::{Overflow, QuestionKind},
+};
 use sizewise_measure::cascade::{RowOutcome, TierOutcome};
 use sizewise_models::{
+    encoder::Encoder,
     linear_head::LinearHead,
     neighbours::Neighbours,
     tiers::{ENCODER_SIGNALS, EncoderTier, LabelledNeighbours, NO_CLASS, Scores, blend, encoder_signals},
@@ -21,6 +28,27 @@ const BLENDS: [f32; 4] = [0.0, 0.15, 0.3, 0.45];
 /// Most rows that the encoder reads in training; of a larger table an even sample. Half as many cost half a point of accuracy
 /// at most, and the memory for their vectors stays below a few hundred megabytes.
 const MOST_ENCODED: usize = 40_000;
+
+/// How often what a class is called counts as one of its rows: tried where rows are few.
+const NAMED: [usize; 3] = [0, 1, 4];
+/// From so many rows a class on names teach nothing more.
+const NAMED_BELOW: usize = 32;
+
+/// What the classes of a question are called, in words.
+pub(crate) fn names(question: &Question) -> Vec<String> {
+    let spaced = |value: &str| value.replace(['_', '-', '/'], " ").to_lowercase();
+    let name = |value: &&str| match question.choices.iter().find(|choice| choice.value == *value) {
+        Some(choice) if !choice.description.is_empty() => {
+            format!("{}: {}", spaced(value), choice.description)
+        }
+        _ => spaced(value),
+    };
+    match question.kind {
+        QuestionKind::Choice => question.class_values().iter().map(name).collect(),
+        // "yes" and a level say little about the texts that they are given to.
+        QuestionKind::Predicate | QuestionKind::Score => Vec::new(),
+    }
+}
 
 /// The rows that the encoder reads.
 pub(crate) fn sample(rows: usize) -> Vec<usize> {
@@ -39,8 +67,39 @@ pub(crate) struct Data<'a> {
     /// What the cross-fitted static tier thought. `[rows]`
     pub(crate) earlier: &'a [Option<Judgement>],
     pub(crate) features: &'a static_tier::Corpus<'a>,
-    /// The rows that the encoder has not learnt from; none where it has learnt from none. `[rows]`
-    pub(crate) unseen: Option<&'a [bool]>,
+    /// The rows that tell how good the encoder is; none where all do.
+    pub(crate) unseen: Option<Unseen<'a>>,
+    /// What the encoder of each fold sees, where every fold has its own.
+    pub(crate) views: &'a [View],
+}
+
+/// What the encoder of one fold sees.
+pub(crate) struct View {
+    /// Of all rows. `[encoded, dimensions]`
+    embeddings: Embeddings,
+    /// The rows that it learnt from.
+    neighbours: Shared<Neighbours>,
+}
+
+/// Lets the encoder of each fold read the rows.
+pub(crate) fn views(
+    texts: &[&str],
+    rows: &[usize],
+    (overflow, tools): (Overflow, Tools<'_>),
+) -> Result<Vec<View>> {
+    let Some(Unseen::Folds { of, encoders }) = tools.unseen else { return Ok(Vec::new()) };
+    let texts: Vec<&str> = rows.iter().filter_map(|row| texts.get(*row)).copied().collect();
+    let view = |(fold, encoder)| {
+        let embeddings = embed(encoder, &texts, overflow, tools)?;
+        let learnt = |(row, _): &(&usize, &[f32])| of.get(**row).is_some_and(|of| usize::from(*of) != fold);
+        let part = encoder.last_layer_dimensions();
+        let learnt: Vec<(&usize, &[f32])> = rows.iter().zip(embeddings.rows()).filter(learnt).collect();
+        let last: Vec<f32> = learnt.iter().flat_map(|(_, row)| row.iter().take(part)).copied().collect();
+        let rows: Vec<usize> = learnt.iter().map(|(row, _)| **row).collect();
+        let neighbours = Shared::new(Neighbours::new(&last, part).renumbered(&rows));
+        Ok(View { embeddings, neighbours })
+    };
+    encoders.iter().enumerate().map(view).collect()
 }
 
 /// A row that the encoder read and that answers the question.
@@ -61,13 +120,33 @@ impl Data<'_> {
 
     /// Those of them whose answers tell how good the tier is: the ones that the encoder itself has not learnt from.
     fn judged<'b>(&'b self, labels: &'b Labels) -> impl Iterator<Item = Encoded> + 'b {
-        let unseen = |row: usize| self.unseen.is_none_or(|unseen| unseen.get(row).copied().unwrap_or(false));
+        let unseen = |row: usize| match self.unseen {
+            Some(Unseen::Rows(unseen)) => unseen.get(row).copied().unwrap_or(false),
+            _ => true,
+        };
         self.labelled(labels).filter(move |encoded| unseen(encoded.row))
     }
 
-    fn embedding(&self, position: usize) -> Option<&[f32]> {
-        let dimensions = self.embeddings.dimensions;
-        self.embeddings.values.get(position * dimensions..(position + 1) * dimensions)
+    /// How many folds the heads are cross-fitted on; where encoders have folds, on theirs.
+    fn folds(&self) -> usize {
+        if self.views.is_empty() { self.folds.count } else { self.views.len() }
+    }
+
+    fn fold(&self, row: usize) -> Option<usize> {
+        match self.unseen {
+            Some(Unseen::Folds { of, .. }) => of.get(row).copied().map(usize::from),
+            _ => self.folds.of.get(row).copied().map(usize::from),
+        }
+    }
+
+    /// The vectors that the head without a fold reads.
+    fn embeddings(&self, fold: usize) -> &Embeddings {
+        self.views.get(fold).map_or(self.embeddings, |view| &view.embeddings)
+    }
+
+    fn embedding(&self, fold: usize, position: usize) -> Option<&[f32]> {
+        let all = self.embeddings(fold);
+        all.values.get(position * all.dimensions..(position + 1) * all.dimensions)
     }
 }
 
@@ -89,24 +168,38 @@ pub(crate) fn neighbours(all: &Embeddings, rows: &[usize], tools: Tools<'_>) -> 
 /// Fits the encoder tier of one question.
 pub(crate) fn fit(data: &Data<'_>, labels: &Labels, tools: Tools<'_>) -> Result<Fitted> {
     let began = Instant::now();
-    let folds = data.folds.count;
-    let standard = Standard::of(
-        data.embeddings,
-        tools.encoder.map_or(1, |e| e.dimensions() / e.last_layer_dimensions().max(1)),
-    );
+    let folds = data.folds();
+    let layers = tools.encoder.map_or(1, |e| e.dimensions() / e.last_layer_dimensions().max(1));
+    let standards: Vec<Standard> = match data.views {
+        [] => vec![Standard::of(data.embeddings, layers); folds + 1],
+        _ => (0..=folds).map(|fold| Standard::of(data.embeddings(fold), layers)).collect(),
+    };
+    let named = named(data, labels, (folds, tools))?;
+    let ways = if named.is_empty() { 1 } else { NAMED.len() };
     let done = std::sync::atomic::AtomicUsize::new(0);
-    let heads = jobs::run(folds + 1, tools.threads, |number| {
-        let number = (number + folds) % (folds + 1);
-        let head = fit_head(data, labels, &standard, (number, tools))?;
+    let heads = jobs::run(ways * (folds + 1), tools.threads, |job| {
+        // The largest fit, on all rows, goes first so that no core waits for it at the end.
+        let (way, number) = (job / (folds + 1), (job + folds) % (folds + 1));
+        let names = (named.get(number).map_or(&[][..], |names| names), NAMED.get(way).copied()?);
+        let head = fit_head(data, labels, standards.get(number)?, (number, names, tools))?;
         let done = done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
-        (tools.progress)("encoder head", done, folds + 1);
-        Some((number, head))
+        (tools.progress)("encoder head", done, ways * (folds + 1));
+        Some((way, number, head))
     });
     let mut heads = heads.ok_or(Error::Interrupted)?;
-    heads.sort_by_key(|(number, _)| *number);
-    let (_, head) = heads.pop().ok_or(Error::Internal("the last fit is on all rows"))?;
-    let logits = held_out_logits(data, labels, &heads)?;
-    let share = best_blend(data, labels, &logits);
+    heads.sort_by_key(|(way, number, _)| (*way, *number));
+    let mut best: Option<(f64, f32, LinearHead, Vec<Vec<f32>>)> = None;
+    for _ in 0..ways {
+        let rest = heads.split_off((folds + 1).min(heads.len()));
+        let (_, _, head) = heads.pop().ok_or(Error::Internal("the last fit is on all rows"))?;
+        let logits = held_out_logits(data, labels, &heads)?;
+        let (loss, share) = best_blend(data, labels, &logits);
+        if best.as_ref().is_none_or(|(least, ..)| loss < *least) {
+            best = Some((loss, share, head, logits));
+        }
+        heads = rest;
+    }
+    let (_, share, head, logits) = best.ok_or(Error::Internal("one way is tried at least"))?;
     let classes = labels
         .targets
         .iter()
@@ -122,6 +215,21 @@ pub(crate) fn fit(data: &Data<'_>, labels: &Labels, tools: Tools<'_>) -> Result<
     Ok(Fitted { tier, answers, seconds: began.elapsed().as_secs_f64() })
 }
 
+/// What the classes are called, as each fold's encoder and at last the one that serves reads it; nothing where the rows say it
+/// well enough. `[folds + 1][classes, dimensions]`
+fn named(data: &Data<'_>, labels: &Labels, (folds, tools): (usize, Tools<'_>)) -> Result<Vec<Vec<f32>>> {
+    let (Some(encoder), false) = (tools.encoder, labels.names.is_empty()) else { return Ok(Vec::new()) };
+    if data.labelled(labels).count() >= NAMED_BELOW * labels.classes {
+        return Ok(Vec::new());
+    }
+    let texts: Vec<&str> = labels.names.iter().map(String::as_str).collect();
+    let read = |encoder: &Encoder| Ok(encoder.embed(&texts, Overflow::HeadTail)?.values);
+    match tools.unseen {
+        Some(Unseen::Folds { encoders, .. }) => encoders.iter().chain([encoder]).map(read).collect(),
+        _ => Ok(vec![read(encoder)?; folds + 1]),
+    }
+}
+
 /// How embeddings are shifted and scaled for the fit: the mean of each dimension, and one scale for all.
 #[derive(Debug, Clone)]
 pub(crate) struct Standard {
@@ -131,6 +239,10 @@ pub(crate) struct Standard {
 }
 
 impl Standard {
+    fn applied(&self, row: &[f32]) -> impl Iterator<Item = f32> {
+        row.iter().zip(&self.mean).map(|(value, mean)| (value - mean) / self.scale)
+    }
+
     pub(crate) fn of(embeddings: &Embeddings, layers: usize) -> Self {
         let rows = embeddings.tokens.len().max(1) as f64;
         let mut mean = vec![0.0f64; embeddings.dimensions];
@@ -153,18 +265,21 @@ fn fit_head(
     data: &Data<'_>,
     labels: &Labels,
     standard: &Standard,
-    (number, tools): (usize, Tools<'_>),
+    (number, (names, often), tools): (usize, (&[f32], usize), Tools<'_>),
 ) -> Option<LinearHead> {
     let dimensions = data.embeddings.dimensions;
-    let used = |row: usize| number == data.folds.count || !data.folds.holds(number, row);
+    let used = |row: usize| number == data.folds() || data.fold(row) != Some(number);
     let mut rows = Vec::new();
     let mut targets = Vec::new();
     for Encoded { position, target, .. } in data.labelled(labels).filter(|encoded| used(encoded.row)) {
-        let embedding = data.embedding(position)?;
-        rows.extend(
-            embedding.iter().zip(&standard.mean).map(|(value, mean)| (value - mean) / standard.scale),
-        );
+        rows.extend(standard.applied(data.embedding(number, position)?));
         targets.push(Target::Class(target));
+    }
+    for _ in 0..often {
+        for (class, name) in names.chunks_exact(dimensions.max(1)).enumerate() {
+            rows.extend(standard.applied(name));
+            targets.push(Target::Class(class as u16));
+        }
     }
     let weights = labels.class_weights(tools.balance);
     let examples =
@@ -174,12 +289,16 @@ fn fit_head(
 }
 
 /// What the heads think of the rows they were not fitted to. One row of logits per labelled row.
-fn held_out_logits(data: &Data<'_>, labels: &Labels, heads: &[(usize, LinearHead)]) -> Result<Vec<Vec<f32>>> {
+fn held_out_logits(
+    data: &Data<'_>,
+    labels: &Labels,
+    heads: &[(usize, usize, LinearHead)],
+) -> Result<Vec<Vec<f32>>> {
     let logits = |Encoded { position, row, .. }: Encoded| {
-        let fold = usize::from(*data.folds.of.get(row)?);
-        let (_, head) = heads.get(fold)?;
+        let fold = data.fold(row)?;
+        let (_, _, head) = heads.get(fold)?;
         let mut logits = vec![0.0; labels.outputs];
-        head.logits(data.embedding(position)?, &mut logits);
+        head.logits(data.embedding(fold, position)?, &mut logits);
         Some(logits)
     };
     data.judged(labels)
@@ -187,8 +306,8 @@ fn held_out_logits(data: &Data<'_>, labels: &Labels, heads: &[(usize, LinearHead
         .collect()
 }
 
-/// The share of the static tier that makes the held-out answers likeliest.
-fn best_blend(data: &Data<'_>, labels: &Labels, logits: &[Vec<f32>]) -> f32 {
+/// The share of the static tier that makes the held-out answers likeliest, after the loss at that share.
+fn best_blend(data: &Data<'_>, labels: &Labels, logits: &[Vec<f32>]) -> (f64, f32) {
     let loss = |share: f32| -> f64 {
         let inside = |encoded: &Encoded| usize::from(encoded.target) < labels.classes;
         let rows = data.judged(labels).zip(logits).filter(|(encoded, _)| inside(encoded));
@@ -204,7 +323,7 @@ fn best_blend(data: &Data<'_>, labels: &Labels, logits: &[Vec<f32>]) -> f32 {
         .into_iter()
         .map(|share| (loss(share), share))
         .min_by(|a, b| a.0.total_cmp(&b.0))
-        .map_or(0.0, |(_, share)| share)
+        .unwrap_or_default()
 }
 
 /// What the tier would have noticed about each held-out answer, and the answer.
@@ -215,6 +334,14 @@ fn observe(
     tools: Tools<'_>,
 ) -> Result<Vec<(Observation, usize)>> {
     let labelled: Vec<Encoded> = data.judged(labels).collect();
+    let views: Vec<LabelledNeighbours> = data
+        .views
+        .iter()
+        .map(|view| LabelledNeighbours {
+            neighbours: Shared::clone(&view.neighbours),
+            classes: Shared::clone(&near.classes),
+        })
+        .collect();
     let chunk = labelled.len().div_ceil(64).max(1);
     let parts = jobs::run(labelled.len().div_ceil(chunk), tools.threads, |part| {
         let mut reader = static_tier::Reader::default();
@@ -225,7 +352,9 @@ fn observe(
             let mut mixed = logits.clone();
             blend(&mut mixed, earlier, share);
             let scores = Scores::of(&mixed, labels.classes);
-            let votes = near.votes(data.embedding(*position)?, scores.best, Some(*row as u32));
+            let fold = data.fold(*row)?;
+            let near = views.get(fold).unwrap_or(near);
+            let votes = near.votes(data.embedding(fold, *position)?, scores.best, Some(*row as u32));
             let signals = data.features.with_held_out(*row, &mut reader, |features| {
                 encoder_signals(&scores, votes, earlier, features)
             })?;

@@ -14,13 +14,13 @@ use crate::{
 use serde::Serialize;
 use sizewise_contract::{Task, Tier};
 use sizewise_learn::{
-    adapt::{self, Adapted, EpochSummary, Method, Progress, Settings, Split, Watch},
+    adapt::{self, Adaptation, EpochSummary, Method, Plan, Progress, Settings, Watch},
     dataset::TrainingRows,
-    train::{TierSummary, TrainSummary},
+    train::{TierSummary, TrainSummary, Unseen},
 };
 use sizewise_models::{
     builtin,
-    encoder::{BaseWeights, EncoderFiles},
+    encoder::{BaseWeights, Encoder, EncoderFiles},
 };
 use std::{
     fmt::Write,
@@ -31,12 +31,13 @@ use std::{
 /// Rank of low-rank changes unless another is asked for.
 const RANK: u16 = 16;
 
-/// An adapted encoder and the rows that it has not seen.
+/// An adapted encoder and what tells how good it is.
 pub(super) struct AdaptedEncoder {
     pub(super) files: EncoderFiles<Vec<u8>>,
-    pub(super) split: Split,
     pub(super) checkpoint: PathBuf,
-    adapted: Adapted,
+    /// Of a small table: those that judge it.
+    folds: Vec<Encoder>,
+    adapted: Adaptation,
 }
 
 /// What adapting came to.
@@ -44,7 +45,7 @@ pub(super) struct AdaptedEncoder {
 pub(super) struct AdaptSummary {
     /// Rows that the encoder learnt from.
     trained_rows: usize,
-    /// Rows that it never saw: calibrators and the plan of a certificate are fitted to them.
+    /// Rows that it, or the encoder of their fold, never saw: calibrators and the plan of a certificate are fitted to them.
     unseen_rows: usize,
     /// One entry per epoch; the first is the encoder as it was.
     epochs: Vec<EpochSummary>,
@@ -67,14 +68,15 @@ pub(super) fn run(
         Some(files) => files.as_ref(),
         None => builtin::encoder_files(),
     };
-    let split = Split::of(rows, arguments.seed);
+    let plan = Plan::of(rows, arguments.seed);
     let layers = BaseWeights::read(&base)?.shape.layers;
     let settings = settings((task, rows), (arguments, method, threads), layers);
     let checkpoint = project.store_folder().join("adapt").join(&task.name);
     let (bar, stop) = (screen.progress(), screen.stop());
     let told = AtomicUsize::new(0);
     let progress = |progress: &Progress| {
-        if told.swap(progress.epoch, Ordering::Relaxed) != progress.epoch {
+        let epoch_of_all = (progress.training - 1) * settings.epochs + progress.epoch;
+        if told.swap(epoch_of_all, Ordering::Relaxed) != epoch_of_all {
             bar.end();
             screen.remark(&epoch(progress, settings.epochs));
         }
@@ -86,13 +88,14 @@ pub(super) fn run(
         checkpoint: Some(&checkpoint),
         resume: arguments.adapt.resume,
     };
-    let adapted = adapt::adapt(&base, (task, rows, &split), (&settings, arguments.balance), &watch);
+    let adapted = adapt::adapt(&base, (task, rows, plan), (&settings, arguments.balance), &watch);
     bar.end();
     if matches!(adapted, Err(sizewise_learn::Error::Interrupted)) {
         screen.remark("Finished epochs are kept: the same command with --resume goes on behind them.");
     }
     let adapted = adapted?;
-    Ok(AdaptedEncoder { files: adapted.files(&base)?, split, checkpoint, adapted })
+    let folds = adapted.fold_encoders(&base, threads)?;
+    Ok(AdaptedEncoder { files: adapted.serving.files(&base)?, checkpoint, folds, adapted })
 }
 
 /// One line when an epoch begins.
@@ -101,7 +104,11 @@ fn epoch(progress: &Progress, epochs: usize) -> String {
         .accuracy
         .map_or_else(String::new, |share| format!(", {} of the held-out rows right so far", percent(share)));
     let left = clock::duration(progress.seconds_left);
-    format!("adapt: epoch {} of {epochs}{before}, {left} to go", progress.epoch)
+    let training = match progress.trainings {
+        0 | 1 => String::new(),
+        all => format!("training {} of {all}, ", progress.training),
+    };
+    format!("adapt: {training}epoch {} of {epochs}{before}, {left} to go", progress.epoch)
 }
 
 fn settings(
@@ -129,14 +136,20 @@ fn settings(
 }
 
 impl AdaptedEncoder {
+    /// The rows by which the encoder may be judged.
+    pub(super) fn unseen(&self) -> Option<Unseen<'_>> {
+        self.adapted.unseen(&self.folds)
+    }
+
     /// What adapting came to, beside the encoder as it was.
     pub(super) fn summary(&self, frozen: &TrainSummary) -> AdaptSummary {
+        let Adaptation { serving, folds, .. } = &self.adapted;
         AdaptSummary {
-            trained_rows: self.adapted.trained_rows,
-            unseen_rows: self.split.unseen.iter().filter(|unseen| **unseen).count(),
-            epochs: self.adapted.epochs.clone(),
-            best_epoch: self.adapted.best_epoch,
-            seconds: self.adapted.seconds,
+            trained_rows: serving.trained_rows,
+            unseen_rows: self.adapted.unseen_rows(),
+            epochs: serving.epochs.clone(),
+            best_epoch: serving.best_epoch,
+            seconds: serving.seconds + folds.iter().map(|fold| fold.seconds).sum::<f64>(),
             frozen: encoder_tiers(frozen).map(|tier| tier.cloned()).collect(),
         }
     }
@@ -151,7 +164,7 @@ impl AdaptSummary {
     /// What adapting bought, a line a question.
     pub(super) fn text(&self, now: &TrainSummary) -> String {
         let mut out = format!(
-            "Adapted the encoder to {} rows in {}, epoch {} of {} kept; judged on {} rows that it never saw:\n",
+            "Adapted the encoder to {} rows in {}, epoch {} of {} kept; judged on {} rows by encoders that never saw them:\n",
             self.trained_rows,
             clock::duration(self.seconds),
             self.best_epoch,

@@ -18,7 +18,7 @@ use sizewise_contract::{ContentHash, Task, Tier};
 use sizewise_engine::ENCODER_PARTS;
 use sizewise_learn::{
     dataset::{Dataset, Locked, TrainingRows, read_gold},
-    train::{self, Tools, TrainSummary},
+    train::{self, Tools, TrainSummary, Unseen},
 };
 use sizewise_measure::cascade::RowOutcome;
 use sizewise_models::{
@@ -86,13 +86,14 @@ pub(super) fn run(project: &Project, arguments: &Train, screen: &Screen) -> Resu
         balance: arguments.balance,
         progress: &|step, done, of| progress.at(step, done, of),
         stop: &stop,
-        unseen: adapted.as_ref().map(|adapted| adapted.split.unseen.as_slice()),
+        unseen: adapted.as_ref().and_then(adapt::AdaptedEncoder::unseen),
     };
     let trained = train::train(&task, &rows, &dev, tools)?;
     let bought = match &adapted {
         Some(adapted) => {
             // The same rows judge the encoder as it was.
-            let tools = Tools { encoder: frozen.as_ref(), ..tools };
+            let unseen = tools.unseen.filter(|unseen| matches!(unseen, Unseen::Rows(_)));
+            let tools = Tools { encoder: frozen.as_ref(), unseen, ..tools };
             let before =
                 train::train(&task, &rows, &Dataset { examples: Vec::new(), hash: dev.hash }, tools)?;
             Some(adapted.summary(&before.summary))
