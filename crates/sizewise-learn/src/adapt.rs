@@ -206,6 +206,7 @@ impl Split {
         match rows {
             TrainingRows::Gold(rows) => Self::new(&rows.examples, seed),
             TrainingRows::Teacher(rows) => Self::new(&rows.examples, seed),
+            TrainingRows::Mixed(rows) => Self::new(&rows.examples, seed),
         }
     }
 }
@@ -227,6 +228,9 @@ pub fn adapt(
     match rows {
         TrainingRows::Gold(rows) => adapt_to(base, (task, &rows.examples, split), (settings, balance), watch),
         TrainingRows::Teacher(rows) => {
+            adapt_to(base, (task, &rows.examples, split), (settings, balance), watch)
+        }
+        TrainingRows::Mixed(rows) => {
             adapt_to(base, (task, &rows.examples, split), (settings, balance), watch)
         }
     }

@@ -17,6 +17,7 @@ pub mod opened;
 pub mod prepare;
 pub mod quantize;
 pub mod table;
+pub mod teach;
 pub mod train;
 
 pub use error::{Error, Result};

@@ -1,6 +1,6 @@
 //! What does the product reach on the public data sets?
 //!
-//! `cargo run --release -p sizewise-learn --example figures -- [quality|few-shot|certificates|adapt|adapt-few|adapt-plan] [--resamples N]`
+//! `cargo run --release -p sizewise-learn --example figures -- [quality|few-shot|certificates|adapt|adapt-few|adapt-plan|teach] [--resamples N]`
 //!
 //! Reads the folder in `SIZEWISE_SHARED` (default `../shared`) and skips, by name, what is not there.
 
@@ -8,6 +8,7 @@ mod adapt;
 mod certificates;
 mod public;
 mod quality;
+mod teach;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -20,7 +21,7 @@ fn main() -> ExitCode {
         .position(|a| a == "--resamples")
         .and_then(|at| arguments.get(at + 1)?.parse().ok())
         .unwrap_or(200);
-    let known = ["quality", "few-shot", "certificates", "adapt", "adapt-few", "adapt-plan"];
+    let known = ["quality", "few-shot", "certificates", "adapt", "adapt-few", "adapt-plan", "teach"];
     let (figures, others): (Vec<&str>, Vec<&str>) =
         arguments.iter().map(String::as_str).partition(|argument| known.contains(argument));
     if others.iter().any(|argument| *argument != "--resamples" && argument.parse::<usize>().is_err()) {
@@ -47,6 +48,9 @@ fn main() -> ExitCode {
         }
         if asked("adapt-plan") {
             adapt::plan(&world, resamples)?;
+        }
+        if asked("teach") {
+            teach::run(&world)?;
         }
         Ok(())
     };
