@@ -225,6 +225,9 @@ pub fn adapt(
             TrainingRows::Teacher(rows) => {
                 adapt_to(base, (task, &rows.examples, split), (settings, balance), &watch)
             }
+            TrainingRows::Mixed(rows) => {
+                adapt_to(base, (task, &rows.examples, split), (settings, balance), &watch)
+            }
         };
         found.push(adapted?);
     }

@@ -8,9 +8,11 @@ use crate::{
     opened::Texts,
     prepare::{SEAL_FILE, Seal, hash_file},
     table::TableReader,
+    teach::answers::{ANSWERS_FILE, TeacherAnswer, read_answers},
 };
 use sizewise_contract::{
-    ContentHash, Diagnose as _, Example, Gold, Label, Question, Task, Teacher, did_you_mean, limits,
+    ClassLabel, ContentHash, Diagnose as _, Example, Gold, Label, Question, Task, Teacher, did_you_mean,
+    limits,
     task::{LabelSource, Overflow},
 };
 use sizewise_models::encoder::Encoder;
@@ -35,6 +37,26 @@ pub enum TrainingRows {
     Gold(Dataset<Gold>),
     /// A model gave the labels.
     Teacher(Dataset<Teacher>),
+    /// Rows that people checked, followed by rows that a teacher was paid for.
+    Mixed(Dataset<Given>),
+}
+
+/// A label with who gave it, where a table of training rows has both kinds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Given {
+    /// A person checked it.
+    Gold(Gold),
+    /// A model gave it.
+    Teacher(Teacher),
+}
+
+impl Label for Given {
+    fn class_label(&self) -> ClassLabel {
+        match self {
+            Self::Gold(label) => label.class_label(),
+            Self::Teacher(label) => label.class_label(),
+        }
+    }
 }
 
 /// Locked gold rows that nobody has looked at.
@@ -125,31 +147,106 @@ impl Locked {
 }
 
 impl TrainingRows {
-    /// Reads a task's training rows.
+    /// Reads a task's training rows: those of its table, and after them those that a teacher was paid for.
     ///
     /// # Errors
     /// Fails at the first row that cannot be read as the task says, naming the row.
     pub fn read(task: &Task, folder: &Path) -> Result<Self> {
         let path = folder.join(&task.data.train);
+        let bought = bought(task, folder)?;
         match task.data.train_labels {
-            LabelSource::Gold => read(task, &path, Gold).map(Self::Gold),
+            LabelSource::Gold if bought.is_empty() => read(task, &path, Gold).map(Self::Gold),
+            LabelSource::Gold => {
+                let gold = read(task, &path, |label| Given::Gold(Gold(label)))?;
+                Ok(Self::Mixed(gold.followed_by(bought, Given::Teacher)))
+            }
             LabelSource::Teacher => {
                 let source: Arc<str> = task.data.train.as_str().into();
-                read(task, &path, |label| Teacher { label, source: Arc::clone(&source) }).map(Self::Teacher)
+                let rows = read(task, &path, |label| Teacher { label, source: Arc::clone(&source) })?;
+                Ok(Self::Teacher(rows.followed_by(bought, |label| label)))
             }
         }
     }
+
+    /// How many rows there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Gold(rows) => rows.examples.len(),
+            Self::Teacher(rows) => rows.examples.len(),
+            Self::Mixed(rows) => rows.examples.len(),
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
-/// The texts of a task's training rows.
+impl<L: Label> Dataset<L> {
+    fn followed_by(mut self, more: Vec<Example<Teacher>>, label: impl Fn(Teacher) -> L) -> Self {
+        let mut hash = ContentHash::builder();
+        hash.field(self.hash.as_bytes());
+        for example in more {
+            hash.field(example.text.as_bytes());
+            let said: Vec<_> = example.labels.iter().map(|l| l.as_ref().map(|l| l.label.class())).collect();
+            hash.field(format!("{said:?}").as_bytes());
+            let labels = example.labels.into_iter().map(|given| given.map(&label)).collect();
+            self.examples.push(Example {
+                row: example.row,
+                text: example.text,
+                labels,
+                group: None,
+                time: None,
+            });
+        }
+        self.hash = hash.finish();
+        self
+    }
+}
+
+/// What a teacher was paid for, as far as it may be learnt from: no text that is locked, for development or in the table by now.
+fn bought(task: &Task, folder: &Path) -> Result<Vec<Example<Teacher>>> {
+    let answers = read_answers(&folder.join(ANSWERS_FILE))?;
+    if answers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let elsewhere = [&task.data.train, &task.data.dev, &task.data.locked]
+        .map(|path| texts(task, &folder.join(path)))
+        .into_iter()
+        .collect::<Result<Vec<_>>>()?;
+    let row = |(row, answer): (usize, TeacherAnswer)| {
+        let labels = answer.class_labels(task);
+        let learnt = labels.iter().any(Option::is_some)
+            && check_text(folder, 0, &answer.text).is_ok()
+            && !elsewhere.iter().any(|texts| texts.contains(&answer.text));
+        let source: Arc<str> = format!("{} {}", answer.model, answer.date).into();
+        let label =
+            |label: Option<ClassLabel>| label.map(|label| Teacher { label, source: Arc::clone(&source) });
+        learnt.then(|| Example {
+            row: row as u64 + 1,
+            labels: labels.into_iter().map(label).collect(),
+            text: answer.text,
+            group: None,
+            time: None,
+        })
+    };
+    Ok(answers.into_iter().enumerate().filter_map(row).collect())
+}
+
+/// The texts of a task's training rows, bought ones among them.
 ///
 /// # Errors
 /// Fails when the table cannot be read.
 pub fn training_texts(task: &Task, folder: &Path) -> Result<Texts> {
-    texts(task, &folder.join(&task.data.train))
+    let mut known = texts(task, &folder.join(&task.data.train))?;
+    read_answers(&folder.join(ANSWERS_FILE))?.iter().for_each(|answer| known.insert(&answer.text));
+    Ok(known)
 }
 
-fn texts(task: &Task, path: &Path) -> Result<Texts> {
+pub(crate) fn texts(task: &Task, path: &Path) -> Result<Texts> {
     let mut table = TableReader::open(path)?;
     let inputs = task.input.fields.iter().map(|f| column(&table, f)).collect::<Result<Vec<_>>>()?;
     let (mut row, mut texts) = (Vec::new(), Texts::default());
@@ -168,11 +265,7 @@ pub fn read_gold(task: &Task, path: &Path) -> Result<Dataset<Gold>> {
     read(task, path, Gold)
 }
 
-fn read<L: Label>(
-    task: &Task,
-    path: &Path,
-    label: impl Fn(sizewise_contract::ClassLabel) -> L,
-) -> Result<Dataset<L>> {
+fn read<L: Label>(task: &Task, path: &Path, label: impl Fn(ClassLabel) -> L) -> Result<Dataset<L>> {
     let mut table = TableReader::open(path)?;
     let find = |name: &str| column(&table, name);
     let inputs = task.input.fields.iter().map(|field| find(field)).collect::<Result<Vec<_>>>()?;
@@ -212,7 +305,7 @@ fn read<L: Label>(
     Ok(Dataset { examples, hash: hash.finish() })
 }
 
-fn column(table: &TableReader, name: &str) -> Result<usize> {
+pub(crate) fn column(table: &TableReader, name: &str) -> Result<usize> {
     table.columns().iter().position(|column| column == name).ok_or_else(|| {
         let columns = table.columns();
         let meant = did_you_mean(name, columns.iter().map(String::as_str));
@@ -298,7 +391,7 @@ pub fn read_task(path: &Path) -> Result<Task> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sizewise_contract::{ClassLabel, Diagnose};
+    use sizewise_contract::Diagnose;
 
     const TASK: &str = "schema = 1\nname = \"t\"\n[[question]]\nname = \"team\"\ntype = \"choice\"\nchoices = [{ value = \"billing\" }, { value = \"delivery\" }]\nout_of_scope_label = \"none\"\n";
 
@@ -322,6 +415,37 @@ mod tests {
         assert_eq!(gold.examples[2].labels, [None]);
         task.data.train_labels = LabelSource::Teacher;
         assert!(matches!(TrainingRows::read(&task, folder.path()).unwrap(), TrainingRows::Teacher(_)));
+    }
+
+    #[test]
+    fn bought_rows_come_after_the_tables_own_and_never_from_locked_or_development_rows() {
+        let (folder, mut task) = folder("text,team\nwhere is my invoice,billing\n");
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write("data/dev.csv", "text,team\nfor development,billing\n");
+        write("data/locked.csv", "text,team\nlocked away,delivery\n");
+        let line = |text: &str, label: &str| {
+            format!(
+                "{{\"text\":\"{text}\",\"labels\":{{{label}}},\"asked\":\"m\",\"model\":\"m\",\"date\":\"2026-01-02\"}}\n"
+            )
+        };
+        let delivery = "\"team\":\"delivery\"";
+        let lines = ["For development!", "locked away", "Where is my invoice?", "lost parcel"];
+        let mut all: String = lines.iter().map(|text| line(text, delivery)).collect();
+        all += &line("unanswered", "");
+        all += &line("of an older contract", "\"team\":\"sales\"");
+        write("data/teacher.jsonl", &all);
+        let TrainingRows::Mixed(rows) = TrainingRows::read(&task, folder.path()).unwrap() else {
+            panic!("both kinds")
+        };
+        let texts: Vec<&str> = rows.examples.iter().map(|row| row.text.as_str()).collect();
+        assert_eq!(texts, ["where is my invoice", "lost parcel"]);
+        assert!(matches!(&rows.examples[0].labels[0], Some(Given::Gold(_))));
+        let Some(Given::Teacher(given)) = &rows.examples[1].labels[0] else { panic!("a teacher's") };
+        assert_eq!((&*given.source, given.label), ("m 2026-01-02", ClassLabel::Class(1)));
+        task.data.train_labels = LabelSource::Teacher;
+        let rows = TrainingRows::read(&task, folder.path()).unwrap();
+        assert!(matches!(&rows, TrainingRows::Teacher(_)) && rows.len() == 2);
+        assert!(training_texts(&task, folder.path()).unwrap().contains("lost parcel"));
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod opened;
 pub mod prepare;
 pub mod quantize;
 pub mod table;
+pub mod teach;
 pub mod train;
 
 pub use error::{Error, Result};

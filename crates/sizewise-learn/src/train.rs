@@ -100,6 +100,7 @@ pub fn train(task: &Task, rows: &TrainingRows, dev: &Dataset<Gold>, tools: Tools
     match rows {
         TrainingRows::Gold(rows) => train_on(task, rows, dev, tools),
         TrainingRows::Teacher(rows) => train_on(task, rows, dev, tools),
+        TrainingRows::Mixed(rows) => train_on(task, rows, dev, tools),
     }
 }
 

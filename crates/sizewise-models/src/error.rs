@@ -40,6 +40,16 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// A server with language models does not answer, and a person has to act.
+    #[error("{address}: {problem}")]
+    Refused {
+        /// What was asked.
+        address: String,
+        /// What is wrong.
+        problem: String,
+        /// The way out.
+        way_out: String,
+    },
     /// The user stopped the work.
     #[error("interrupted; what was finished is kept")]
     Interrupted,
@@ -74,7 +84,7 @@ impl Diagnose for Error {
             Self::File { .. } => Code::ModelFileInvalid,
             Self::Unsupported { .. } => Code::ModelUnsupported,
             Self::FileSystem { .. } => Code::FileSystem,
-            Self::Remote { .. } => Code::SourceUnavailable,
+            Self::Remote { .. } | Self::Refused { .. } => Code::SourceUnavailable,
             Self::Interrupted => Code::Interrupted,
             Self::TooLong { .. } => Code::InputTooLong,
             Self::Overloaded { .. } => Code::Overloaded,
@@ -99,6 +109,7 @@ impl Diagnose for Error {
                 "check the name and the network, then run the command again: it goes on where it stopped"
                     .into(),
             ),
+            Self::Refused { way_out, .. } => Some(way_out.clone()),
             Self::Overloaded { .. } => Some("try again in a moment".into()),
             _ => None,
         }

@@ -1,6 +1,6 @@
 //! What does the product reach on the public data sets?
 //!
-//! `cargo run --release -p sizewise-learn --example figures -- [quality|few-shot|certificates|static|adapt|adapt-few|adapt-plan|adapt-trial|compress] [--resamples N]`
+//! `cargo run --release -p sizewise-learn --example figures -- [NAME…] [--resamples N]`; without a name, all of [`FIGURES`].
 //!
 //! Reads the folder in `SIZEWISE_SHARED` (default `../shared`) and skips, by name, what is not there.
 
@@ -10,56 +10,49 @@ mod compress;
 mod public;
 mod quality;
 mod speed;
+mod teach;
 
+use public::{Outcome, World};
 use std::{path::PathBuf, process::ExitCode};
 
+/// Prints figures; the number is that of the resamples.
+type Figure = fn(&World, usize) -> Outcome<()>;
+
+/// Every figure by its name.
+const FIGURES: [(&str, Figure); 9] = [
+    ("quality", |world, _| quality::run(world)),
+    ("few-shot", |world, _| quality::few_shot(world)),
+    ("certificates", certificates::run),
+    ("static", |world, _| speed::run(world)),
+    ("adapt", |world, _| adapt::run(world)),
+    ("adapt-few", |world, _| adapt::few_shot(world)),
+    ("adapt-plan", adapt::plan),
+    ("compress", |world, _| compress::run(world)),
+    ("teach", |world, _| teach::run(world)),
+];
+/// What is printed only where it is asked for by name: settings on trial, judged on training rows.
+const TRIALS: [(&str, Figure); 1] = [("adapt-trial", |world, _| adapt::trial(world))];
+
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut arguments = std::env::args().skip(1);
+    let (mut resamples, mut asked) = (200, Vec::new());
+    while let Some(argument) = arguments.next() {
+        let known = FIGURES.iter().chain(&TRIALS).find(|(name, _)| *name == argument);
+        match (known, argument.as_str()) {
+            (Some(figure), _) => asked.push(figure),
+            (None, "--resamples") => match arguments.next().and_then(|number| number.parse().ok()) {
+                Some(number) => resamples = number,
+                None => return usage(),
+            },
+            _ => return usage(),
+        }
+    }
     let shared =
         std::env::var_os("SIZEWISE_SHARED").map_or_else(|| PathBuf::from("../shared"), PathBuf::from);
-    let resamples = arguments
-        .iter()
-        .position(|a| a == "--resamples")
-        .and_then(|at| arguments.get(at + 1)?.parse().ok())
-        .unwrap_or(200);
-    let known = ["quality", "few-shot", "certificates", "static", "adapt", "adapt-few", "adapt-plan", "adapt-trial", "compress"];
-    let (figures, others): (Vec<&str>, Vec<&str>) =
-        arguments.iter().map(String::as_str).partition(|argument| known.contains(argument));
-    if others.iter().any(|argument| *argument != "--resamples" && argument.parse::<usize>().is_err()) {
-        eprintln!("usage: figures [{}] [--resamples N]; without a name, all of them", known.join("|"));
-        return ExitCode::from(2);
-    }
-    let asked = |name: &str| figures.is_empty() || figures.contains(&name);
-    let run = || -> Result<(), Box<dyn std::error::Error>> {
-        let world = public::World::open(&shared)?;
-        if asked("quality") {
-            quality::run(&world)?;
-        }
-        if asked("few-shot") {
-            quality::few_shot(&world)?;
-        }
-        if asked("certificates") {
-            certificates::run(&world, resamples)?;
-        }
-        if asked("static") {
-            speed::run(&world)?;
-        }
-        if asked("adapt") {
-            adapt::run(&world)?;
-        }
-        if asked("adapt-few") {
-            adapt::few_shot(&world)?;
-        }
-        if figures.contains(&"adapt-trial") {
-            adapt::trial(&world)?;
-        }
-        if asked("adapt-plan") {
-            adapt::plan(&world, resamples)?;
-        }
-        if asked("compress") {
-            compress::run(&world)?;
-        }
-        Ok(())
+    let asked = if asked.is_empty() { FIGURES.iter().collect() } else { asked };
+    let run = || -> Outcome<()> {
+        let world = World::open(&shared)?;
+        asked.iter().try_for_each(|(_, figure)| figure(&world, resamples))
     };
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -68,4 +61,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn usage() -> ExitCode {
+    let names: Vec<&str> = FIGURES.iter().chain(&TRIALS).map(|(name, _)| *name).collect();
+    eprintln!("usage: figures [{}]… [--resamples N]; without a name, all figures", names.join("|"));
+    ExitCode::from(2)
 }

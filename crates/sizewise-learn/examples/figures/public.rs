@@ -41,6 +41,11 @@ impl World {
         })
     }
 
+    /// The encoder.
+    pub(crate) fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
     fn file(&self, name: &str) -> Option<std::path::PathBuf> {
         let path = self.shared.join("data").join(name);
         if !path.exists() {

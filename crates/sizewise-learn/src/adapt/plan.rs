@@ -49,6 +49,7 @@ impl Plan {
         match rows {
             TrainingRows::Gold(rows) => Self::new(&rows.examples, seed),
             TrainingRows::Teacher(rows) => Self::new(&rows.examples, seed),
+            TrainingRows::Mixed(rows) => Self::new(&rows.examples, seed),
         }
     }
 
@@ -88,6 +89,7 @@ impl Split {
         match rows {
             TrainingRows::Gold(rows) => Self::new(&rows.examples, seed),
             TrainingRows::Teacher(rows) => Self::new(&rows.examples, seed),
+            TrainingRows::Mixed(rows) => Self::new(&rows.examples, seed),
         }
     }
 

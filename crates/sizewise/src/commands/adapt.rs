@@ -123,12 +123,9 @@ fn settings(
         AdaptMethod::Last => Method::LastLayers(layers.div_ceil(3)),
         AdaptMethod::Full => Method::Full,
     };
-    let rows = match rows {
-        TrainingRows::Gold(rows) => rows.examples.len(),
-        TrainingRows::Teacher(rows) => rows.examples.len(),
-    };
     let classes = task.questions.iter().map(|question| question.class_values().len()).max().unwrap_or(1);
-    let mut settings = Settings { seed: arguments.seed, threads, ..Settings::new(method, rows, classes) };
+    let mut settings =
+        Settings { seed: arguments.seed, threads, ..Settings::new(method, rows.len(), classes) };
     settings.epochs = asked.epochs.map_or(settings.epochs, usize::from);
     settings.batch = asked.batch.map_or(settings.batch, usize::from);
     settings.learning_rate = asked.learning_rate.unwrap_or(settings.learning_rate);

@@ -128,6 +128,7 @@ fn training_rows(
     Ok(match TrainingRows::read(task, &project.task_folder(&task.name))? {
         TrainingRows::Gold(rows) => of(task, &rows.examples, near),
         TrainingRows::Teacher(rows) => of(task, &rows.examples, near),
+        TrainingRows::Mixed(rows) => of(task, &rows.examples, near),
     })
 }
 

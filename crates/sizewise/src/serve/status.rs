@@ -17,6 +17,7 @@ const STATUSES: &[(Code, StatusCode)] = &[
     (Code::ModelFileInvalid, StatusCode::INTERNAL_SERVER_ERROR),
     (Code::ModelUnsupported, StatusCode::INTERNAL_SERVER_ERROR),
     (Code::SourceUnavailable, StatusCode::SERVICE_UNAVAILABLE),
+    (Code::MayNotLeave, StatusCode::FORBIDDEN),
     (Code::NotTrained, StatusCode::NOT_FOUND),
     (Code::NotCertified, StatusCode::FORBIDDEN),
     (Code::LockedRowsSpent, StatusCode::FORBIDDEN),

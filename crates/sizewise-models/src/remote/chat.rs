@@ -1,0 +1,513 @@
+//! How is a language model behind somebody's protocol asked, so that every way of failing has a name?
+//!
+//! Any server with `POST …/chat/completions` of the OpenAI shape will do. A call is one attempt: whether to try again, and what
+//! it may cost, is the caller's business. A key goes to the server that was named and nowhere else: redirects are not followed,
+//! and no message shows it.
+
+use crate::error::{Error, Result};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::{
+    sync::atomic::{AtomicU8, Ordering},
+    time::Duration,
+};
+
+/// Largest reply that is read.
+const REPLY_BYTES: u64 = 1 << 20;
+/// Longest key, in bytes.
+const KEY_BYTES: usize = 4_096;
+/// Tokens of a request that are not in its bytes, at most: what separates its messages.
+const FRAME_TOKENS: u64 = 64;
+/// The longest wait that a server may ask for and get.
+const LONGEST_WAIT: Duration = Duration::from_secs(120);
+
+/// Words of the protocol that newer models do not take: each is left out, or replaced, once a server refused it.
+const NEW_LIMIT: u8 = 1;
+const NO_TEMPERATURE: u8 = 2;
+
+/// A server with language models.
+pub struct Chat {
+    address: String,
+    key: Option<String>,
+    agent: ureq::Agent,
+    dialect: AtomicU8,
+}
+
+impl std::fmt::Debug for Chat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Chat").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// What is asked.
+#[derive(Debug, Clone)]
+pub struct Ask<'a> {
+    /// The model, as its provider calls it.
+    pub model: &'a str,
+    /// Roles (`system`, `user`, `assistant`) and what they say.
+    pub messages: &'a [(&'static str, String)],
+    /// The JSON schema that the answer must have.
+    pub schema: &'a Value,
+    /// Most tokens of the answer.
+    pub most_tokens: u32,
+}
+
+/// What came back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// What the model said.
+    pub content: String,
+    /// Tokens that were read and written, where the server says so.
+    pub usage: Option<Usage>,
+    /// The server's name for the request.
+    pub request: Option<String>,
+    /// The exact model that answered.
+    pub model: Option<String>,
+    /// Whether the answer was cut off at its longest.
+    pub cut_off: bool,
+}
+
+/// Tokens of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Usage {
+    /// Read.
+    #[serde(rename = "prompt_tokens")]
+    pub read: u64,
+    /// Written.
+    #[serde(rename = "completion_tokens")]
+    pub written: u64,
+}
+
+/// Why there was no reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// What is wrong.
+    pub problem: String,
+    /// Whether the call may have cost something all the same: it broke off on the way.
+    pub may_cost: bool,
+    /// What can be done.
+    pub then: Then,
+}
+
+/// What can be done after a call that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Then {
+    /// The same call may succeed later; not before so long, where the server says so.
+    Later(Option<Duration>),
+    /// The same call will now be put in other words: try again at once.
+    AtOnce,
+    /// This text is refused; others may be answered.
+    NotThis,
+    /// No call will succeed until a person acts.
+    Never {
+        /// The way out.
+        way_out: String,
+    },
+}
+
+impl Trouble {
+    /// The failure as an error of this server.
+    #[must_use]
+    pub fn into_error(self, chat: &Chat) -> Error {
+        let way_out = match self.then {
+            Then::Never { way_out } => way_out,
+            _ => "run the command again later: it goes on where it stopped".into(),
+        };
+        Error::Refused { address: chat.address.clone(), problem: self.problem, way_out }
+    }
+}
+
+#[derive(Deserialize)]
+struct ReplyJson {
+    id: Option<String>,
+    model: Option<String>,
+    #[serde(default)]
+    choices: Vec<ChoiceJson>,
+    usage: Option<Usage>,
+}
+
+#[derive(Deserialize)]
+struct ChoiceJson {
+    message: MessageJson,
+    finish_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct MessageJson {
+    content: Option<String>,
+    refusal: Option<String>,
+}
+
+impl Chat {
+    /// A server by its address: all before `/chat/completions`, as `https://HOST/v1`.
+    ///
+    /// # Errors
+    /// Fails when the address is neither `https://…` nor `http://…`, when it holds a password, when a key would cross the
+    /// network unprotected, and when the key can be none.
+    pub fn new(base: &str, key: Option<String>, patience: Duration) -> Result<Self> {
+        let base = base.trim().trim_end_matches('/');
+        let base = base.strip_suffix("/chat/completions").unwrap_or(base);
+        let refused = |problem: &str, way_out: &str| {
+            let shown = base.split(['?', '#']).next().unwrap_or_default();
+            let address = shown.split_once('@').map_or(shown, |(_, rest)| rest).to_owned();
+            Err(Error::Refused { address, problem: problem.into(), way_out: way_out.into() })
+        };
+        let Some(host) = host(base) else {
+            return refused("it begins with neither https:// nor http://", "write it as https://HOST/v1");
+        };
+        if base.contains(['@', '?', '#']) || base.chars().any(|c| c.is_control() || c == ' ') {
+            return refused("an address holds no password and no query", "give the key with --key env:NAME");
+        }
+        if let Some(key) = &key {
+            if key.is_empty() || key.len() > KEY_BYTES || !key.bytes().all(|b| (0x21..0x7f).contains(&b)) {
+                return refused("the key is empty, or holds what no key does", "look at what --key names");
+            }
+            if base.starts_with("http://") && !is_this_machine(host) {
+                return refused(
+                    "a key would cross the network unprotected",
+                    "use https://, or leave --key out",
+                );
+            }
+        }
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .timeout_connect(Some(Duration::from_secs(15).min(patience)))
+            .timeout_global(Some(patience))
+            .user_agent(concat!("sizewise/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .into();
+        Ok(Self { address: format!("{base}/chat/completions"), key, agent, dialect: AtomicU8::new(0) })
+    }
+
+    /// The host that is asked.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        host(&self.address).unwrap_or_default()
+    }
+
+    /// Whether the server runs on this machine, so that nothing leaves it.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        is_this_machine(self.host())
+    }
+
+    /// Most tokens that a request can count for: no token is shorter than a byte.
+    #[must_use]
+    pub fn most_read(&self, ask: &Ask<'_>) -> u64 {
+        self.body(ask).to_string().len() as u64 + FRAME_TOKENS * (ask.messages.len() as u64 + 1)
+    }
+
+    /// Asks once.
+    ///
+    /// # Errors
+    /// Whatever stands in the way; see [`Then`].
+    pub fn send(&self, ask: &Ask<'_>) -> std::result::Result<Reply, Trouble> {
+        let dialect = self.dialect.load(Ordering::Relaxed);
+        let mut request = self.agent.post(&self.address).header("content-type", "application/json");
+        if let Some(key) = &self.key {
+            request = request.header("authorization", format!("Bearer {key}"));
+        }
+        let mut reply = request.send(self.body(ask).to_string()).map_err(|error| broken(&error))?;
+        let status = reply.status().as_u16();
+        let header =
+            |name: &str| reply.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (request, wait) = (header("x-request-id"), header("retry-after").and_then(|text| wait(&text)));
+        let bytes = reply.body_mut().with_config().limit(REPLY_BYTES).read_to_vec();
+        if status != 200 {
+            return Err(self.refused(status, &bytes.unwrap_or_default(), (wait, dialect)));
+        }
+        let odd = |problem: String| Trouble { problem, may_cost: true, then: Then::Later(None) };
+        let bytes = bytes.map_err(|error| odd(format!("the reply broke off: {error}")))?;
+        let reply: ReplyJson =
+            serde_json::from_slice(&bytes).map_err(|_| odd("the reply is not that of a chat".into()))?;
+        let Some(choice) = reply.choices.into_iter().next() else {
+            return Err(odd("the reply holds no answer".into()));
+        };
+        Ok(Reply {
+            // A refusal is an answer too: one that no contract knows.
+            content: choice.message.content.or(choice.message.refusal).unwrap_or_default(),
+            usage: reply.usage,
+            request: request.or(reply.id).map(|id| printable(&id)),
+            model: reply.model.map(|model| printable(&model)),
+            cut_off: choice.finish_reason.as_deref() == Some("length"),
+        })
+    }
+
+    fn body(&self, ask: &Ask<'_>) -> Value {
+        let dialect = self.dialect.load(Ordering::Relaxed);
+        let message = |(role, content): &(&str, String)| json!({ "role": role, "content": content });
+        let mut body = json!({
+            "model": ask.model,
+            "messages": ask.messages.iter().map(message).collect::<Vec<_>>(),
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": { "name": "labels", "strict": true, "schema": ask.schema },
+            },
+        });
+        let limit = if dialect & NEW_LIMIT > 0 { "max_completion_tokens" } else { "max_tokens" };
+        if let Some(body) = body.as_object_mut() {
+            body.insert(limit.into(), ask.most_tokens.into());
+            if dialect & NO_TEMPERATURE == 0 {
+                body.insert("temperature".into(), 0.into());
+            }
+        }
+        body
+    }
+
+    fn refused(&self, status: u16, body: &[u8], (wait, dialect): (Option<Duration>, u8)) -> Trouble {
+        let said = said(body);
+        let never = |way_out: &str| Then::Never { way_out: way_out.into() };
+        let learnt = match status {
+            400 if said.contains("max_completion_tokens") => NEW_LIMIT,
+            400 if said.contains("temperature") => NO_TEMPERATURE,
+            _ => 0,
+        };
+        let then = match status {
+            400 if learnt & !dialect > 0 => {
+                self.dialect.fetch_or(learnt, Ordering::Relaxed);
+                Then::AtOnce
+            }
+            400 | 413 | 422 => Then::NotThis,
+            401 | 403 => never("name a key that the server takes: --key env:NAME or --key file:PATH"),
+            402 => never("the account has no money left, or wants to be paid first"),
+            404 => {
+                never("check --model, and --url: it is all before /chat/completions, as in https://HOST/v1")
+            }
+            300..=399 => never("it sends callers elsewhere: name that address with --url"),
+            408 | 409 | 425 | 429 | 500..=599 => Then::Later(wait),
+            _ => never("check --url: this does not look like a server with language models"),
+        };
+        let colon = if said.is_empty() { "" } else { ": " };
+        // A gateway that gave up may have handed the call on.
+        let may_cost = matches!(status, 502 | 504);
+        Trouble { problem: format!("it answered with status {status}{colon}{said}"), may_cost, then }
+    }
+}
+
+/// A call that got no answer.
+fn broken(error: &ureq::Error) -> Trouble {
+    let never = |problem: &str, way_out: &str| Trouble {
+        problem: problem.into(),
+        may_cost: false,
+        then: Then::Never { way_out: way_out.into() },
+    };
+    match error {
+        ureq::Error::HostNotFound => never("no such host", "check the name in --url, and the network"),
+        ureq::Error::Io(cause) if cause.kind() == std::io::ErrorKind::ConnectionRefused => {
+            never("nobody listens there", "start the server, or name another one with --url")
+        }
+        ureq::Error::Tls(_) | ureq::Error::Rustls(_) => {
+            never("it has no certificate that can be trusted", "check --url, or use http:// on this machine")
+        }
+        error => Trouble { problem: error.to_string(), may_cost: true, then: Then::Later(None) },
+    }
+}
+
+/// What a server says went wrong, short.
+fn said(body: &[u8]) -> String {
+    let json: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+    let error = json.get("error").unwrap_or(&json);
+    printable(error.get("message").or(Some(error)).and_then(Value::as_str).unwrap_or_default())
+}
+
+/// What a stranger wrote, short and without what would steer a terminal.
+fn printable(written: &str) -> String {
+    written.chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+fn host(address: &str) -> Option<&str> {
+    let rest = address.strip_prefix("https://").or_else(|| address.strip_prefix("http://"))?;
+    let authority = rest.split('/').next().unwrap_or_default();
+    let host = match authority.strip_prefix('[') {
+        Some(bracketed) => bracketed.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    (!host.is_empty()).then_some(host)
+}
+
+fn is_this_machine(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// How long a server asks callers to wait: seconds, or until a date (RFC 9110, section 10.2.3).
+fn wait(text: &str) -> Option<Duration> {
+    let seconds = match text.trim().parse::<f64>() {
+        Ok(seconds) => seconds,
+        Err(_) => {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
+            date(text)? as f64 - now.as_secs_f64()
+        }
+    };
+    seconds.is_finite().then(|| Duration::from_secs_f64(seconds.clamp(0.0, LONGEST_WAIT.as_secs_f64())))
+}
+
+/// Seconds since 1970 of a date as in `Sun, 06 Nov 1994 08:49:37 GMT`.
+fn date(text: &str) -> Option<i64> {
+    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    let words: Vec<&str> = text.split([' ', ':']).filter(|word| !word.is_empty()).collect();
+    let [_, day, month, year, hour, minute, second, "GMT"] = words.as_slice() else { return None };
+    let number = |word: &str| word.parse::<i64>().ok().filter(|n| (0..10_000).contains(n));
+    let month = MONTHS.find(*month).filter(|at| at % 3 == 0)? as i64 / 3 + 1;
+    // Days from the civil date, after Howard Hinnant's `days_from_civil`.
+    let year = number(year)? - i64::from(month <= 2);
+    let day_of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + number(day)? - 1;
+    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let days =
+        era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
+    Some(days * 86_400 + number(hour)? * 3_600 + number(minute)? * 60 + number(second)?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test")]
+
+    use super::*;
+    use std::{
+        io::{BufRead, BufReader, Read, Write},
+        net::TcpListener,
+        sync::mpsc,
+    };
+
+    const GOOD: &str = r#"{"id":"c1","model":"m-1","choices":[{"message":{"content":"{}"},"finish_reason":"stop"}],"usage":{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10}}"#;
+
+    /// A server that plays these replies, one a connection, and hands on what it was asked.
+    fn server(replies: Vec<String>) -> (String, mpsc::Receiver<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}/v1", listener.local_addr().unwrap());
+        let (sender, receiver) = mpsc::channel();
+        std::thread::spawn(move || {
+            for (reply, stream) in replies.into_iter().zip(listener.incoming()) {
+                let mut stream = stream.unwrap();
+                let mut reader = BufReader::new(stream.try_clone().unwrap());
+                let mut head = String::new();
+                while reader.read_line(&mut head).unwrap() > 2 {}
+                let lower = head.to_lowercase();
+                let length = lower.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+                let mut body = vec![0; length.trim().parse().unwrap()];
+                reader.read_exact(&mut body).unwrap();
+                sender.send(format!("{head}{}", String::from_utf8(body).unwrap())).unwrap();
+                if reply == "slow" {
+                    // Says nothing until the caller hangs up.
+                    let _ = reader.read(&mut [0]);
+                    continue;
+                }
+                let _ = stream.write_all(reply.as_bytes());
+            }
+        });
+        (address, receiver)
+    }
+
+    fn http(status: &str, headers: &str, body: &str) -> String {
+        format!(
+            "HTTP/1.1 {status}\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        )
+    }
+
+    fn asked(chat: &Chat) -> std::result::Result<Reply, Trouble> {
+        let messages = [("user", "where is my parcel".to_owned())];
+        chat.send(&Ask {
+            model: "m",
+            messages: &messages,
+            schema: &json!({"type": "object"}),
+            most_tokens: 9,
+        })
+    }
+
+    #[test]
+    fn a_reply_comes_with_its_usage_and_the_key_goes_along_unseen() {
+        let (address, heard) = server(vec![http("200 OK", "x-request-id: r1\r\n", GOOD)]);
+        let chat = Chat::new(&address, Some("s3cret".into()), Duration::from_secs(5)).unwrap();
+        let reply = asked(&chat).unwrap();
+        assert_eq!(reply.usage, Some(Usage { read: 7, written: 3 }));
+        assert_eq!((reply.request.as_deref(), reply.model.as_deref()), (Some("r1"), Some("m-1")));
+        let heard = heard.recv().unwrap();
+        assert!(heard.starts_with("POST /v1/chat/completions") && heard.contains("Bearer s3cret"), "{heard}");
+        assert!(heard.contains(r#""strict":true"#) && heard.contains(r#""max_tokens":9"#), "{heard}");
+        assert!(!format!("{chat:?}").contains("s3cret"));
+        assert!(chat.is_local());
+    }
+
+    #[test]
+    fn every_way_of_failing_says_what_can_be_done() {
+        let error = r#"{"error":{"message":"no such model"}}"#;
+        let (address, _heard) = server(vec![
+            http("429 Too Many", "retry-after: 7\r\n", ""),
+            http("500 Oops", "", "<html>"),
+            http("401 No", "", error),
+            http("404 None", "", error),
+            http("307 Go", "location: http://127.0.0.1:1/\r\n", ""),
+            http("400 Bad", "", error),
+            http("200 OK", "", "no json"),
+            "HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n{".into(),
+            "slow".into(),
+        ]);
+        let chat = Chat::new(&address, None, Duration::from_millis(700)).unwrap();
+        let mut next = || asked(&chat).unwrap_err();
+        assert_eq!(next().then, Then::Later(Some(Duration::from_secs(7))));
+        assert_eq!(next().then, Then::Later(None));
+        for (status, way_out) in [("401", "--key"), ("404", "--model"), ("307", "--url")] {
+            let trouble = next();
+            assert!(trouble.problem.contains(status) && !trouble.may_cost, "{trouble:?}");
+            let error = trouble.into_error(&chat);
+            let hint = sizewise_contract::Diagnose::hint(&error).unwrap();
+            assert!(hint.contains(way_out), "{hint}");
+        }
+        assert_eq!(next().then, Then::NotThis);
+        for _ in ["no json", "cut", "slow"] {
+            let trouble = next();
+            assert!(trouble.may_cost && trouble.then == Then::Later(None), "{trouble:?}");
+        }
+        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let chat = Chat::new(&format!("http://{nobody}"), None, Duration::from_secs(5)).unwrap();
+        let Err(Trouble { problem, then: Then::Never { way_out }, .. }) = asked(&chat) else {
+            unreachable!()
+        };
+        assert!(problem.contains("nobody listens") && way_out.contains("--url"), "{problem} {way_out}");
+    }
+
+    #[test]
+    fn words_that_a_server_does_not_take_are_put_otherwise() {
+        let refuse = |what: &str| http("400 Bad", "", &format!(r#"{{"error":{{"message":"use {what}"}}}}"#));
+        let (address, heard) =
+            server(vec![refuse("max_completion_tokens"), refuse("no temperature"), http("200 OK", "", GOOD)]);
+        let chat = Chat::new(&address, None, Duration::from_secs(5)).unwrap();
+        assert_eq!(asked(&chat).unwrap_err().then, Then::AtOnce);
+        assert_eq!(asked(&chat).unwrap_err().then, Then::AtOnce);
+        asked(&chat).unwrap();
+        let last = heard.iter().nth(2).unwrap();
+        assert!(last.contains(r#""max_completion_tokens":9"#) && !last.contains("temperature"), "{last}");
+    }
+
+    #[test]
+    fn a_key_never_leaves_unprotected_and_is_never_shown() {
+        for (address, key) in [
+            ("ftp://host/v1", None),
+            ("https://user:s3cret@host/v1", None),
+            ("https://host/v1?key=s3cret", None),
+            ("http://host.example/v1", Some("s3cret")),
+            ("https://host/v1", Some("s3cret\n")),
+            ("https://", None),
+        ] {
+            let error = Chat::new(address, key.map(str::to_owned), Duration::from_secs(1)).unwrap_err();
+            assert!(!error.to_string().contains("s3cret"), "{error}");
+        }
+        assert!(!Chat::new("https://host.example/v1/", None, Duration::from_secs(1)).unwrap().is_local());
+        assert!(
+            Chat::new("http://[::1]:8000/v1", Some("k".into()), Duration::from_secs(1)).unwrap().is_local()
+        );
+    }
+
+    #[test]
+    fn waits_are_seconds_or_dates_and_never_endless() {
+        assert_eq!(wait("2"), Some(Duration::from_secs(2)));
+        assert_eq!(wait("99999"), Some(LONGEST_WAIT));
+        assert_eq!(wait("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
+        assert_eq!((wait("soon"), wait("NaN")), (None, None));
+        // Golden values from `date -u -d … +%s`.
+        assert_eq!(date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+        assert_eq!(date("Thu, 29 Feb 2024 23:59:59 GMT"), Some(1_709_251_199));
+    }
+}
