@@ -127,6 +127,8 @@ pub(crate) fn importance(
             let left =
                 began.elapsed().as_secs_f64() / step as f64 * (ids.len() as u64).saturating_sub(step) as f64;
             (watch.progress)(&Progress {
+                training: 1,
+                trainings: 1,
                 step,
                 steps: ids.len() as u64,
                 epoch: 0,
@@ -268,6 +270,8 @@ impl Student<'_> {
                 self.network.weights.take(&state.parameters);
                 batches += 1;
                 (self.watch.progress)(&Progress {
+                    training: 1,
+                    trainings: 1,
                     step: state.optimizer.steps,
                     steps: pace.steps,
                     epoch: number + 1,

@@ -189,6 +189,9 @@ pub fn compress(
         TrainingRows::Teacher(rows) => {
             Search::new(base, (task, &rows.examples, unseen), settings, watch)?.run()
         }
+        TrainingRows::Mixed(rows) => {
+            Search::new(base, (task, &rows.examples, unseen), settings, watch)?.run()
+        }
     }
 }
 
@@ -206,6 +209,7 @@ pub fn judge(
     let judge = match rows {
         TrainingRows::Gold(rows) => Judge::new((task, &rows.examples, judging), (false, 1, &stop)),
         TrainingRows::Teacher(rows) => Judge::new((task, &rows.examples, judging), (false, 1, &stop)),
+        TrainingRows::Mixed(rows) => Judge::new((task, &rows.examples, judging), (false, 1, &stop)),
     };
     let found = jobs::run(encoders.len(), threads, |number| Some(judge.answers(encoders.get(number)?)));
     found.ok_or(Error::Internal("every encoder is judged"))?.into_iter().collect()

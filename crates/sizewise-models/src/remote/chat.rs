@@ -445,7 +445,7 @@ mod tests {
             "slow".into(),
         ]);
         let chat = Chat::new(&address, None, Duration::from_millis(700)).unwrap();
-        let mut next = || asked(&chat).unwrap_err();
+        let next = || asked(&chat).unwrap_err();
         assert_eq!(next().then, Then::Later(Some(Duration::from_secs(7))));
         assert_eq!(next().then, Then::Later(None));
         for (status, way_out) in [("401", "--key"), ("404", "--model"), ("307", "--url")] {

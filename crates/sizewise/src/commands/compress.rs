@@ -22,7 +22,7 @@ use sizewise_contract::{ContentHash, Tier};
 use sizewise_learn::{
     compress::{self, Bound, Compressed, Progress, Settings, Variant, Watch},
     dataset::{Locked, TrainingRows, read_gold},
-    train::{self, Tools, TrainSummary},
+    train::{self, Tools, TrainSummary, Unseen},
 };
 use sizewise_models::{
     builtin,
@@ -109,7 +109,7 @@ pub(super) fn run(project: &Project, arguments: &Compress, screen: &Screen) -> R
         balance: settings.balance,
         progress: &|step, done, of| progress.at(step, done, of),
         stop: &stop,
-        unseen: Some(&unseen),
+        unseen: Some(Unseen::Rows(&unseen)),
     };
     let trained = train::train(&task, &rows, &dev, tools)?;
     progress.end();
