@@ -1,13 +1,13 @@
-//! How fast is the built-in encoder here, on one thread: texts one by one, and all of them in one call?
+//! How fast is an encoder here, on one thread: texts one by one, and all of them in one call?
 //!
-//! `encoder_speed [--texts FILE] [--kernel NAME] [--rounds N] [--json] [--vectors FILE]`. A file has one text per line;
-//! without one a built-in list of questions of mixed length is read. Every kernel of this machine takes its turn in every
+//! `encoder_speed [--texts FILE] [--encoder DIR] [--kernel NAME] [--rounds N] [--json] [--vectors FILE]`. A file has one text
+//! per line; without one a built-in list of questions of mixed length is read. `--encoder` takes another encoder's folder. Every kernel of this machine takes its turn in every
 //! round, so that noise falls on all of them; medians over rounds are printed. `--vectors` writes the last layer's
 //! vectors, which other programs can be compared with, as little-endian float32.
 
 use sizewise_contract::{Embed, task::Overflow};
 use sizewise_models::{Kernel, encoder::Encoder};
-use std::{process::ExitCode, time::Instant};
+use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -46,6 +46,7 @@ struct Arguments {
     rounds: usize,
     json: bool,
     vectors: Option<String>,
+    encoder: Option<PathBuf>,
 }
 
 /// One kernel's measurements, one for each round.
@@ -72,15 +73,18 @@ fn run() -> Result<(), Failure> {
     let arguments = arguments()?;
     let texts: Vec<&str> = arguments.texts.iter().map(String::as_str).collect();
     let began = Instant::now();
-    let encoder = sizewise_models::builtin::encoder()?.with_threads(1);
+    let encoder = load(&arguments)?;
     let load_ms = began.elapsed().as_secs_f64() * 1e3;
     if let Some(file) = &arguments.vectors {
         let encoder = encoder.with_last_layer_only();
         let values = encoder.embed(&texts, Overflow::HeadTail)?.values;
         std::fs::write(file, values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>())?;
     }
-    let mut figures =
-        arguments.kernels.iter().map(|kernel| Figures::new(*kernel)).collect::<Result<Vec<_>, _>>()?;
+    let mut figures = arguments
+        .kernels
+        .iter()
+        .map(|kernel| Figures::new(*kernel, &arguments))
+        .collect::<Result<Vec<_>, _>>()?;
     for _ in 0..arguments.rounds {
         figures.iter_mut().try_for_each(|figures| figures.measure(&texts))?;
     }
@@ -101,7 +105,7 @@ fn run() -> Result<(), Failure> {
 fn arguments() -> Result<Arguments, Failure> {
     let repeated = TEXTS.iter().cycle().take(1024).map(|text| (*text).to_owned()).collect();
     let (kernels, rounds) = (Kernel::available(), 5);
-    let mut found = Arguments { texts: repeated, kernels, rounds, json: false, vectors: None };
+    let mut found = Arguments { texts: repeated, kernels, rounds, json: false, vectors: None, encoder: None };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} wants a value"));
@@ -118,12 +122,14 @@ fn arguments() -> Result<Arguments, Failure> {
                 }
             }
             "--rounds" => found.rounds = value()?.parse::<usize>()?.max(1),
+            "--encoder" => found.encoder = Some(value()?.into()),
             "--vectors" => found.vectors = Some(value()?),
             "--json" => found.json = true,
             _ => {
-                return Err(
-                    format!("`{word}` is not known: --texts, --kernel, --rounds, --vectors, --json").into()
-                );
+                return Err(format!(
+                    "`{word}` is not known: --texts, --kernel, --encoder, --rounds, --vectors, --json"
+                )
+                .into());
             }
         }
     }
@@ -133,9 +139,17 @@ fn arguments() -> Result<Arguments, Failure> {
     Ok(found)
 }
 
+fn load(arguments: &Arguments) -> Result<Encoder, Failure> {
+    let encoder = match &arguments.encoder {
+        Some(folder) => Encoder::load(folder)?,
+        None => sizewise_models::builtin::encoder()?,
+    };
+    Ok(encoder.with_threads(1))
+}
+
 impl Figures {
-    fn new(kernel: Kernel) -> Result<Self, Failure> {
-        let encoder = sizewise_models::builtin::encoder()?.with_threads(1).with_kernel(kernel);
+    fn new(kernel: Kernel, arguments: &Arguments) -> Result<Self, Failure> {
+        let encoder = load(arguments)?.with_kernel(kernel);
         let [twelve_words_ms, p50_ms, p99_ms, texts_per_s] = [const { Vec::new() }; 4];
         Ok(Self { kernel, encoder, twelve_words_ms, p50_ms, p99_ms, texts_per_s })
     }
