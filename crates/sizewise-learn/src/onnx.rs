@@ -92,7 +92,7 @@ impl Writer<'_> {
             Activation::Relu => &[],
             Activation::Gelu => &[("half", 0.5), ("square_root_of_two", std::f32::consts::SQRT_2)],
             // The last is the square root of 2 / π.
-            Activation::GeluTanh => &[("half", 0.5), ("cubic", 0.044_715), ("tanh_scale", 0.797_884_56)],
+            Activation::GeluTanh => &[("half", 0.5), ("cubic", 0.044_715), ("tanh_scale", 0.797_884_6)],
         });
         for (name, value) in numbers {
             self.graph.floats(name, &[], std::iter::once(value));

@@ -56,7 +56,8 @@ fn train(folder: &Path, kind: usize, rows: &[(String, String)]) -> Outcome<()> {
     let mut teams: Vec<&str> = rows.iter().map(|(_, team)| team.as_str()).collect();
     teams.sort_unstable();
     teams.dedup();
-    teams.rotate_left(kind % teams.len());
+    let first = kind % teams.len();
+    teams.rotate_left(first);
     teams.truncate(2 + kind % 4);
     let mut table = String::from("message,team\n");
     let of_teams = rows.iter().filter(|(_, team)| teams.contains(&team.as_str()));
