@@ -14,6 +14,7 @@ pub mod dataset;
 pub mod distill;
 pub mod error;
 pub mod fit;
+pub mod onnx;
 pub mod opened;
 pub mod prepare;
 pub mod quantize;

@@ -1,17 +1,21 @@
-//! How fast is the built-in encoder here, on one thread: texts one by one, and all of them in one call?
+//! How fast is an encoder here, on one thread: texts one by one, and all of them in one call?
 //!
-//! `encoder_speed [--texts FILE] [--kernel NAME] [--rounds N] [--json] [--vectors FILE]`. A file has one text per line;
-//! without one a built-in list of questions of mixed length is read. Every kernel of this machine takes its turn in every
-//! round, with 8-bit weights and, where it multiplies them in a way of its own, with the same weights in bfloat16, so that
-//! noise falls on all of them; medians over rounds are printed. `--vectors` writes the last layer's
+//! `encoder_speed [--texts FILE] [--encoder DIR] [--kernel NAME] [--rounds N] [--json] [--vectors FILE]`. A file has one text
+//! per line; without one a built-in list of questions of mixed length is read. `--encoder` takes another encoder's folder. Every
+//! kernel of this machine takes its turn in every round, with the weights as they are and, where it multiplies them in a way of
+//! its own, with the same weights in bfloat16, so that noise falls on all of them; medians over rounds are printed.
+//! `--vectors` writes the last layer's
 //! vectors, which other programs can be compared with, as little-endian float32.
 
 #[path = "forms/brains.rs"]
 mod brains;
 
 use sizewise_contract::{Embed, task::Overflow};
-use sizewise_models::{Kernel, builtin, encoder::Encoder};
-use std::{process::ExitCode, time::Instant};
+use sizewise_models::{
+    Kernel, builtin,
+    encoder::{Encoder, EncoderFiles},
+};
+use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -50,6 +54,7 @@ struct Arguments {
     rounds: usize,
     json: bool,
     vectors: Option<String>,
+    encoder: Option<PathBuf>,
 }
 
 /// One kernel's measurements with one form of the weights, one for each round.
@@ -76,7 +81,7 @@ fn run() -> Result<(), Failure> {
     let arguments = arguments()?;
     let texts: Vec<&str> = arguments.texts.iter().map(String::as_str).collect();
     let began = Instant::now();
-    let encoder = builtin::encoder()?.with_threads(1);
+    let encoder = load(&arguments)?;
     let load_ms = began.elapsed().as_secs_f64() * 1e3;
     if let Some(file) = &arguments.vectors {
         let encoder = encoder.with_last_layer_only();
@@ -85,9 +90,12 @@ fn run() -> Result<(), Failure> {
     }
     let mut figures = Vec::new();
     for kernel in &arguments.kernels {
-        figures.push(Figures::new(kernel.name().to_owned(), *kernel, builtin::encoder()?));
+        figures.push(Figures::new(kernel.name().to_owned(), *kernel, load(&arguments)?));
         if kernel.has_brains() {
-            let encoder = brains::in_brains(&builtin::encoder_files())?;
+            let encoder = match &arguments.encoder {
+                Some(folder) => brains::in_brains(&EncoderFiles::read(folder)?.as_ref())?,
+                None => brains::in_brains(&builtin::encoder_files())?,
+            };
             figures.push(Figures::new(format!("{}, bf16", kernel.name()), *kernel, encoder));
         }
     }
@@ -110,7 +118,7 @@ fn run() -> Result<(), Failure> {
 fn arguments() -> Result<Arguments, Failure> {
     let repeated = TEXTS.iter().cycle().take(1024).map(|text| (*text).to_owned()).collect();
     let (kernels, rounds) = (Kernel::available(), 5);
-    let mut found = Arguments { texts: repeated, kernels, rounds, json: false, vectors: None };
+    let mut found = Arguments { texts: repeated, kernels, rounds, json: false, vectors: None, encoder: None };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} wants a value"));
@@ -127,12 +135,14 @@ fn arguments() -> Result<Arguments, Failure> {
                 }
             }
             "--rounds" => found.rounds = value()?.parse::<usize>()?.max(1),
+            "--encoder" => found.encoder = Some(value()?.into()),
             "--vectors" => found.vectors = Some(value()?),
             "--json" => found.json = true,
             _ => {
-                return Err(
-                    format!("`{word}` is not known: --texts, --kernel, --rounds, --vectors, --json").into()
-                );
+                return Err(format!(
+                    "`{word}` is not known: --texts, --kernel, --encoder, --rounds, --vectors, --json"
+                )
+                .into());
             }
         }
     }
@@ -140,6 +150,14 @@ fn arguments() -> Result<Arguments, Failure> {
         return Err("there are no texts".into());
     }
     Ok(found)
+}
+
+fn load(arguments: &Arguments) -> Result<Encoder, Failure> {
+    let encoder = match &arguments.encoder {
+        Some(folder) => Encoder::load(folder)?,
+        None => builtin::encoder()?,
+    };
+    Ok(encoder.with_threads(1))
 }
 
 impl Figures {

@@ -13,6 +13,7 @@ const CONFIG: &[u8] = include_bytes!("../weights/minilm-l6-int8/config.json");
 const TOKENIZER: &[u8] = include_bytes!("../weights/minilm-l6-int8/tokenizer.json");
 const POOLING: &[u8] = include_bytes!("../weights/minilm-l6-int8/1_Pooling/config.json");
 const ENCODER: &[u8] = include_bytes!("../weights/minilm-l6-int8/model.safetensors");
+const ENCODER_NOTICE: &str = include_str!("../weights/minilm-l6-int8/NOTICE");
 const STATIC: &[u8] = include_bytes!("../weights/static-256/embeddings.safetensors");
 
 /// Name of the built-in encoder.
@@ -28,6 +29,18 @@ pub fn encoder_files() -> EncoderFiles<&'static [u8]> {
         prompts: None,
         weights: vec![("model.safetensors".into(), ENCODER)],
     }
+}
+
+/// Who made what the built-in encoder is derived from.
+#[must_use]
+pub fn encoder_notice() -> &'static str {
+    ENCODER_NOTICE
+}
+
+/// Size of the built-in static embeddings in the program, in bytes; their tokenizer is the encoder's.
+#[must_use]
+pub fn static_embeddings_size() -> usize {
+    STATIC.len()
 }
 
 /// Loads the built-in encoder.

@@ -63,6 +63,8 @@ pub enum Command {
     Certify(Certify),
     /// Measure a release on the development rows or on a table of yours.
     Evaluate(Evaluate),
+    /// Measure what every tier costs and gives: speed, quality, size, memory, energy.
+    Bench(Bench),
     /// Answer over HTTP: all certified tasks, on the protocols that clients already speak.
     Serve(Serve),
     /// Answer one input in the terminal and show the path to the answer.
@@ -285,6 +287,38 @@ pub struct Evaluate {
     pub mistakes: usize,
 }
 
+/// Measures what every tier costs and gives.
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// The task.
+    pub task: String,
+    /// A table with inputs and gold labels; by default the development rows. Locked and fitted rows are left out.
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+    /// Every release that is kept, beside the one in force.
+    #[arg(long)]
+    pub all: bool,
+    /// How often everything takes its turn; medians are shown.
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u16).range(5..=1_000))]
+    pub rounds: u16,
+    /// What an hour of one core costs, in US dollars.
+    #[arg(long, default_value_t = 0.04, value_name = "USD", value_parser = positive)]
+    pub price_per_core_hour: f64,
+    /// What a busy core draws, where the machine does not tell.
+    #[arg(long, default_value_t = 8.0, value_name = "WATTS", value_parser = positive)]
+    pub watts_per_core: f64,
+    /// Also write a page with the tables and a plot; it opens in any browser, offline.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number >= 0.0 && number.is_finite() => Ok(number),
+        _ => Err("a number of 0 or more, as 0.04".into()),
+    }
+}
+
 /// Answers over HTTP.
 #[derive(Debug, Args)]
 pub struct Serve {
@@ -448,10 +482,13 @@ pub enum Models {
         /// The model; all of them without it.
         name: Option<String>,
     },
-    /// Write a model, or the encoder of a task's release, to -o DIR for other programs: floating point safetensors.
+    /// Write a model, the encoder of a task's release, or the built-in one (minilm-l6-int8), to -o DIR for other programs.
     Export {
         /// The model or task.
         name: String,
+        /// What is written: floating point safetensors, or an ONNX graph in floating point that pools as well.
+        #[arg(long, value_enum, default_value_t = ExportFormat::Safetensors)]
+        format: ExportFormat,
         /// Leave 8-bit weights as they are; only this program reads those.
         #[arg(long)]
         as_is: bool,
@@ -469,6 +506,15 @@ pub enum Models {
         /// The encoder: config.json, tokenizer.json, *.safetensors.
         encoder: PathBuf,
     },
+}
+
+/// The form of an exported model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ExportFormat {
+    /// The folder that the public transformers and sentence-transformers libraries read.
+    Safetensors,
+    /// One graph: `input_ids` and `attention_mask` to `last_hidden_state` and `sentence_embedding`.
+    Onnx,
 }
 
 /// Where a model comes from.

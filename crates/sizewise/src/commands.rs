@@ -5,6 +5,7 @@
 
 mod adapt;
 mod batch;
+pub(crate) mod bench;
 mod certify;
 mod compress;
 mod decide;
@@ -57,6 +58,7 @@ pub fn run(cli: &Cli, screen: &Screen) -> Result<u8> {
         Command::Compress(arguments) => compress::run(&project, arguments, screen),
         Command::Certify(arguments) => certify::run(&project, arguments, screen),
         Command::Evaluate(arguments) => evaluate::run(&project, arguments, screen),
+        Command::Bench(arguments) => bench::run(&project, arguments, screen),
         Command::Serve(arguments) => serve::run(&project, arguments, screen),
         Command::Decide(arguments) => decide::run(&project, arguments, screen),
         Command::Batch(arguments) => batch::run(&project, arguments, screen),

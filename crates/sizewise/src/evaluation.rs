@@ -58,13 +58,13 @@ pub(crate) struct QuestionEvaluation {
     pub(crate) mistakes: Vec<Mistake>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct TierAccuracy {
     pub(crate) tier: Tier,
     pub(crate) accuracy: Share,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Operating {
     pub(crate) threshold: f64,
     /// Whether the threshold comes from a certificate.
@@ -178,7 +178,8 @@ fn answer<'a>(
     })
 }
 
-fn tiers(outcomes: &[RowOutcome]) -> Vec<TierAccuracy> {
+/// Every in-scope row answered by one tier.
+pub(crate) fn tiers(outcomes: &[RowOutcome]) -> Vec<TierAccuracy> {
     let mut counts: BTreeMap<Tier, (u64, u64)> = BTreeMap::new();
     for outcome in outcomes.iter().filter(|row| !row.out_of_scope).flat_map(|row| &row.tiers) {
         let count = counts.entry(outcome.tier).or_default();
@@ -191,7 +192,8 @@ fn tiers(outcomes: &[RowOutcome]) -> Vec<TierAccuracy> {
         .collect()
 }
 
-fn operating(outcomes: &[RowOutcome], at: At) -> Operating {
+/// The cascade at a threshold.
+pub(crate) fn operating(outcomes: &[RowOutcome], at: At) -> Operating {
     let point = curve(outcomes, &[at.threshold]).into_iter().next().unwrap_or_default();
     let outside: Vec<&RowOutcome> = outcomes.iter().filter(|row| row.out_of_scope).collect();
     let outside_answered = outside.iter().filter(|row| row.answer_at(at.threshold).is_some()).count() as u64;

@@ -3,6 +3,7 @@
 //! Everything is in the file: styles, plots as SVG, no script. Texts of users' data are escaped, and the page's own policy
 //! forbids it to load or run anything.
 
+pub(crate) mod bench;
 mod plots;
 
 use crate::{
@@ -47,16 +48,7 @@ pub(crate) fn report(task: &Task, release: &Release, evaluation: &Evaluation) ->
 
 fn write_page(out: &mut String, task: &Task, release: &Release, evaluation: &Evaluation) -> std::fmt::Result {
     let name = escaped(&task.name);
-    writeln!(out, "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">")?;
-    writeln!(
-        out,
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-    )?;
-    writeln!(out, "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">")?;
-    writeln!(
-        out,
-        "<title>{name} – Sizewise report</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>"
-    )?;
+    begin_page(out, &format!("{name} – Sizewise report"))?;
     writeln!(out, "<header><h1>{name}</h1>")?;
     writeln!(
         out,
@@ -72,6 +64,17 @@ fn write_page(out: &mut String, task: &Task, release: &Release, evaluation: &Eva
     }
     write_provenance(out, release, evaluation)?;
     writeln!(out, "</main>\n</body>\n</html>")
+}
+
+/// Everything before the first heading. `title` is markup.
+fn begin_page(out: &mut String, title: &str) -> std::fmt::Result {
+    writeln!(out, "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">")?;
+    writeln!(
+        out,
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+    )?;
+    writeln!(out, "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">")?;
+    writeln!(out, "<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>")
 }
 
 fn write_question(

@@ -85,7 +85,7 @@ mod tests {
             *class = (*class + 1) % 4;
         }
         let stop = AtomicBool::new(false);
-        let is_wrong = |place: usize| place % 10 == 0;
+        let is_wrong = |place: usize| place.is_multiple_of(10);
         let found = doubts(&vectors, &labelled, &|place| place == 0, (4, 0.1), &stop).unwrap();
         let really: Vec<&Doubt> = found.iter().filter(|doubt| is_wrong(doubt.place)).collect();
         assert!(

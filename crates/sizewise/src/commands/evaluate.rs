@@ -12,6 +12,7 @@ use crate::{
     screen::Screen,
     table::{Align, Table, percent, shortened, with_interval},
 };
+use sizewise_contract::Question;
 use sizewise_measure::metrics::Estimate;
 use std::{fmt::Write, path::Path};
 
@@ -46,12 +47,7 @@ pub(super) fn measure(
     let judged = trained.judge(&rows.examples, &stop, &|step, done, of| progress.at(step, done, of))?;
     progress.end();
     let measured = task.questions.iter().zip(&judged).enumerate().map(|(position, (asked, judged))| {
-        let certified =
-            trained.release.certificate(&asked.name).and_then(|certificate| certificate.threshold);
-        let at = At {
-            threshold: certified.unwrap_or(1.0 - task.promise_of(asked).max_served_error),
-            certified: certified.is_some(),
-        };
+        let at = threshold(trained, asked);
         question((task, asked, position), &rows.examples, judged, (at, mistakes))
     });
     Ok(Evaluation {
@@ -63,6 +59,15 @@ pub(super) fn measure(
         locked_left_out: locked,
         fitted_left_out: fitted,
     })
+}
+
+/// The confidence from which a question is answered: the certified one, else what the promise asks of the calibrator.
+pub(super) fn threshold(trained: &Trained, asked: &Question) -> At {
+    let certified = trained.release.certificate(&asked.name).and_then(|certificate| certificate.threshold);
+    At {
+        threshold: certified.unwrap_or(1.0 - trained.task.promise_of(asked).max_served_error),
+        certified: certified.is_some(),
+    }
 }
 
 fn text(evaluation: &Evaluation, screen: &Screen) -> String {

@@ -1,6 +1,7 @@
 //! `sizewise models`: which models does the project have, where do they come from, and where do they go?
 
 mod derive;
+mod export;
 mod pull;
 mod shelf;
 
@@ -22,6 +23,6 @@ pub(super) fn run(project: Option<&Path>, what: &Models, screen: &Screen) -> Res
         Models::Show { name } => shelf::show(&project()?, name, screen),
         Models::Rm { name } => shelf::remove(&project()?, name, screen),
         Models::Verify { name } => shelf::verify(&project()?, name.as_deref(), screen),
-        Models::Export { name, as_is } => shelf::export(&project()?, (name, *as_is), screen),
+        Models::Export { name, format, as_is } => export::run(&project()?, name, (*format, *as_is), screen),
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     error::{Error, Result},
     project::Project,
 };
-use sizewise_contract::{Code, Example, Gold, Task};
+use sizewise_contract::{Code, ContentHash, Example, Gold, Task};
 use sizewise_engine::encoder_files;
 use sizewise_learn::{
     dataset::{Dataset, Locked, read_gold, training_texts},
@@ -15,7 +15,7 @@ use sizewise_models::{builtin, encoder::Encoder, package::TaskModels, static_emb
 use sizewise_store::{Release, Store};
 use std::{
     path::{Path, PathBuf},
-    sync::atomic::AtomicBool,
+    sync::{Arc, atomic::AtomicBool},
 };
 
 /// Name of the part with the answers that fix the plan of a certificate.
@@ -32,8 +32,55 @@ pub(super) struct Trained {
     pub(super) release: Release,
     pub(super) task: Task,
     models: TaskModels,
-    static_embeddings: StaticEmbeddings,
-    encoder: Option<Encoder>,
+    static_embeddings: Arc<StaticEmbeddings>,
+    encoder: Option<Arc<Encoder>>,
+}
+
+/// Models that releases have in common, loaded once.
+pub(super) struct Shared {
+    static_embeddings: Option<Arc<StaticEmbeddings>>,
+    encoders: Vec<Arc<Encoder>>,
+    threads: usize,
+}
+
+impl Shared {
+    /// Nothing yet; encoders will use so many threads.
+    pub(super) fn new(threads: usize) -> Self {
+        Self { static_embeddings: None, encoders: Vec::new(), threads }
+    }
+
+    fn static_embeddings(&mut self) -> Result<Arc<StaticEmbeddings>> {
+        if let Some(loaded) = &self.static_embeddings {
+            return Ok(Arc::clone(loaded));
+        }
+        let loaded = Arc::new(builtin::static_embeddings()?);
+        self.static_embeddings = Some(Arc::clone(&loaded));
+        Ok(loaded)
+    }
+
+    fn encoder(&mut self, hash: &ContentHash, store: &Store, release: &Release) -> Result<Arc<Encoder>> {
+        if let Some(loaded) = self.encoders.iter().find(|encoder| encoder.hash() == *hash) {
+            return Ok(Arc::clone(loaded));
+        }
+        let loaded = match encoder_files(store, release)? {
+            Some(files) => Encoder::from_files(&files.as_ref())?,
+            None => builtin::encoder()?,
+        };
+        let loaded = Arc::new(loaded.with_threads(self.threads));
+        self.encoders.push(Arc::clone(&loaded));
+        Ok(loaded)
+    }
+}
+
+/// What has just been loaded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// What belongs to the release alone.
+    Models,
+    /// The static embeddings.
+    StaticEmbeddings,
+    /// The encoder.
+    Encoder,
 }
 
 /// Opens the project's store.
@@ -51,18 +98,27 @@ pub(super) fn store(project: &Project) -> Result<Store> {
 impl Trained {
     /// Loads a release.
     pub(super) fn load(store: &Store, release: Release) -> Result<Self> {
+        Self::load_sharing(store, release, (&mut Shared::new(threads()), &mut |_| {}))
+    }
+
+    /// Loads a release, but not what is loaded already, and tells when each step is done.
+    pub(super) fn load_sharing(
+        store: &Store,
+        release: Release,
+        (shared, told): (&mut Shared, &mut dyn FnMut(Step)),
+    ) -> Result<Self> {
         let task = parse(&release)?;
         let models = TaskModels::from_parts(|part| store.part(&release, part).map_err(Error::from))?;
+        told(Step::Models);
+        let static_embeddings = shared.static_embeddings()?;
+        told(Step::StaticEmbeddings);
         let encoder = match &models.encoder {
             None => None,
-            Some(_) => Some(match encoder_files(store, &release)? {
-                Some(files) => Encoder::from_files(&files.as_ref())?,
-                None => builtin::encoder()?,
-            }),
+            Some(hash) => Some(shared.encoder(hash, store, &release)?),
         };
-        let static_embeddings = builtin::static_embeddings()?;
+        told(Step::Encoder);
         let other = models.static_embeddings != static_embeddings.hash()
-            || encoder.as_ref().map(Encoder::hash) != models.encoder;
+            || encoder.as_ref().map(|encoder| encoder.hash()) != models.encoder;
         if other {
             return Err(Error::Policy {
                 message: format!("release {} was made by another build of the program", release.id.short()),
@@ -73,9 +129,19 @@ impl Trained {
         Ok(Self { release, task, models, static_embeddings, encoder })
     }
 
+    /// What belongs to the release alone.
+    pub(super) fn models(&self) -> &TaskModels {
+        &self.models
+    }
+
+    /// The static embeddings.
+    pub(super) fn static_embeddings(&self) -> &StaticEmbeddings {
+        &self.static_embeddings
+    }
+
     /// The encoder, where the cascade has one.
     pub(super) fn encoder(&self) -> Option<&Encoder> {
-        self.encoder.as_ref()
+        self.encoder.as_deref()
     }
 
     /// Lets every tier judge rows.
@@ -87,7 +153,7 @@ impl Trained {
     ) -> Result<Vec<Vec<Judged>>> {
         let tools = Tools {
             static_embeddings: &self.static_embeddings,
-            encoder: self.encoder.as_ref(),
+            encoder: self.encoder(),
             threads: threads(),
             seed: 0,
             balance: false,

@@ -1,6 +1,5 @@
-//! Which models are on the shelf? They are listed, shown, removed, verified and exported here.
+//! Which models are on the shelf? They are listed, shown, removed and verified here.
 
-use super::derive::target;
 use crate::{
     clock,
     commands::{DONE, trained::store},
@@ -11,13 +10,9 @@ use crate::{
 };
 use serde::Serialize;
 use sizewise_contract::{Code, did_you_mean};
-use sizewise_learn::quantize;
 use sizewise_models::encoder::EncoderFiles;
 use sizewise_store::{Model, Store};
-use std::{
-    fmt::Write,
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 /// The encoder that `--encoder` names: a folder, or a model of the project.
 pub(in crate::commands) fn encoder_files(project: &Project, named: &Path) -> Result<EncoderFiles<Vec<u8>>> {
@@ -30,7 +25,7 @@ pub(in crate::commands) fn encoder_files(project: &Project, named: &Path) -> Res
 }
 
 /// A model's files as an encoder's.
-fn files_of(store: &Store, model: &Model) -> Result<EncoderFiles<Vec<u8>>> {
+pub(super) fn files_of(store: &Store, model: &Model) -> Result<EncoderFiles<Vec<u8>>> {
     let read = |path: &str| match model.files.iter().find(|file| file.path == path) {
         Some(file) => Ok(Some(store.model_file(file)?)),
         None => Ok(None),
@@ -64,7 +59,7 @@ pub(super) fn assembled<'a>(
     })
 }
 
-fn find(store: &Store, name: &str) -> Result<Model> {
+pub(super) fn find(store: &Store, name: &str) -> Result<Model> {
     if let Some(model) = store.model(name)? {
         return Ok(model);
     }
@@ -180,81 +175,3 @@ pub(super) fn verify(project: &Project, name: Option<&str>, screen: &Screen) -> 
     });
     Ok(DONE)
 }
-
-/// Writes a model, or the encoder of a task's release, as a folder that other programs read too.
-pub(super) fn export(project: &Project, (name, as_is): (&str, bool), screen: &Screen) -> Result<u8> {
-    let folder = target(screen)?;
-    if folder.exists() {
-        return Err(Error::Exists { path: folder, hint: "choose a folder that is not there yet".into() });
-    }
-    let store = store(project)?;
-    let files = match store.model(name)? {
-        Some(model) => files_of(&store, &model)?,
-        None if project.task_names()?.iter().any(|task| task == name) => {
-            let release = store.in_force(name)?.ok_or_else(|| Error::NotTrained { task: name.to_owned() })?;
-            sizewise_engine::encoder_files(&store, &release)?.ok_or_else(|| Error::Policy {
-                message: format!(
-                    "the release of `{name}` has no encoder of its own: it uses the built-in one"
-                ),
-                code: Code::ModelUnsupported,
-                hint: "train it with --encoder, then export it".into(),
-            })?
-        }
-        None => files_of(&store, &find(&store, name)?)?,
-    };
-    let narrowed = if as_is { Vec::new() } else { files.as_ref().narrowed_layers()? };
-    if let Some(first) = narrowed.first() {
-        return Err(Error::Policy {
-            message: format!(
-                "{} layers of `{name}` have fewer heads or a narrower feed-forward part than config.json says, layer {first} for one: other programs cannot read them",
-                narrowed.len()
-            ),
-            code: Code::ModelUnsupported,
-            hint: "export it for this program with --as-is, or compress by layers alone".into(),
-        });
-    }
-    let mut out: Vec<(String, Vec<u8>)> = Vec::new();
-    for (path, bytes) in &files.weights {
-        let weights = if as_is { bytes.clone() } else { quantize::to_floats(path, bytes)? };
-        out.push((path.clone(), weights));
-    }
-    out.push(("config.json".into(), files.config));
-    out.push(("tokenizer.json".into(), files.tokenizer));
-    out.extend(files.prompts.map(|prompts| ("config_sentence_transformers.json".to_owned(), prompts)));
-    if let Some(pooling) = files.pooling {
-        out.push(("1_Pooling/config.json".into(), pooling));
-        out.push(("modules.json".into(), MODULES.into()));
-    }
-    for (path, bytes) in &out {
-        let path = folder.join(path);
-        let written = path.parent().map_or(Ok(()), std::fs::create_dir_all);
-        written.and_then(|()| std::fs::write(&path, bytes)).map_err(|cause| Error::file(&path, cause))?;
-    }
-    #[derive(Serialize)]
-    struct Exported {
-        folder: PathBuf,
-        files: Vec<String>,
-        bytes: usize,
-    }
-    let exported = Exported {
-        bytes: out.iter().map(|(_, bytes)| bytes.len()).sum(),
-        files: out.into_iter().map(|(path, _)| path).collect(),
-        folder,
-    };
-    screen.result("models export", &exported, || {
-        let mut text = format!("{}: {:.1} MB\n", exported.folder.display(), exported.bytes as f64 / 1e6);
-        for file in &exported.files {
-            let _ = writeln!(text, "  {file}");
-        }
-        text
-    });
-    Ok(DONE)
-}
-
-/// What the sentence-transformers library reads first: the encoder, its pooling, and unit length.
-const MODULES: &str = r#"[
-  {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
-  {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
-  {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"}
-]
-"#;
