@@ -102,7 +102,8 @@ fn arguments() -> Result<Arguments, Failure> {
 /// The data sets that are there.
 fn sets(shared: &Path, reference: &Encoder) -> Result<Vec<Set>, Failure> {
     let mut sets = Vec::new();
-    let readers: [(_, _, fn(&str) -> Result<Vec<String>, Failure>); 2] = [
+    type Reader = fn(&str) -> Result<Vec<String>, Failure>;
+    let readers: [(_, _, Reader); 2] = [
         ("BANKING77", "data/banking77/test.csv", banking),
         ("CLINC150", "data/clinc150/data_full.json", clinc),
     ];

@@ -19,8 +19,11 @@ mod queue;
 mod quickstart;
 mod report;
 mod serve;
+mod teach;
 mod train;
 mod trained;
+
+pub use teach::{Dollars, TeacherSettings};
 
 use crate::{
     cli::{Cli, Command},
@@ -56,6 +59,7 @@ pub fn run(cli: &Cli, screen: &Screen) -> Result<u8> {
         Command::Init(arguments) => init::run(&project, arguments, screen),
         Command::Train(arguments) => train::run(&project, arguments, screen),
         Command::Compress(arguments) => compress::run(&project, arguments, screen),
+        Command::Teach(arguments) => teach::run(&project, arguments, screen),
         Command::Certify(arguments) => certify::run(&project, arguments, screen),
         Command::Evaluate(arguments) => evaluate::run(&project, arguments, screen),
         Command::Bench(arguments) => bench::run(&project, arguments, screen),

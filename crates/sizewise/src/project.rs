@@ -3,7 +3,10 @@
 //! A project is a folder with `tasks/NAME/task.toml` and, optionally, `sizewise.toml`. What the program keeps lies in
 //! `.sizewise/` beside them.
 
-use crate::error::{Error, Result};
+use crate::{
+    commands::TeacherSettings,
+    error::{Error, Result},
+};
 use serde::Deserialize;
 use sizewise_contract::{Task, did_you_mean};
 use std::{
@@ -31,6 +34,8 @@ pub struct Settings {
     pub serve: ServeSettings,
     /// Where models come from.
     pub models: ModelSettings,
+    /// Which language model gives labels.
+    pub teacher: TeacherSettings,
 }
 
 /// Where models come from.

@@ -66,6 +66,7 @@ pub(super) fn run(arguments: &Quickstart, screen: &Screen) -> Result<u8> {
         threads: None,
         balance: false,
         encoder: None,
+        doubted: crate::cli::Doubted::Keep,
         adapt: Adapt::default(),
     };
     train::run(&project, &train, &screen.for_step(None))?;

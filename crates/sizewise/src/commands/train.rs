@@ -6,18 +6,22 @@ use super::{
     trained::{ADAPTED, DEVELOPMENT, SUMMARY, store, threads},
 };
 use crate::{
-    cli::Train,
+    cli::{Doubted, Train},
     clock,
     error::{Error, Result},
     project::Project,
     screen::Screen,
-    table::{Align, Table, percent, with_interval},
+    table::{Align, Table, percent, shortened, with_interval},
 };
 use serde::Serialize;
 use sizewise_contract::{ContentHash, Task, Tier};
 use sizewise_engine::ENCODER_PARTS;
 use sizewise_learn::{
     dataset::{Dataset, Locked, TrainingRows, read_gold},
+    teach::{
+        doubted::{SetAside, error_rates, set_aside},
+        lesson::Watch,
+    },
     train::{self, Tools, TrainSummary, Unseen},
 };
 use sizewise_measure::cascade::RowOutcome;
@@ -26,7 +30,7 @@ use sizewise_models::{
     encoder::{Encoder, EncoderFiles},
 };
 use sizewise_store::{NewRelease, Release};
-use std::fmt::Write;
+use std::{fmt::Write, path::Path};
 
 /// Most rows that a certificate's plan needs; of more an even sample is kept.
 const PLANNED_ROWS: usize = 50_000;
@@ -39,6 +43,9 @@ struct TrainResult<'a> {
     summary: &'a TrainSummary,
     #[serde(skip_serializing_if = "Option::is_none")]
     adapted: Option<&'a AdaptSummary>,
+    /// Labels of a teacher that were not learnt from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    set_aside: Option<&'a [SetAside]>,
 }
 
 pub(super) fn run(project: &Project, arguments: &Train, screen: &Screen) -> Result<u8> {
@@ -46,7 +53,7 @@ pub(super) fn run(project: &Project, arguments: &Train, screen: &Screen) -> Resu
     let folder = project.task_folder(&task.name);
     let file = folder.join("task.toml");
     let task_file = std::fs::read_to_string(&file).map_err(|cause| Error::file(&file, cause))?;
-    let rows = TrainingRows::read(&task, &folder)?;
+    let mut rows = TrainingRows::read(&task, &folder)?;
     let dev = read_gold(&task, &folder.join(&task.data.dev))?;
     let locked = Locked::find(&task, &folder)?;
     let wants_encoder = task.cascade.tiers.allowed().contains(&Tier::Encoder);
@@ -55,6 +62,7 @@ pub(super) fn run(project: &Project, arguments: &Train, screen: &Screen) -> Resu
         None => None,
     };
     let threads = arguments.threads.unwrap_or_else(threads).max(1);
+    let set_aside = doubted(&task, &mut rows, (&folder, arguments, threads), screen)?;
     let adapted = match (arguments.adapt.method, wants_encoder) {
         (Some(method), true) => Some(adapt::run(
             project,
@@ -120,10 +128,13 @@ pub(super) fn run(project: &Project, arguments: &Train, screen: &Screen) -> Resu
         in_force,
         summary: &trained.summary,
         adapted: bought.as_ref(),
+        set_aside: set_aside.as_deref(),
     };
     screen.result("train", &result, || {
         let text = text(&task, &release, (&trained.summary, in_force), screen);
-        bought.iter().map(|bought| bought.text(&trained.summary)).collect::<String>() + &text
+        let of_teacher =
+            set_aside.as_deref().map_or_else(String::new, |rows| told_doubted(rows, arguments.doubted));
+        bought.iter().map(|bought| bought.text(&trained.summary)).collect::<String>() + &of_teacher + &text
     });
     Ok(DONE)
 }
@@ -166,6 +177,51 @@ impl Made<'_> {
         let in_force = store.in_force(&self.task.name)?.is_some_and(|now| now.id == release.id);
         Ok((release, in_force))
     }
+}
+
+/// Sets a teacher's labels aside that the other rows contradict; none where all labels are gold, all are kept, or nobody knows
+/// how often the teacher is wrong.
+fn doubted(
+    task: &Task,
+    rows: &mut TrainingRows,
+    (folder, arguments, threads): (&Path, &Train, usize),
+    screen: &Screen,
+) -> Result<Option<Vec<SetAside>>> {
+    if arguments.doubted == Doubted::Keep || matches!(rows, TrainingRows::Gold(_)) {
+        return Ok(None);
+    }
+    let wrong = error_rates(task, folder)?;
+    if wrong.iter().all(Option::is_none) {
+        return Ok(None);
+    }
+    let (progress, stop) = (screen.progress(), screen.stop());
+    let watch = Watch { progress: &|_, done, of| progress.at("doubt", done, of), stop: &stop };
+    Ok(Some(set_aside(task, rows, &wrong, (&builtin::encoder()?.with_threads(threads), watch))?))
+}
+
+fn told_doubted(rows: &[SetAside], how: Doubted) -> String {
+    let more = if how == Doubted::List {
+        ""
+    } else {
+        " (--doubted list shows them, --doubted keep learns from them)"
+    };
+    let mut out = match rows.len() {
+        0 => "No label of the teacher is doubted.\n".to_owned(),
+        count => {
+            format!("{count} labels of the teacher are contradicted by the other rows and set aside{more}.\n")
+        }
+    };
+    if how == Doubted::List {
+        for row in rows {
+            let text = shortened(&row.text, 80);
+            let _ = writeln!(
+                out,
+                "  row {:<6} {}: {}, rather {}: {text}",
+                row.row, row.question, row.label, row.instead
+            );
+        }
+    }
+    out + "\n"
 }
 
 /// An even sample of the rows.
