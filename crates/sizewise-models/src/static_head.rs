@@ -46,8 +46,6 @@ impl Vocabulary {
 
 /// Numbers that one instruction takes, on the widest machines.
 const LANES: usize = 16;
-/// Lanes whose sums are kept in registers at once.
-const BLOCK: usize = 4;
 /// From so many classes on, rows are filled up to whole lanes; below, the filling would be most of the row.
 const FILLED_FROM: usize = 9;
 
@@ -130,91 +128,35 @@ impl StaticHead {
     /// Computes the logits of one text. `values` are those of the vocabulary, `embedding` is `[dimensions]`, `logits`
     /// is `[classes]`.
     pub fn logits(&self, values: &[(u32, f32)], embedding: &[f32], logits: &mut [f32]) {
+        let mut sums = vec![0.0f32; self.stride];
         widest(
             #[inline(always)]
             || {
-                for (number, logits) in logits.chunks_mut(BLOCK * LANES).enumerate() {
-                    let begin = number * BLOCK * LANES;
-                    match (self.stride - begin) / LANES {
-                        0 => self.few_logits(values, embedding, logits),
-                        1 => self.block_logits::<1>(begin, values, embedding, logits),
-                        2 => self.block_logits::<2>(begin, values, embedding, logits),
-                        3 => self.block_logits::<3>(begin, values, embedding, logits),
-                        _ => self.block_logits::<BLOCK>(begin, values, embedding, logits),
-                    }
+                sums.iter_mut().zip(&self.bias).for_each(|(sum, bias)| *sum = *bias);
+                for &(row, value) in values {
+                    let (row, at) = (row as usize, row as usize * self.stride);
+                    let weights = self.sparse.get(at..at + self.stride).unwrap_or_default();
+                    let scale = value * self.scales.get(row).copied().unwrap_or(0.0);
+                    sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += scale * f32::from(*weight));
                 }
+                add_products(&mut sums, embedding, &self.dense);
             },
         );
-    }
-
-    /// The logits of `N` whole lanes of classes from `begin` on; their sums stay in registers.
-    #[inline(always)]
-    fn block_logits<const N: usize>(
-        &self,
-        begin: usize,
-        values: &[(u32, f32)],
-        embedding: &[f32],
-        logits: &mut [f32],
-    ) {
-        let mut sums = [[0.0f32; LANES]; N];
-        let bias = self.bias.get(begin..).unwrap_or_default();
-        sums.as_flattened_mut().iter_mut().zip(bias).for_each(|(sum, bias)| *sum = *bias);
-        for &(row, value) in values {
-            let (row, at) = (row as usize, row as usize * self.stride + begin);
-            let weights = self.sparse.get(at..at + N * LANES).unwrap_or_default();
-            let scale = value * self.scales.get(row).copied().unwrap_or(0.0);
-            for (sums, weights) in sums.iter_mut().zip(weights.as_chunks::<LANES>().0) {
-                sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += scale * f32::from(*weight));
-            }
-        }
-        add_products(&mut sums, embedding, (&self.dense, self.stride, begin));
-        logits.iter_mut().zip(sums.as_flattened()).for_each(|(logit, sum)| *logit = *sum);
-    }
-
-    /// The logits of a few classes.
-    #[inline(always)]
-    fn few_logits(&self, values: &[(u32, f32)], embedding: &[f32], logits: &mut [f32]) {
-        logits.iter_mut().zip(&self.bias).for_each(|(logit, bias)| *logit = *bias);
-        for &(row, value) in values {
-            let (row, at) = (row as usize, row as usize * self.stride);
-            let weights = self.sparse.get(at..at + self.stride).unwrap_or_default();
-            let scale = value * self.scales.get(row).copied().unwrap_or(0.0);
-            logits.iter_mut().zip(weights).for_each(|(logit, weight)| *logit += scale * f32::from(*weight));
-        }
-        for (value, weights) in embedding.iter().zip(self.dense.chunks_exact(self.stride)) {
-            logits.iter_mut().zip(weights).for_each(|(logit, weight)| *logit += value * weight);
-        }
+        logits.iter_mut().zip(&sums).for_each(|(logit, sum)| *logit = *sum);
     }
 
     /// The largest cosine between the text's embedding (of unit length) and any class's centroid, and the cosine with
     /// the centroid of `class`.
     #[must_use]
     pub fn centroid_cosines(&self, embedding: &[f32], class: usize) -> (f32, f32) {
+        let mut cosines = vec![0.0f32; self.stride];
         widest(
             #[inline(always)]
-            || {
-                let (mut best, mut own) = (-1.0f32, -1.0f32);
-                for begin in (0..self.centroid_count).step_by(BLOCK * LANES) {
-                    let mut cosines = [[0.0f32; LANES]; BLOCK];
-                    if self.stride.is_multiple_of(LANES) {
-                        add_products(&mut cosines, embedding, (&self.centroids, self.stride, begin));
-                    } else {
-                        let cosines = cosines.as_flattened_mut();
-                        for (value, row) in embedding.iter().zip(self.centroids.chunks_exact(self.stride)) {
-                            cosines.iter_mut().zip(row).for_each(|(sum, weight)| *sum += value * weight);
-                        }
-                    }
-                    let count = self.centroid_count - begin;
-                    for (index, cosine) in cosines.as_flattened().iter().take(count).enumerate() {
-                        best = best.max(*cosine);
-                        if begin + index == class {
-                            own = *cosine;
-                        }
-                    }
-                }
-                (best, own)
-            },
-        )
+            || add_products(&mut cosines, embedding, &self.centroids),
+        );
+        cosines.truncate(self.centroid_count);
+        let best = cosines.iter().copied().fold(-1.0, f32::max);
+        (best, cosines.get(class).copied().unwrap_or(-1.0))
     }
 
     /// Writes the head as bytes.
@@ -267,18 +209,11 @@ impl StaticHead {
     }
 }
 
-/// Adds the products of a vector with the columns of a matrix from `begin` on. `[rows, stride]`
+/// Adds the products of a vector with the rows of a matrix, which are as long as `sums`.
 #[inline(always)]
-fn add_products<const N: usize>(
-    sums: &mut [[f32; LANES]; N],
-    vector: &[f32],
-    (matrix, stride, begin): (&[f32], usize, usize),
-) {
-    for (value, row) in vector.iter().zip(matrix.chunks_exact(stride)) {
-        let weights = row.get(begin..).unwrap_or_default().as_chunks::<LANES>().0;
-        for (sums, weights) in sums.iter_mut().zip(weights) {
-            sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += value * weight);
-        }
+fn add_products(sums: &mut [f32], vector: &[f32], matrix: &[f32]) {
+    for (value, row) in vector.iter().zip(matrix.chunks_exact(sums.len().max(1))) {
+        sums.iter_mut().zip(row).for_each(|(sum, weight)| *sum += value * weight);
     }
 }
 
