@@ -133,16 +133,34 @@ impl StaticHead {
             #[inline(always)]
             || {
                 sums.iter_mut().zip(&self.bias).for_each(|(sum, bias)| *sum = *bias);
-                for &(row, value) in values {
-                    let (row, at) = (row as usize, row as usize * self.stride);
-                    let weights = self.sparse.get(at..at + self.stride).unwrap_or_default();
-                    let scale = value * self.scales.get(row).copied().unwrap_or(0.0);
-                    sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += scale * f32::from(*weight));
+                // Four rows at a time, as above: a sum is read and written once for them.
+                let (fours, rest) = values.as_chunks::<4>();
+                for four in fours {
+                    let [(a, p), (b, q), (c, r), (d, s)] = four.map(|(row, value)| self.weights(row, value));
+                    let rows = p.iter().zip(q).zip(r.iter().zip(s));
+                    for (sum, ((p, q), (r, s))) in sums.iter_mut().zip(rows) {
+                        *sum +=
+                            (a * f32::from(*p) + b * f32::from(*q)) + (c * f32::from(*r) + d * f32::from(*s));
+                    }
+                }
+                for &(row, value) in rest {
+                    let (a, p) = self.weights(row, value);
+                    sums.iter_mut().zip(p).for_each(|(sum, p)| *sum += a * f32::from(*p));
                 }
                 add_products(&mut sums, embedding, &self.dense);
             },
         );
         logits.iter_mut().zip(&sums).for_each(|(logit, sum)| *logit = *sum);
+    }
+
+    /// The weights of an n-gram with what they are multiplied by; an n-gram that is not known counts nothing.
+    #[inline(always)]
+    fn weights(&self, row: u32, value: f32) -> (f32, &[i8]) {
+        let at = row as usize * self.stride;
+        match (self.sparse.get(at..at + self.stride), self.scales.get(row as usize)) {
+            (Some(weights), Some(scale)) => (value * scale, weights),
+            _ => (0.0, self.sparse.get(..self.stride).unwrap_or_default()),
+        }
     }
 
     /// The largest cosine between the text's embedding (of unit length) and any class's centroid, and the cosine with
@@ -209,10 +227,23 @@ impl StaticHead {
     }
 }
 
-/// Adds the products of a vector with the rows of a matrix, which are as long as `sums`.
+/// Adds the products of a vector with the rows of a matrix, which are as long as `sums`. Four rows at a time: otherwise each
+/// addition waits until the one before it is back in memory.
 #[inline(always)]
 fn add_products(sums: &mut [f32], vector: &[f32], matrix: &[f32]) {
-    for (value, row) in vector.iter().zip(matrix.chunks_exact(sums.len().max(1))) {
+    let stride = sums.len().max(1);
+    let (fours, rest) = vector.as_chunks::<4>();
+    let mut rows = matrix.chunks_exact(4 * stride);
+    for ([a, b, c, d], rows) in fours.iter().zip(&mut rows) {
+        let ((p, q), (r, s)) = {
+            let (front, back) = rows.split_at(2 * stride);
+            (front.split_at(stride), back.split_at(stride))
+        };
+        for (sum, ((p, q), (r, s))) in sums.iter_mut().zip(p.iter().zip(q).zip(r.iter().zip(s))) {
+            *sum += (a * p + b * q) + (c * r + d * s);
+        }
+    }
+    for (value, row) in rest.iter().zip(rows.remainder().chunks_exact(stride)) {
         sums.iter_mut().zip(row).for_each(|(sum, weight)| *sum += value * weight);
     }
 }
