@@ -229,6 +229,13 @@ mod tests {
     }
 
     #[test]
+    fn one_column_stays_one_whatever_its_texts_hold() {
+        let (columns, rows) = read("t.csv", b"\ntext\nfirst; then | that\n\"one, two\"\nplain\n").unwrap();
+        assert_eq!(columns, ["text"]);
+        assert_eq!(rows, [["first; then | that"], ["one, two"], ["plain"]]);
+    }
+
+    #[test]
     fn the_separator_and_a_byte_order_mark_are_recognised() {
         for text in [
             "\u{feff}text;label\nhello, you;x\n",

@@ -58,14 +58,16 @@ fn refuse_other_formats(start: &[u8]) -> Result<(), Problem> {
     }
 }
 
-/// The separator that stands most often in the header line outside quotation marks.
+/// The separator that stands most often in the header line outside quotation marks; a comma where none does, as then there is
+/// one column.
 fn separator(start: &[u8]) -> u8 {
     let mut counts = [0usize; SEPARATORS.len()];
     let mut quoted = false;
-    for &byte in start {
+    let begin = start.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(0);
+    for &byte in start.get(begin..).unwrap_or_default() {
         match byte {
             b'"' => quoted = !quoted,
-            b'\n' if !quoted && counts.iter().any(|&count| count > 0) => break,
+            b'\n' if !quoted => break,
             _ if !quoted => {
                 if let Some(count) =
                     SEPARATORS.iter().position(|&s| s == byte).and_then(|i| counts.get_mut(i))
