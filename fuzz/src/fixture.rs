@@ -132,9 +132,9 @@ fn models() -> TaskModels {
     let static_tier = StaticTier {
         head: StaticHead::quantize(
             &[0.5, -0.5, 0.25, 1.0],
-            vec![0.1; DIMENSIONS * 2],
+            &[0.1; DIMENSIONS * 2],
             vec![0.0, 0.1],
-            vec![1.0, 0.0, 0.0, 1.0],
+            &[1.0, 0.0, 0.0, 1.0],
         ),
         calibrator: calibrator.clone(),
         classes: 2,
