@@ -100,6 +100,7 @@ fn publish(store: &Store, folder: &Path, task_text: &str, seed: u64) -> Release 
         progress: &|_, _, _| (),
         stop: &AtomicBool::new(false),
         unseen: None,
+        distil: None,
     };
     let trained = train::train(&task, &rows, &dev, tools).unwrap();
     let parts: Vec<(String, Vec<u8>)> =

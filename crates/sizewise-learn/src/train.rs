@@ -4,19 +4,22 @@
 //! on those answers, then fit it once more on all rows. The cross-fitted answers are also the development rows on which
 //! a certificate's thresholds are ordered, together with the answers to the development table.
 
+mod distil;
 mod encoder_tier;
 pub(crate) mod folds;
 pub(crate) mod jobs;
 mod static_tier;
 mod summary;
 
+pub use distil::Distil;
 pub(crate) use encoder_tier::Standard;
-pub use summary::{QuestionSummary, TierSummary, TrainSummary};
+pub use summary::{Distilled, QuestionSummary, TierSummary, TrainSummary};
 
 use crate::{
     dataset::{Dataset, TrainingRows, check_length},
     error::{Error, Result},
 };
+use distil::Lessons;
 use folds::Folds;
 use sizewise_contract::{
     ContentHash, Decide, Embed, Evidence, Example, Gold, Label, Question, StaticFeatures, Task, Tier,
@@ -25,6 +28,7 @@ use sizewise_contract::{
 use sizewise_measure::cascade::{RowOutcome, TierOutcome};
 use sizewise_models::{
     encoder::Encoder,
+    neighbours::Neighbours,
     package::{QuestionModels, TaskModels},
     static_embeddings::StaticEmbeddings,
     static_reader::StaticReader,
@@ -61,6 +65,8 @@ pub struct Tools<'a> {
     /// The rows that tell how good the encoder is, where it was adapted to the task: on those that it learnt from its answers
     /// look better than they are.
     pub unseen: Option<Unseen<'a>>,
+    /// Who teaches the static tier beside the rows; kept for a question where that makes the better cascade.
+    pub distil: Option<Distil<'a>>,
 }
 
 /// Rows that an adapted encoder has not learnt from.
@@ -136,47 +142,35 @@ fn train_on<L: Label>(
         Some(_) => encoder_tier::views(&texts, &encoded, (task.input.on_overflow, tools))?,
         None => Vec::new(),
     };
+    let labels: Vec<Labels> =
+        (0..task.questions.len()).map(|position| Labels::new(task, position, &rows.examples)).collect();
+    let lessons = match tools.distil {
+        Some(distil) => {
+            Some(Lessons::of(distil, &texts, (&labels, &folds), (task.input.on_overflow, tools))?)
+        }
+        None => None,
+    };
+    let ground = Ground {
+        task,
+        corpus: &corpus,
+        encoded: &encoded,
+        read: embeddings.as_ref().zip(neighbours.as_ref()),
+        folds: &folds,
+        views: &views,
+        tools,
+    };
     let mut questions = Vec::new();
     let mut development = Vec::new();
     let mut summaries = Vec::new();
-    for (position, question) in task.questions.iter().enumerate() {
-        let labels = Labels::new(task, position, &rows.examples);
-        // The encoder tier reads what the static tier thought, so the latter is always fitted.
-        let fitted = static_tier::fit(&corpus, &labels, tools)?;
-        let mut outcomes = fitted.outcomes(&labels);
-        let static_seconds = fitted.seconds;
-        let mut encoder_seconds = 0.0;
-        let encoder_tier = match (&embeddings, &neighbours) {
-            (Some(all), Some(near)) => {
-                let data = encoder_tier::Data {
-                    rows: &encoded,
-                    embeddings: all,
-                    neighbours: near,
-                    folds: &folds,
-                    earlier: &fitted.judgements,
-                    features: &corpus,
-                    unseen: tools.unseen,
-                    views: &views,
-                };
-                let fitted = encoder_tier::fit(&data, &labels, tools)?;
-                fitted.add_outcomes(&data, &labels, &mut outcomes);
-                encoder_seconds = fitted.seconds;
-                Some(fitted.tier)
-            }
-            _ => None,
-        };
-        let keep_static = tiers.contains(&Tier::Static);
-        if !keep_static {
-            outcomes.iter_mut().for_each(|row| *row = row.only(&[Tier::Encoder]));
+    for (position, labels) in labels.iter().enumerate() {
+        let mut made = ground.question(position, labels, None)?;
+        if let Some(lessons) = &lessons {
+            let taught = ground.question(position, labels, Some(lessons))?;
+            made = made.or(taught, lessons.texts.len());
         }
-        questions.push(QuestionModels {
-            name: question.name.clone(),
-            classes: labels.classes,
-            static_tier: Some(fitted.tier),
-            encoder_tier,
-        });
-        summaries.push(summary::question(task, question, &outcomes, (static_seconds, encoder_seconds)));
-        development.push(outcomes);
+        questions.push(made.models);
+        summaries.push(made.summary);
+        development.push(made.outcomes);
     }
     let vocabulary = corpus.into_vocabulary();
     let encoder = tools.encoder.filter(|_| embeddings.is_some()).map(Encoder::hash);
@@ -190,15 +184,105 @@ fn train_on<L: Label>(
         more.iter_mut().filter(|row| row.out_of_scope).for_each(|row| row.weight = weight);
         all.extend(more);
     }
-    let mut hash = ContentHash::builder();
-    hash.field(rows.hash.as_bytes());
-    hash.field(dev.hash.as_bytes());
     let summary = TrainSummary {
         rows: rows.examples.len(),
         questions: summaries,
         seconds: began.elapsed().as_secs_f64(),
     };
-    Ok(Trained { models, development, development_hash: hash.finish(), summary })
+    Ok(Trained { models, development, development_hash: hash_of(rows.hash, dev.hash), summary })
+}
+
+/// What names the rows that a release was made of.
+#[must_use]
+pub fn rows_hash(rows: &TrainingRows, dev: &Dataset<Gold>) -> ContentHash {
+    let rows = match rows {
+        TrainingRows::Gold(rows) => rows.hash,
+        TrainingRows::Teacher(rows) => rows.hash,
+        TrainingRows::Mixed(rows) => rows.hash,
+    };
+    hash_of(rows, dev.hash)
+}
+
+fn hash_of(rows: ContentHash, dev: ContentHash) -> ContentHash {
+    let mut hash = ContentHash::builder();
+    hash.field(rows.as_bytes());
+    hash.field(dev.as_bytes());
+    hash.finish()
+}
+
+/// What the tiers of every question are fitted to.
+struct Ground<'a> {
+    task: &'a Task,
+    corpus: &'a static_tier::Corpus<'a>,
+    /// Rows that the encoder read.
+    encoded: &'a [usize],
+    /// What it made of them, where the cascade has an encoder.
+    read: Option<(&'a sizewise_contract::Embeddings, &'a Shared<Neighbours>)>,
+    folds: &'a Folds,
+    views: &'a [encoder_tier::View],
+    tools: Tools<'a>,
+}
+
+/// One question's tiers, and how good they are.
+struct Made {
+    models: QuestionModels,
+    outcomes: Vec<RowOutcome>,
+    summary: QuestionSummary,
+}
+
+impl Ground<'_> {
+    /// Fits the tiers of one question.
+    fn question(&self, position: usize, labels: &Labels, lessons: Option<&Lessons>) -> Result<Made> {
+        let (task, tools) = (self.task, self.tools);
+        let question = task.questions.get(position).ok_or(Error::Internal("a question has a position"))?;
+        // The encoder tier reads what the static tier thought, so the latter is always fitted.
+        let lessons = lessons.map(|lessons| (lessons, position));
+        let fitted = static_tier::fit(self.corpus, labels, lessons, tools)?;
+        let mut outcomes = fitted.outcomes(labels);
+        let static_seconds = fitted.seconds;
+        let mut encoder_seconds = 0.0;
+        let encoder_tier = match self.read {
+            Some((embeddings, neighbours)) => {
+                let data = encoder_tier::Data {
+                    rows: self.encoded,
+                    embeddings,
+                    neighbours,
+                    folds: self.folds,
+                    earlier: &fitted.judgements,
+                    features: self.corpus,
+                    unseen: tools.unseen,
+                    views: self.views,
+                };
+                let fitted = encoder_tier::fit(&data, labels, tools)?;
+                fitted.add_outcomes(&data, labels, &mut outcomes);
+                encoder_seconds = fitted.seconds;
+                Some(fitted.tier)
+            }
+            None => None,
+        };
+        if !task.cascade.tiers.allowed().contains(&Tier::Static) {
+            outcomes.iter_mut().for_each(|row| *row = row.only(&[Tier::Encoder]));
+        }
+        let summary = summary::question(task, question, &outcomes, (static_seconds, encoder_seconds));
+        let models = QuestionModels {
+            name: question.name.clone(),
+            classes: labels.classes,
+            static_tier: Some(fitted.tier),
+            encoder_tier,
+        };
+        Ok(Made { models, outcomes, summary })
+    }
+}
+
+impl Made {
+    /// The better of two ways to make a question's tiers, the second of which had the static tier taught.
+    fn or(mut self, mut taught: Self, texts: usize) -> Self {
+        let kept = taught.summary.worth() > self.summary.worth();
+        let (made, other) = if kept { (&mut taught, &mut self) } else { (&mut self, &mut taught) };
+        let otherwise = std::mem::take(&mut other.summary.tiers);
+        made.summary.distilled = Some(Distilled { texts, kept, otherwise });
+        if kept { taught } else { self }
+    }
 }
 
 /// Names the first row that the encoder cannot read.

@@ -222,6 +222,19 @@ impl Store {
         Ok(self.all_releases()?.into_iter().filter(|release| release.manifest.task == task).collect())
     }
 
+    /// The release of a task whose name begins with `prefix`, four letters at least.
+    ///
+    /// # Errors
+    /// Fails when there is none or more than one, or the database cannot be read.
+    pub fn release(&self, task: &str, prefix: &str) -> Result<Release> {
+        let named = |release: &Release| release.id.to_string().starts_with(prefix);
+        let mut matching = self.releases(task)?.into_iter().filter(named);
+        match (matching.next(), matching.next()) {
+            (Some(only), None) if prefix.len() >= 4 => Ok(only),
+            _ => Err(Error::UnknownRelease { task: task.to_owned(), name: prefix.to_owned() }),
+        }
+    }
+
     /// Which releases of a task were in force, oldest first.
     ///
     /// # Errors
@@ -242,15 +255,7 @@ impl Store {
     /// Fails when there is no such release, or its parts are damaged; nothing is then changed.
     pub fn rollback(&self, task: &str, to: Option<&str>) -> Result<Release> {
         let wanted = match to {
-            Some(prefix) => {
-                let named = |release: &Release| release.id.to_string().starts_with(prefix);
-                let unknown = || Error::UnknownRelease { task: task.to_owned(), name: prefix.to_owned() };
-                let mut matching = self.releases(task)?.into_iter().filter(named);
-                match (matching.next(), matching.next()) {
-                    (Some(only), None) if prefix.len() >= 4 => only,
-                    _ => return Err(unknown()),
-                }
-            }
+            Some(prefix) => self.release(task, prefix)?,
             None => {
                 let history = self.history(task)?;
                 let now = history.last().map(|switch| switch.release);

@@ -56,6 +56,8 @@ impl std::str::FromStr for Output {
 pub enum Command {
     /// Make a task of a table: guess columns and labels, check the rows, set the locked gold rows aside.
     Init(Init),
+    /// From a table to a certified cascade in one go: split, adapt, distil, compress, certify, measure.
+    Make(Make),
     /// Fit the tiers, smallest first, and say what each one bought.
     Train(Train),
     /// Make a task's encoder smaller and faster, and judge every variant again.
@@ -179,6 +181,67 @@ pub struct Train {
     /// How the encoder is adapted to the task before the tiers are fitted.
     #[command(flatten)]
     pub adapt: Adapt,
+    /// Whether the encoder teaches the static tier.
+    #[command(flatten)]
+    pub distil: Distil,
+}
+
+/// Lets the encoder teach the static tier.
+#[derive(Debug, Default, Args)]
+pub struct Distil {
+    /// Let the encoder teach the static tier about varied rows, too; kept for a question where it makes the better cascade.
+    #[arg(long)]
+    pub distil: bool,
+    /// Texts without labels that it teaches about as well: .csv, .tsv, .jsonl or .parquet with the task's input columns.
+    #[arg(long, value_name = "FILE", requires = "distil")]
+    pub unlabelled: Option<PathBuf>,
+}
+
+/// Makes a task's models in one go: `init`, `train --adapt --distil`, `compress`, `certify` and `bench --all`. The compressed
+/// encoder is taken where it answers as much within the promise. Typed again after Ctrl-C, it goes on where it was.
+#[derive(Debug, Args)]
+pub struct Make {
+    /// The task's name; one that is there keeps its file and its split.
+    pub task: String,
+    /// The labelled rows of a new task: .csv, .tsv, .jsonl or .parquet.
+    #[arg(long, value_name = "FILE")]
+    pub from: Option<PathBuf>,
+    /// Rows that people checked, kept apart; without it they are drawn from --from.
+    #[arg(long, value_name = "FILE", requires = "from")]
+    pub gold: Option<PathBuf>,
+    /// An input column; repeat for several. Guessed when absent.
+    #[arg(long = "text", value_name = "COLUMN", requires = "from")]
+    pub text: Vec<String>,
+    /// A label column, one question each; repeat for several. Guessed when absent.
+    #[arg(long = "label", value_name = "COLUMN", requires = "from")]
+    pub labels: Vec<String>,
+    /// The label that marks rows outside every class.
+    #[arg(long, value_name = "LABEL", requires = "from")]
+    pub out_of_scope: Option<String>,
+    /// The largest share of served answers that may be wrong.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
+    pub max_served_error: f64,
+    /// What of the encoder is trained on the task.
+    #[arg(long, value_name = "METHOD", default_value = "lora")]
+    pub adapt: AdaptMethod,
+    /// Texts without labels that the encoder teaches the static tier about: .csv, .tsv, .jsonl or .parquet.
+    #[arg(long, value_name = "FILE")]
+    pub unlabelled: Option<PathBuf>,
+    /// Most of the time that the encoder takes as it is.
+    #[arg(long, default_value_t = 0.5, value_name = "SHARE", value_parser = above_zero)]
+    pub share_of_time: f64,
+    /// Most coverage within the promise that the compressed encoder may cost; the whole one is taken beyond that.
+    #[arg(long, default_value_t = 0.01, value_name = "SHARE", value_parser = positive)]
+    pub most_loss: f64,
+    /// Decides splits, folds and the order of rows.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Threads; by default one per core.
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Make everything anew, whatever an earlier call left.
+    #[arg(long)]
+    pub again: bool,
 }
 
 /// What becomes of labels that are doubted.
@@ -314,10 +377,14 @@ pub struct Compress {
     /// Let rare classes count for more than their rows.
     #[arg(long)]
     pub balance: bool,
-    /// An encoder in place of the built-in one: a model of the project (`models list`), or a folder with config.json,
-    /// tokenizer.json and *.safetensors. It must not have learnt from this task's rows.
+    /// The encoder to begin with: a model of the project (`models list`), or a folder with config.json, tokenizer.json and
+    /// *.safetensors. It must not have learnt from this task's rows. By default the one that `train --adapt` made with the same
+    /// --seed, where it set rows aside; else the built-in one.
     #[arg(long, value_name = "NAME|DIR")]
     pub encoder: Option<PathBuf>,
+    /// Whether the encoder teaches the static tier.
+    #[command(flatten)]
+    pub distil: Distil,
     /// Go on where an interrupted run was.
     #[arg(long)]
     pub resume: bool,
@@ -341,6 +408,9 @@ pub struct Certify {
     /// Open the rows even when no question has a chance of one half.
     #[arg(long)]
     pub anyway: bool,
+    /// The release, or the beginning of its hash; by default the latest.
+    #[arg(long, value_name = "RELEASE")]
+    pub release: Option<String>,
 }
 
 /// Measures a release.

@@ -9,11 +9,13 @@ pub(crate) mod bench;
 mod certify;
 mod compress;
 mod decide;
+mod distil;
 mod doctor;
 mod evaluate;
 mod init;
 mod keys;
 mod list;
+mod make;
 mod models;
 mod queue;
 mod quickstart;
@@ -57,6 +59,7 @@ pub fn run(cli: &Cli, screen: &Screen) -> Result<u8> {
     let project = Project::find(cli.project.as_deref())?;
     match &cli.command {
         Command::Init(arguments) => init::run(&project, arguments, screen),
+        Command::Make(arguments) => make::run(&project, arguments, screen),
         Command::Train(arguments) => train::run(&project, arguments, screen),
         Command::Compress(arguments) => compress::run(&project, arguments, screen),
         Command::Teach(arguments) => teach::run(&project, arguments, screen),

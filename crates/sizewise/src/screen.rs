@@ -97,6 +97,12 @@ impl Screen {
         Self { json: false, file, ..self.clone() }
     }
 
+    /// The same streams for a step whose result a larger command tells as part of its own document.
+    #[must_use]
+    pub(crate) fn for_part(&self) -> Self {
+        Self { json: false, results: self.results && !self.json, file: None, ..self.clone() }
+    }
+
     /// Raised once the user wants to stop.
     #[must_use]
     pub(crate) fn stop(&self) -> Arc<AtomicBool> {

@@ -7,6 +7,7 @@
 mod adapt;
 mod certificates;
 mod compress;
+mod distil;
 mod public;
 mod quality;
 mod speed;
@@ -19,9 +20,10 @@ use std::{path::PathBuf, process::ExitCode};
 type Figure = fn(&World, usize) -> Outcome<()>;
 
 /// Every figure by its name.
-const FIGURES: [(&str, Figure); 9] = [
+const FIGURES: [(&str, Figure); 10] = [
     ("quality", |world, _| quality::run(world)),
     ("few-shot", |world, _| quality::few_shot(world)),
+    ("distil", |world, _| distil::run(world)),
     ("certificates", certificates::run),
     ("static", |world, _| speed::run(world)),
     ("adapt", |world, _| adapt::run(world)),

@@ -144,6 +144,21 @@ impl World {
         Ok(train::train(task, &set.training_rows(rows)?, &dev, self.tools(seed, &stop))?)
     }
 
+    /// Trains the tiers that a task names, the static one taught by the encoder where that pays.
+    pub(crate) fn train_distilled(
+        &self,
+        set: &Set,
+        task: &Task,
+        (rows, unlabelled): (&[Row], &[String]),
+        seed: u64,
+    ) -> Outcome<Trained> {
+        let dev = Dataset { examples: Vec::new(), hash: ContentHash::of(b"") };
+        let stop = AtomicBool::new(false);
+        let distil = Some(train::Distil { encoder: &self.encoder, unlabelled });
+        let tools = Tools { distil, ..self.tools(seed, &stop) };
+        Ok(train::train(task, &set.training_rows(rows)?, &dev, tools)?)
+    }
+
     /// The same world with another encoder.
     pub(crate) fn with_encoder(&self, encoder: Encoder) -> Outcome<Self> {
         let static_embeddings = builtin::static_embeddings()?;
@@ -174,6 +189,7 @@ impl World {
             progress: &|_, _, _| (),
             stop,
             unseen: None,
+            distil: None,
         }
     }
 }
@@ -205,13 +221,18 @@ impl Set {
     }
 
     pub(crate) fn task(&self) -> Outcome<Task> {
+        self.task_with("")
+    }
+
+    /// A task with more in its file.
+    pub(crate) fn task_with(&self, more: &str) -> Outcome<Task> {
         let choices: Vec<String> =
             self.classes.iter().map(|class| format!("{{ value = {class:?} }}")).collect();
         let share = self
             .out_of_scope_share
             .map_or_else(String::new, |share| format!("[data]\nout_of_scope_share = {share}\n"));
         Ok(Task::parse(&format!(
-            "schema = 1\nname = \"public\"\n[[question]]\nname = \"label\"\ntype = \"choice\"\nchoices = [{}]\n{share}",
+            "schema = 1\nname = \"public\"\n[[question]]\nname = \"label\"\ntype = \"choice\"\nchoices = [{}]\n{share}{more}",
             choices.join(", ")
         ))?)
     }

@@ -82,6 +82,14 @@ pub struct Examples<'a> {
     pub targets: &'a [(u32, Target)],
     /// How much a row of each class counts. `[classes]`
     pub class_weights: &'a [f32],
+    /// What rows teach in place of their target, where they do.
+    pub taught: Option<&'a dyn Taught>,
+}
+
+/// A teacher's opinions of rows.
+pub trait Taught: Sync {
+    /// Writes the wanted probability of each class; false where the row's target is what it teaches. `[classes]`
+    fn wanted(&self, row: u32, wanted: &mut [f32]) -> bool;
 }
 
 /// Fits a layer. Returns none when `stop` was raised on the way.
@@ -126,6 +134,8 @@ struct Fitter {
     /// `[dense, classes]`
     dense_gradient: Vec<f32>,
     bias_gradient: Vec<f32>,
+    /// What one row teaches. `[classes]`
+    wanted: Vec<f32>,
 }
 
 impl Layer {
@@ -182,6 +192,7 @@ impl Fitter {
             sparse_gradient: Vec::new(),
             dense_gradient: vec![0.0; shape.dense * shape.classes],
             bias_gradient: vec![0.0; shape.classes],
+            wanted: vec![0.0; shape.classes],
         }
     }
 
@@ -206,13 +217,18 @@ impl Fitter {
                 }
                 Target::NoClass => 1.0,
             } / batch.len() as f32;
+            if !examples.taught.is_some_and(|taught| taught.wanted(row, &mut self.wanted)) {
+                let target =
+                    |(class, wanted): (usize, &mut f32)| *wanted = target.probability(class, classes);
+                self.wanted.iter_mut().enumerate().for_each(target);
+            }
             widest(
                 #[inline(always)]
                 || {
                     self.layer.logits_inner(features, residuals);
                     softmax_in_place(residuals);
-                    for (class, residual) in residuals.iter_mut().enumerate() {
-                        *residual = (*residual - target.probability(class, classes)) * weight;
+                    for (residual, wanted) in residuals.iter_mut().zip(&self.wanted) {
+                        *residual = (*residual - wanted) * weight;
                     }
                 },
             );
@@ -323,7 +339,7 @@ mod tests {
     fn fit_planted(seed: u64) -> (Layer, Planted, Vec<(u32, Target)>) {
         let (rows, targets) = planted(600, 5);
         let shape = Shape { sparse: 205, dense: 2, classes: 5 };
-        let examples = Examples { rows: &rows, targets: &targets, class_weights: &[1.0; 5] };
+        let examples = Examples { rows: &rows, targets: &targets, class_weights: &[1.0; 5], taught: None };
         let layer = fit(
             &examples,
             shape,
@@ -356,7 +372,7 @@ mod tests {
     #[test]
     fn a_raised_stop_ends_the_fit() {
         let (rows, targets) = planted(10, 2);
-        let examples = Examples { rows: &rows, targets: &targets, class_weights: &[1.0; 2] };
+        let examples = Examples { rows: &rows, targets: &targets, class_weights: &[1.0; 2], taught: None };
         let shape = Shape { sparse: 205, dense: 2, classes: 2 };
         assert!(fit(&examples, shape, &Settings::default(), &|_| (), &AtomicBool::new(true)).is_none());
     }

@@ -239,7 +239,7 @@ pub(crate) struct Standard {
 }
 
 impl Standard {
-    fn applied(&self, row: &[f32]) -> impl Iterator<Item = f32> {
+    pub(crate) fn applied(&self, row: &[f32]) -> impl Iterator<Item = f32> {
         row.iter().zip(&self.mean).map(|(value, mean)| (value - mean) / self.scale)
     }
 

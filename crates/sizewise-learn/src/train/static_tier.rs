@@ -1,12 +1,12 @@
 //! How is a static tier fitted?
 
-use super::{Labels, STATIC_SCALE, Shared, Tools, folds::Folds, jobs};
+use super::{Labels, STATIC_SCALE, Shared, Tools, distil::Lessons, folds::Folds, jobs};
 use crate::{
     calibrate::{self, Observation},
     error::{Error, Result},
     fit::{
         Target,
-        softmax::{self, Layer, Row, Rows, Settings, Shape},
+        softmax::{self, Layer, Row, Rows, Settings, Shape, Taught},
     },
 };
 use sizewise_contract::{Judgement, StaticFeatures, Tier};
@@ -29,6 +29,8 @@ const MOST_NGRAMS: usize = 200_000;
 const MOST_COUNTED: usize = 8_000_000;
 /// Rows whose features are kept in memory; of more rows they are read anew in every epoch.
 const KEPT_ROWS: usize = 50_000;
+/// Epochs where the encoder teaches too: there are several times the texts.
+const TAUGHT_EPOCHS: u32 = 5;
 
 /// The texts with the vocabulary of every fold's complement and of all rows.
 pub(crate) struct Corpus<'a> {
@@ -141,6 +143,8 @@ impl Reader {
 /// Hands features to the optimiser: from memory while they fit, read anew otherwise.
 struct TextRows<'a> {
     corpus: &'a Corpus<'a>,
+    /// Texts behind the rows.
+    taught: &'a [String],
     vocabulary: &'a Vocabulary,
     kept: Option<Vec<Row>>,
 }
@@ -150,10 +154,10 @@ thread_local! {
 }
 
 impl<'a> TextRows<'a> {
-    fn new(corpus: &'a Corpus<'a>, vocabulary: &'a Vocabulary) -> Self {
-        let mut rows = Self { corpus, vocabulary, kept: None };
-        if corpus.texts.len() <= KEPT_ROWS {
-            let mut kept = vec![Row::default(); corpus.texts.len()];
+    fn new(corpus: &'a Corpus<'a>, taught: &'a [String], vocabulary: &'a Vocabulary) -> Self {
+        let mut rows = Self { corpus, taught, vocabulary, kept: None };
+        if rows.len() <= KEPT_ROWS {
+            let mut kept = vec![Row::default(); rows.len()];
             kept.iter_mut().enumerate().for_each(|(position, row)| rows.features(position, row));
             rows.kept = Some(kept);
         }
@@ -163,7 +167,7 @@ impl<'a> TextRows<'a> {
 
 impl Rows for TextRows<'_> {
     fn len(&self) -> usize {
-        self.corpus.texts.len()
+        self.corpus.texts.len() + self.taught.len()
     }
 
     fn features(&self, position: usize, row: &mut Row) {
@@ -171,7 +175,8 @@ impl Rows for TextRows<'_> {
             row.clone_from(kept);
             return;
         }
-        let text = self.corpus.texts.get(position).copied().unwrap_or_default();
+        let taught = || self.taught.get(position.checked_sub(self.corpus.texts.len())?).map(String::as_str);
+        let text = self.corpus.texts.get(position).copied().or_else(taught).unwrap_or_default();
         READER.with_borrow_mut(|reader| {
             reader.read(self.vocabulary, self.corpus.embeddings, text);
             row.sparse.clone_from(&reader.features.values);
@@ -186,16 +191,22 @@ fn epochs(rows: usize) -> u32 {
     ((150_000.0 / rows.max(1) as f64).round() as u32).clamp(4, 60)
 }
 
-/// Fits the static tier of one question.
-pub(crate) fn fit(corpus: &Corpus<'_>, labels: &Labels, tools: Tools<'_>) -> Result<Fitted> {
+/// Fits the static tier of one question, with what the encoder teaches of it where it does.
+pub(crate) fn fit(
+    corpus: &Corpus<'_>,
+    labels: &Labels,
+    lessons: Option<(&Lessons, usize)>,
+    tools: Tools<'_>,
+) -> Result<Fitted> {
     let began = Instant::now();
     let folds = corpus.folds.count;
     let done = std::sync::atomic::AtomicUsize::new(0);
-    let all_epochs = epochs(corpus.texts.len()) as usize * (folds + 1);
+    let each = if lessons.is_some() { TAUGHT_EPOCHS } else { epochs(corpus.texts.len()) };
+    let all_epochs = each as usize * (folds + 1);
     let heads = jobs::run(folds + 1, tools.threads, |number| {
         // The largest fit, on all rows, goes first so that no core waits for it at the end.
         let number = (number + folds) % (folds + 1);
-        let head = fit_head(corpus, labels, number, tools, &|_| {
+        let head = fit_head(corpus, (labels, lessons), number, tools, &|_| {
             let done = done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
             (tools.progress)("static", done.min(all_epochs), all_epochs);
         })?;
@@ -246,26 +257,36 @@ pub(crate) fn fit(corpus: &Corpus<'_>, labels: &Labels, tools: Tools<'_>) -> Res
 /// Fits one head on all rows outside a fold; the number after the last fold stands for all rows.
 fn fit_head(
     corpus: &Corpus<'_>,
-    labels: &Labels,
+    (labels, lessons): (&Labels, Option<(&Lessons, usize)>),
     number: usize,
     tools: Tools<'_>,
     progress: &(dyn Fn(u32) + Sync),
 ) -> Option<StaticHead> {
     let vocabulary = corpus.vocabulary(number).ok()?;
-    let rows = TextRows::new(corpus, vocabulary);
+    let taught = lessons.map_or(&[][..], |(lessons, _)| &lessons.texts);
+    let rows = TextRows::new(corpus, taught, vocabulary);
     let used = |row: usize| number == corpus.folds.count || !corpus.folds.holds(number, row);
-    let targets: Vec<(u32, Target)> = labels
+    let mut targets: Vec<(u32, Target)> = labels
         .labelled()
         .filter(|(row, _)| used(*row))
         .map(|(row, target)| (row as u32, Target::Class(target)))
         .collect();
     let shape =
         Shape { sparse: vocabulary.len(), dense: corpus.embeddings.dimensions(), classes: labels.outputs };
-    let settings = Settings { epochs: epochs(targets.len()), seed: tools.seed, ..Settings::default() };
-    let weights = labels.class_weights(tools.balance);
-    let examples = softmax::Examples { rows: &rows, targets: &targets, class_weights: &weights };
-    let layer = softmax::fit(&examples, shape, &settings, progress, tools.stop)?;
     let centroids = centroids(&rows, &targets, labels.classes, shape.dense);
+    let mut epochs = epochs(targets.len());
+    let mut lesson = None;
+    if let Some((lessons, question)) = lessons {
+        let first = corpus.texts.len();
+        targets.extend(lessons.allowed(number).map(|text| ((first + text) as u32, Target::NoClass)));
+        epochs = TAUGHT_EPOCHS;
+        lesson = Some(lessons.lesson(question, number, first)?);
+    }
+    let settings = Settings { epochs, seed: tools.seed, ..Settings::default() };
+    let weights = labels.class_weights(tools.balance);
+    let taught = lesson.as_ref().map(|lesson| lesson as &dyn Taught);
+    let examples = softmax::Examples { rows: &rows, targets: &targets, class_weights: &weights, taught };
+    let layer = softmax::fit(&examples, shape, &settings, progress, tools.stop)?;
     let Layer { sparse, mut dense, bias, .. } = layer;
     // Inputs come with unit length when the model runs; the scale of training goes into the weights.
     dense.iter_mut().for_each(|weight| *weight *= STATIC_SCALE);

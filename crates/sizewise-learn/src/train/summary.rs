@@ -27,6 +27,28 @@ pub struct QuestionSummary {
     pub max_served_error: f64,
     /// One entry per tier, cheapest first.
     pub tiers: Vec<TierSummary>,
+    /// What it came to when the encoder taught the static tier, where that was tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distilled: Option<Distilled>,
+}
+
+/// Whether a static tier that the encoder teaches too makes the better cascade.
+#[derive(Debug, Clone, Serialize)]
+pub struct Distilled {
+    /// Texts that the encoder was asked about.
+    pub texts: usize,
+    /// Whether the tiers are those that were made with it.
+    pub kept: bool,
+    /// The tiers that were made the other way.
+    pub otherwise: Vec<TierSummary>,
+}
+
+impl QuestionSummary {
+    /// What tells two ways to make the tiers apart: how much the cascade would answer within the promise, then how often its last
+    /// tier is right.
+    pub(crate) fn worth(&self) -> (f64, f64) {
+        self.tiers.last().map_or((0.0, 0.0), |last| (last.coverage_at_promise, last.accuracy.value))
+    }
 }
 
 /// What one tier bought, judged on rows it was not fitted to.
@@ -72,6 +94,7 @@ pub(crate) fn question(
         question: question.name.clone(),
         max_served_error,
         tiers: (0..tiers.len()).map(summary).collect(),
+        distilled: None,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     screen::Screen,
     table::percent,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sizewise_contract::{Task, Tier};
 use sizewise_learn::{
     adapt::{self, Adaptation, EpochSummary, Method, Plan, Progress, Settings, Watch},
@@ -49,11 +49,22 @@ pub(super) struct AdaptSummary {
     unseen_rows: usize,
     /// One entry per epoch; the first is the encoder as it was.
     epochs: Vec<EpochSummary>,
-    /// The epoch whose weights were kept.
-    best_epoch: usize,
     seconds: f64,
+    #[serde(flatten)]
+    pub(super) origin: Origin,
     /// The encoder tier of each question with the encoder as it was, judged on the same rows.
     frozen: Vec<Option<TierSummary>>,
+}
+
+/// Which rows an adapted encoder has not seen.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Origin {
+    /// Decides the rows that were set aside.
+    pub(super) seed: u64,
+    /// Whether rows were set aside; of a small table each row teaches.
+    pub(super) set_aside: bool,
+    /// The epoch whose weights were kept.
+    pub(super) best_epoch: usize,
 }
 
 /// Adapts an encoder, the built-in one unless another is given.
@@ -139,14 +150,14 @@ impl AdaptedEncoder {
     }
 
     /// What adapting came to, beside the encoder as it was.
-    pub(super) fn summary(&self, frozen: &TrainSummary) -> AdaptSummary {
+    pub(super) fn summary(&self, seed: u64, frozen: &TrainSummary) -> AdaptSummary {
         let Adaptation { serving, folds, .. } = &self.adapted;
         AdaptSummary {
             trained_rows: serving.trained_rows,
             unseen_rows: self.adapted.unseen_rows(),
             epochs: serving.epochs.clone(),
-            best_epoch: serving.best_epoch,
             seconds: serving.seconds + folds.iter().map(|fold| fold.seconds).sum::<f64>(),
+            origin: Origin { seed, set_aside: folds.is_empty(), best_epoch: serving.best_epoch },
             frozen: encoder_tiers(frozen).map(|tier| tier.cloned()).collect(),
         }
     }
@@ -164,7 +175,7 @@ impl AdaptSummary {
             "Adapted the encoder to {} rows in {}, epoch {} of {} kept; judged on {} rows by encoders that never saw them:\n",
             self.trained_rows,
             clock::duration(self.seconds),
-            self.best_epoch,
+            self.origin.best_epoch,
             self.epochs.len().saturating_sub(1),
             self.unseen_rows,
         );

@@ -56,7 +56,10 @@ pub(super) fn run(project: &Project, arguments: &Certify, screen: &Screen) -> Re
     let now = project.task(&arguments.task)?;
     let folder = project.task_folder(&now.name);
     let store = store(project)?;
-    let release = store.latest(&now.name)?.ok_or_else(|| Error::NotTrained { task: now.name.clone() })?;
+    let release = match &arguments.release {
+        Some(named) => store.release(&now.name, named)?,
+        None => store.latest(&now.name)?.ok_or_else(|| Error::NotTrained { task: now.name.clone() })?,
+    };
     if release.manifest.contract != now.contract_hash() {
         return Err(Error::Policy {
             message: format!(

@@ -5,9 +5,11 @@
 //! certified one is.
 
 use super::{
-    DONE, models,
+    DONE,
+    adapt::Origin,
+    distil, models,
     train::{Made, json, text as trained_text},
-    trained::{COMPRESSED, threads},
+    trained::{ADAPTED, COMPRESSED, store, threads},
 };
 use crate::{
     cli::Compress,
@@ -18,7 +20,8 @@ use crate::{
     table::{Align, Table, percent, with_interval},
 };
 use serde::Serialize;
-use sizewise_contract::{ContentHash, Tier};
+use sizewise_contract::{ContentHash, Task, Tier};
+use sizewise_engine::encoder_files;
 use sizewise_learn::{
     compress::{self, Bound, Compressed, Progress, Settings, Variant, Watch},
     dataset::{Locked, TrainingRows, read_gold},
@@ -28,6 +31,7 @@ use sizewise_models::{
     builtin,
     encoder::{Encoder, EncoderFiles},
 };
+use sizewise_store::Release;
 use std::{fmt::Write, sync::Mutex};
 
 /// Of the encoder's time, where no bound is given.
@@ -56,6 +60,15 @@ struct CompressSummary {
 }
 
 pub(super) fn run(project: &Project, arguments: &Compress, screen: &Screen) -> Result<u8> {
+    make(project, arguments, screen).map(|_| DONE)
+}
+
+/// Makes a release, tells what came of it, and returns both.
+pub(super) fn make(
+    project: &Project,
+    arguments: &Compress,
+    screen: &Screen,
+) -> Result<(Release, TrainSummary)> {
     let task = project.task(&arguments.task)?;
     if !task.cascade.tiers.allowed().contains(&Tier::Encoder) {
         return Err(Error::usage("the task's cascade has no encoder tier to compress"));
@@ -66,15 +79,15 @@ pub(super) fn run(project: &Project, arguments: &Compress, screen: &Screen) -> R
     let rows = TrainingRows::read(&task, &folder)?;
     let dev = read_gold(&task, &folder.join(&task.data.dev))?;
     let locked = Locked::find(&task, &folder)?;
+    let settings = settings(arguments);
     let own = match &arguments.encoder {
         Some(named) => Some(models::encoder_files(project, named)?),
-        None => None,
+        None => adapted(project, (&task, train::rows_hash(&rows, &dev)), settings.seed, screen)?,
     };
     let base: EncoderFiles<&[u8]> = match &own {
         Some(files) => files.as_ref(),
         None => builtin::encoder_files(),
     };
-    let settings = settings(arguments);
     let unseen = compress::unseen(&rows, settings.seed);
     let checkpoint = project.store_folder().join("compress").join(&task.name);
     if !arguments.resume {
@@ -100,6 +113,8 @@ pub(super) fn run(project: &Project, arguments: &Compress, screen: &Screen) -> R
     };
     let encoder = Encoder::from_files(&found.files.as_ref())?.with_threads(settings.threads);
     let static_embeddings = builtin::static_embeddings()?;
+    let whole = Encoder::from_files(&base)?.with_threads(settings.threads);
+    let unlabelled = distil::unlabelled(project, &task, (&arguments.distil, &whole), screen)?;
     let (progress, stop) = (screen.progress(), screen.stop());
     let tools = Tools {
         static_embeddings: &static_embeddings,
@@ -110,6 +125,7 @@ pub(super) fn run(project: &Project, arguments: &Compress, screen: &Screen) -> R
         progress: &|step, done, of| progress.at(step, done, of),
         stop: &stop,
         unseen: Some(Unseen::Rows(&unseen)),
+        distil: unlabelled.as_deref().map(|unlabelled| train::Distil { encoder: &whole, unlabelled }),
     };
     let trained = train::train(&task, &rows, &dev, tools)?;
     progress.end();
@@ -136,9 +152,45 @@ pub(super) fn run(project: &Project, arguments: &Compress, screen: &Screen) -> R
         summary: &trained.summary,
     };
     screen.result("compress", &result, || {
-        found.text() + &trained_text(&task, &release, (&trained.summary, in_force), screen)
+        found.text()
+            + &distil::text(&trained.summary)
+            + &trained_text(&task, &release, (&trained.summary, in_force), screen)
     });
-    Ok(DONE)
+    Ok((release, trained.summary))
+}
+
+/// The encoder that the task's latest release was made with, where it was adapted to the same rows and has not seen those that
+/// judge here.
+fn adapted(
+    project: &Project,
+    (task, rows): (&Task, ContentHash),
+    seed: u64,
+    screen: &Screen,
+) -> Result<Option<EncoderFiles<Vec<u8>>>> {
+    let store = store(project)?;
+    let Some(release) = store.latest(&task.name)? else { return Ok(None) };
+    let part = release.manifest.parts.iter().any(|part| part.name == ADAPTED);
+    let same = release.manifest.contract == task.contract_hash() && release.manifest.training_rows == rows;
+    if !part || !same {
+        return Ok(None);
+    }
+    let Ok(origin) = serde_json::from_slice::<Origin>(&store.part(&release, ADAPTED)?) else {
+        return Ok(None);
+    };
+    let why_not = match origin {
+        Origin { best_epoch: 0, .. } => return Ok(None),
+        Origin { set_aside: false, .. } => "has learnt from every row, so none is left to judge by",
+        Origin { seed: other, .. } if other != seed => "was adapted with another --seed",
+        _ => {
+            screen.remark(&format!("Beginning with the adapted encoder of release {}.", release.id.short()));
+            return Ok(encoder_files(&store, &release)?);
+        }
+    };
+    screen.remark(&format!(
+        "The encoder of release {} {why_not}: beginning with the built-in one.",
+        release.id.short()
+    ));
+    Ok(None)
 }
 
 fn settings(arguments: &Compress) -> Settings {

@@ -4,7 +4,7 @@
 
 use super::{DONE, batch, certify, decide, evaluate, init, report, serve::Serving, train, trained::threads};
 use crate::{
-    cli::{Adapt, Batch, Certify, Decide, Evaluate, Init, Quickstart, Report, Train},
+    cli::{Adapt, Batch, Certify, Decide, Distil, Evaluate, Init, Quickstart, Report, Train},
     error::{Error, Result},
     project::Project,
     screen::Screen,
@@ -68,13 +68,14 @@ pub(super) fn run(arguments: &Quickstart, screen: &Screen) -> Result<u8> {
         encoder: None,
         doubted: crate::cli::Doubted::Keep,
         adapt: Adapt::default(),
+        distil: Distil::default(),
     };
     train::run(&project, &train, &screen.for_step(None))?;
 
     story.step("certify support", "Say the chance first, then open the locked rows, once.");
     let verdict = certify::run(
         &project,
-        &Certify { task: NAME.into(), dry_run: false, anyway: true },
+        &Certify { task: NAME.into(), dry_run: false, anyway: true, release: None },
         &screen.for_step(None),
     )?;
 

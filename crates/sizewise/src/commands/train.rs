@@ -3,6 +3,7 @@
 use super::{
     DONE,
     adapt::{self, AdaptSummary},
+    distil,
     trained::{ADAPTED, DEVELOPMENT, SUMMARY, store, threads},
 };
 use crate::{
@@ -49,6 +50,11 @@ struct TrainResult<'a> {
 }
 
 pub(super) fn run(project: &Project, arguments: &Train, screen: &Screen) -> Result<u8> {
+    make(project, arguments, screen).map(|_| DONE)
+}
+
+/// Makes a release, tells what came of it, and returns both.
+pub(super) fn make(project: &Project, arguments: &Train, screen: &Screen) -> Result<(Release, TrainSummary)> {
     let task = project.task(&arguments.task)?;
     let folder = project.task_folder(&task.name);
     let file = folder.join("task.toml");
@@ -85,6 +91,21 @@ pub(super) fn run(project: &Project, arguments: &Train, screen: &Screen) -> Resu
         None => None,
     };
     let static_embeddings = builtin::static_embeddings()?;
+    let unseen = adapted.as_ref().and_then(adapt::AdaptedEncoder::unseen);
+    // Encoders of folds know each other's rows, so the one that knows none teaches there.
+    let teacher = match (&encoder, &frozen, unseen) {
+        (Some(encoder), _, None | Some(Unseen::Rows(_))) => Some(encoder),
+        (_, frozen, _) => frozen.as_ref(),
+    };
+    let builtin_teacher = match teacher {
+        None if arguments.distil.distil => Some(builtin::encoder()?.with_threads(threads)),
+        _ => None,
+    };
+    let teacher = teacher.or(builtin_teacher.as_ref());
+    let unlabelled = match teacher {
+        Some(teacher) => distil::unlabelled(project, &task, (&arguments.distil, teacher), screen)?,
+        None => None,
+    };
     let (progress, stop) = (screen.progress(), screen.stop());
     let tools = Tools {
         static_embeddings: &static_embeddings,
@@ -94,17 +115,20 @@ pub(super) fn run(project: &Project, arguments: &Train, screen: &Screen) -> Resu
         balance: arguments.balance,
         progress: &|step, done, of| progress.at(step, done, of),
         stop: &stop,
-        unseen: adapted.as_ref().and_then(adapt::AdaptedEncoder::unseen),
+        unseen,
+        distil: unlabelled
+            .as_deref()
+            .and_then(|unlabelled| Some(train::Distil { encoder: teacher?, unlabelled })),
     };
     let trained = train::train(&task, &rows, &dev, tools)?;
     let bought = match &adapted {
         Some(adapted) => {
             // The same rows judge the encoder as it was.
             let unseen = tools.unseen.filter(|unseen| matches!(unseen, Unseen::Rows(_)));
-            let tools = Tools { encoder: frozen.as_ref(), unseen, ..tools };
+            let tools = Tools { encoder: frozen.as_ref(), unseen, distil: None, ..tools };
             let before =
                 train::train(&task, &rows, &Dataset { examples: Vec::new(), hash: dev.hash }, tools)?;
-            Some(adapted.summary(&before.summary))
+            Some(adapted.summary(arguments.seed, &before.summary))
         }
         None => None,
     };
@@ -134,9 +158,10 @@ pub(super) fn run(project: &Project, arguments: &Train, screen: &Screen) -> Resu
         let text = text(&task, &release, (&trained.summary, in_force), screen);
         let of_teacher =
             set_aside.as_deref().map_or_else(String::new, |rows| told_doubted(rows, arguments.doubted));
-        bought.iter().map(|bought| bought.text(&trained.summary)).collect::<String>() + &of_teacher + &text
+        let bought = bought.iter().map(|bought| bought.text(&trained.summary)).collect::<String>();
+        bought + &of_teacher + &distil::text(&trained.summary) + &text
     });
-    Ok(DONE)
+    Ok((release, trained.summary))
 }
 
 /// What a release is made of.

@@ -160,6 +160,7 @@ impl Trained {
             progress,
             stop,
             unseen: None,
+            distil: None,
         };
         Ok(train::judge(&self.task, &self.models, rows, tools)?)
     }

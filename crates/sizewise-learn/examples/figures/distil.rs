@@ -1,0 +1,58 @@
+//! What does a static tier gain from an encoder that teaches it?
+
+use super::{
+    public::{Outcome, Row, Set, World},
+    quality::{accuracy, inside},
+};
+use sizewise_contract::{Task, Tier};
+use std::time::Instant;
+
+/// Of a static tier alone, and of one below an encoder; then of both with half of the labels, the other half as texts without.
+pub(crate) fn run(world: &World) -> Outcome<()> {
+    println!(
+        "\nStatic tier with labels alone, and taught by the encoder too (seed 1; official test, in-scope rows)"
+    );
+    println!(
+        "{:<24}{:<10}{:>8}{:>10}{:>10}{:>10}{:>10}{:>8}{:>10}",
+        "", "cascade", "rows", "texts", "static", "taught", "encoder", "kept", "seconds"
+    );
+    for set in [world.banking77()?, world.clinc150()?].into_iter().flatten() {
+        let alone = set.task_with("[cascade]\ntiers = [\"static\"]\n")?;
+        let both = set.task()?;
+        let (labelled, unlabelled): (Vec<(usize, &Row)>, Vec<(usize, &Row)>) =
+            set.train.iter().enumerate().partition(|(row, _)| row % 2 == 0);
+        let half: Vec<Row> = labelled.into_iter().map(|(_, row)| row.clone()).collect();
+        let texts: Vec<String> = unlabelled.into_iter().map(|(_, (text, _))| text.clone()).collect();
+        line(world, &set, ("static", &alone), (&set.train, &[]))?;
+        line(world, &set, ("both", &both), (&set.train, &[]))?;
+        line(world, &set, ("static", &alone), (&half, &texts))?;
+        line(world, &set, ("both", &both), (&half, &texts))?;
+    }
+    Ok(())
+}
+
+fn line(
+    world: &World,
+    set: &Set,
+    (name, task): (&str, &Task),
+    (rows, unlabelled): (&[Row], &[String]),
+) -> Outcome<()> {
+    let plain = world.train_task(set, task, rows, 1)?;
+    let began = Instant::now();
+    let taught = world.train_distilled(set, task, (rows, unlabelled), 1)?;
+    let seconds = began.elapsed().as_secs_f64();
+    let test = inside(set);
+    let of = |trained, tier| -> Outcome<f64> { Ok(accuracy(&world.judge(set, task, trained, &test)?, tier)) };
+    let distilled = taught.summary.questions[0].distilled.as_ref();
+    println!(
+        "{:<24}{name:<10}{:>8}{:>10}{:>10.4}{:>10.4}{:>10.4}{:>8}{seconds:>8.0} s",
+        set.name,
+        rows.len(),
+        distilled.map_or(0, |distilled| distilled.texts),
+        of(&plain, Tier::Static)?,
+        of(&taught, Tier::Static)?,
+        of(&taught, Tier::Encoder)?,
+        distilled.is_some_and(|distilled| distilled.kept),
+    );
+    Ok(())
+}
