@@ -31,22 +31,75 @@ pub struct Answer {
     pub question: String,
     /// Answered here, or handed on.
     pub disposition: Disposition,
-    /// The class that the last tier asked would answer, by its value; given even when it is not trusted.
+    /// The class that the last tier that said something would answer, by its value; given even when it is not trusted.
     pub value: String,
     /// Its index among the classes.
     pub class: usize,
-    /// The calibrated probability that `value` is right.
-    pub confidence: f64,
+    /// The calibrated probability that `value` is right; none for the answer of a remote model, which nobody has calibrated.
+    pub confidence: Option<f64>,
     /// From which confidence an answer is given; none when no threshold was certified.
     pub threshold: Option<f64>,
-    /// One probability per class, in contract order. `[classes]`
+    /// One probability per class, in contract order; of a remote model all of it on what it said. `[classes]`
     pub probabilities: Vec<f32>,
-    /// The last tier that was asked.
+    /// The last tier that said something.
     pub tier: Tier,
-    /// Whether this question's threshold comes from a certificate in force.
+    /// Whether this question's threshold comes from a certificate in force; what a remote model answers stands under none.
     pub certified: bool,
+    /// Why no local tier answered, where a remote model did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handed_on: Option<EscalationReason>,
+    /// What came of asking a remote model, where one was to be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<RemoteUse>,
     /// Every tier that was asked, cheapest first.
     pub path: Vec<Step>,
+}
+
+/// What came of asking a remote model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteUse {
+    /// The provider that was asked last, by its name in the settings.
+    pub provider: String,
+    /// The model that answered, as the provider calls it.
+    pub model: String,
+    /// Calls that were made, to every provider together.
+    pub attempts: u32,
+    /// Why it gave no answer that may be used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<RemoteProblem>,
+}
+
+/// Why a remote model gave no answer that may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RemoteProblem {
+    /// The input may not leave for any of the task's providers.
+    MayNotLeave,
+    /// The budget does not hold another call.
+    BudgetSpent,
+    /// No provider answered in time, or all of them failed.
+    Unavailable,
+    /// The providers refuse this input: too long, or filtered.
+    Refused,
+    /// What came back is no answer that the contract knows, twice.
+    OffContract,
+    /// The model says that the input is outside of every class.
+    OutOfScope,
+}
+
+impl RemoteProblem {
+    /// The name on the wire.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MayNotLeave => "may_not_leave",
+            Self::BudgetSpent => "budget_spent",
+            Self::Unavailable => "unavailable",
+            Self::Refused => "refused",
+            Self::OffContract => "off_contract",
+            Self::OutOfScope => "out_of_scope",
+        }
+    }
 }
 
 /// What became of a question.
@@ -105,8 +158,8 @@ pub struct Step {
     pub tier: Tier,
     /// The class it would have answered, by its value.
     pub value: String,
-    /// How sure it was.
-    pub confidence: f64,
+    /// How sure it was; none for a remote model.
+    pub confidence: Option<f64>,
     /// How unlike the training set it found the input, from 0 to 1.
     pub novelty: f32,
     /// How long it took.
@@ -118,5 +171,13 @@ impl Answer {
     #[must_use]
     pub fn answered(&self) -> bool {
         self.disposition == Disposition::Answered
+    }
+
+    /// The confidence, or for a model that has none the probability that it gave itself: for protocols that know nothing
+    /// but a number.
+    #[must_use]
+    pub fn stated_confidence(&self) -> f64 {
+        let own = || self.probabilities.get(self.class).copied().map_or(0.0, f64::from);
+        self.confidence.unwrap_or_else(own)
     }
 }

@@ -7,7 +7,7 @@ mod parse;
 
 pub use parse::TaskError;
 
-use crate::{example::ClassLabel, hash::ContentHash, tier::Tier};
+use crate::{example::ClassLabel, hash::ContentHash, tier::Tier, units::Dollars};
 use serde::{Deserialize, Serialize};
 
 /// The contract of one task, as its file says it.
@@ -39,6 +39,9 @@ pub struct Task {
     /// How the promise is watched once served.
     #[serde(default)]
     pub live: Live,
+    /// What remote models may cost.
+    #[serde(default, skip_serializing_if = "Budget::is_unset")]
+    pub budget: Budget,
 }
 
 /// What comes in.
@@ -257,7 +260,10 @@ impl Default for Promise {
 pub struct Cascade {
     /// The local tiers, cheapest first, or `auto`.
     pub tiers: Tiers,
-    /// Who gets what no local tier may answer.
+    /// The provider, by its name in the settings, whose model is asked what no local tier may answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote: Option<String>,
+    /// Who gets what no model may answer.
     pub escalate_to: EscalateTo,
 }
 
@@ -298,7 +304,7 @@ impl Tiers {
     }
 }
 
-/// Who gets what no local tier may answer.
+/// Who gets what no model may answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EscalateTo {
@@ -367,11 +373,34 @@ impl Default for Live {
     }
 }
 
+/// What remote models may cost; a limit that is not set does not bind. Days and months are those of UTC.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Budget {
+    /// Dollars a day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usd_per_day: Option<Dollars>,
+    /// Dollars a month.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usd_per_month: Option<Dollars>,
+    /// Dollars in all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usd_total: Option<Dollars>,
+}
+
+impl Budget {
+    /// Whether nothing is limited.
+    #[must_use]
+    pub fn is_unset(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 impl Task {
     /// The hash of everything that decides what is asked and promised.
     ///
-    /// Where the data lies, how long records are kept and how often probes are sent may change without making another
-    /// contract of it.
+    /// Where the data lies, how long records are kept, how often probes are sent, which remote model gets the rest and what it may
+    /// cost may change without making another contract of it.
     #[must_use]
     pub fn contract_hash(&self) -> ContentHash {
         let contract = (
@@ -380,7 +409,7 @@ impl Task {
             &self.input,
             &self.questions,
             &self.promise,
-            &self.cascade,
+            &Cascade { remote: None, ..self.cascade.clone() },
             self.data.train_labels,
         );
         // Every part has a JSON form: there are no maps in a task.

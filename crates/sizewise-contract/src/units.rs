@@ -26,6 +26,86 @@ impl std::fmt::Display for MicroUsd {
     }
 }
 
+/// What a million tokens cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Prices {
+    /// That are read.
+    pub read: MicroUsd,
+    /// That are written.
+    pub written: MicroUsd,
+}
+
+impl Prices {
+    /// The price of a call, rounded up.
+    #[must_use]
+    pub fn of(self, read: u64, written: u64) -> MicroUsd {
+        let part = |tokens: u64, price: MicroUsd| u128::from(tokens) * u128::from(price.0);
+        let total = part(read, self.read).saturating_add(part(written, self.written)).div_ceil(1_000_000);
+        MicroUsd(u64::try_from(total).unwrap_or(u64::MAX))
+    }
+
+    /// Whether calls cost nothing.
+    #[must_use]
+    pub fn is_free(self) -> bool {
+        self == Self::default()
+    }
+}
+
+/// An amount in dollars with at most six decimals, exactly.
+#[must_use]
+pub fn dollars(text: &str) -> Option<MicroUsd> {
+    let (whole, part) = text
+        .trim()
+        .trim_start_matches('$')
+        .split_once('.')
+        .unwrap_or((text.trim().trim_start_matches('$'), ""));
+    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    if !digits(whole) || !digits(part) || part.len() > 6 || (whole.is_empty() && part.is_empty()) {
+        return None;
+    }
+    let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    let part: u64 = format!("{part:0<6}").parse().ok()?;
+    Some(MicroUsd(whole.checked_mul(1_000_000)?.checked_add(part)?))
+}
+
+/// An amount in dollars as people write it: a number or a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Dollars(pub MicroUsd);
+
+impl std::str::FromStr for Dollars {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let help = "an amount is written in dollars with at most six decimals, as 0.15";
+        dollars(text).map(Self).ok_or_else(|| help.to_owned())
+    }
+}
+
+impl Serialize for Dollars {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{}.{:06}", self.0.0 / 1_000_000, self.0.0 % 1_000_000))
+    }
+}
+
+impl<'de> Deserialize<'de> for Dollars {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Whole(u64),
+            Number(f64),
+            Text(String),
+        }
+        let text = match Written::deserialize(deserializer)? {
+            Written::Whole(number) => number.to_string(),
+            // The shortest form that reads back as the same number: what was written.
+            Written::Number(number) => number.to_string(),
+            Written::Text(text) => text,
+        };
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// A moment in milliseconds since 1970-01-01 UTC.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

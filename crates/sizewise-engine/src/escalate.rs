@@ -1,6 +1,10 @@
 //! Who gets what no local tier may answer?
 //!
-//! Here a question goes to a person or to nobody. Remote models will be asked at this step, before a person.
+//! First a larger model, where the task names a provider; then a person, or nobody.
+
+mod remote;
+
+pub use remote::Escalation;
 
 use crate::{
     admit::Admitted,
@@ -11,7 +15,10 @@ use sizewise_contract::{
     Answer, Disposition, EscalationReason, Step, Task,
     answer::EscalatedTo,
     task::{EscalateTo, StoreInput},
+    units::MicroUsd,
 };
+use sizewise_store::Store;
+use std::{sync::Arc, time::Instant};
 
 /// From which novelty an input that nobody is sure of counts as outside of what the task knows.
 const OUTSIDE: f32 = 0.5;
@@ -21,10 +28,27 @@ const OUTSIDE: f32 = 0.5;
 pub(crate) struct Answered {
     pub(crate) answers: Vec<Answer>,
     pub(crate) tokens: u64,
+    /// What remote models took, or may have taken.
+    pub(crate) cost: MicroUsd,
 }
 
 /// Turns what the tiers thought into answers, and hands on what may not be answered.
-pub(crate) fn escalate(served: &Served, admitted: &Admitted, outcome: Outcome) -> Vec<Answered> {
+pub(crate) async fn escalate(
+    served: &Served,
+    admitted: &Admitted,
+    outcome: Outcome,
+    (larger, store): (Option<&Escalation>, &Arc<Store>),
+    begun: Instant,
+) -> Vec<Answered> {
+    let mut answered = locally(served, admitted, outcome);
+    if let Some(larger) = larger {
+        remote::ask((larger, store), served, admitted, &mut answered, begun).await;
+    }
+    answered
+}
+
+/// What the local tiers may answer, and who gets the rest.
+fn locally(served: &Served, admitted: &Admitted, outcome: Outcome) -> Vec<Answered> {
     let to = target(&served.info.task);
     let answer = |(question, judged): (&usize, Judged)| {
         let asked = served.asked.get(*question)?;
@@ -36,6 +60,7 @@ pub(crate) fn escalate(served: &Served, admitted: &Admitted, outcome: Outcome) -
         .map(|(judged, tokens)| Answered {
             answers: admitted.questions.iter().zip(judged).filter_map(answer).collect(),
             tokens,
+            cost: MicroUsd(0),
         })
         .collect()
 }
@@ -57,7 +82,7 @@ fn answer(name: &str, asked: &Asked, mut judged: Judged, to: EscalatedTo) -> Opt
         .map(|(judgement, elapsed_us)| Step {
             tier: judgement.tier,
             value: value(judgement.class),
-            confidence: judgement.confidence,
+            confidence: Some(judgement.confidence),
             novelty: judgement.novelty,
             elapsed_us: *elapsed_us,
         })
@@ -74,11 +99,13 @@ fn answer(name: &str, asked: &Asked, mut judged: Judged, to: EscalatedTo) -> Opt
         disposition: reason.map_or(Disposition::Answered, |reason| Disposition::Escalated { reason, to }),
         value: value(last.class),
         class: last.class,
-        confidence: last.confidence,
+        confidence: Some(last.confidence),
         threshold: asked.certified,
         probabilities: last.probabilities,
         tier: last.tier,
         certified: asked.certified.is_some(),
+        handed_on: None,
+        remote: None,
         path,
     })
 }

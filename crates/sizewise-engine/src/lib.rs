@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!   request ─► admit ─► cascade ─► escalate ─► settle ─► decision
-//!              inputs,  static,    to a        protect, record,
-//!              questions encoder   person      queue
+//!              inputs,  static,    larger      protect, record,
+//!              questions encoder   model,      queue
+//!                                  person
 //! ```
 //!
 //! [`Engine::decide`] is that flow, one line a step, and each step is a module of that name. Nothing here is
@@ -20,6 +21,7 @@ mod served;
 mod settle;
 
 pub use error::Error;
+pub use escalate::Escalation;
 pub use protect::redact;
 pub use request::{InputValue, QuestionRef, Request};
 pub use served::{ENCODER_PARTS, TaskInfo, encoder_files};
@@ -27,7 +29,7 @@ pub use served::{ENCODER_PARTS, TaskInfo, encoder_files};
 use catalogue::Catalogue;
 use served::Served;
 use sizewise_contract::{Decision, did_you_mean};
-use sizewise_models::neighbours::Neighbour;
+use sizewise_models::{neighbours::Neighbour, remote::ProviderState};
 use sizewise_store::{QueueDepth, Recorder, Store};
 use std::{
     collections::BTreeMap,
@@ -58,6 +60,8 @@ pub struct Engine {
     /// One at a time may load tasks.
     loading: Mutex<()>,
     recorder: Option<Recorder>,
+    /// By task.
+    escalations: RwLock<Arc<BTreeMap<String, Arc<Escalation>>>>,
 }
 
 impl Engine {
@@ -74,6 +78,7 @@ impl Engine {
             store,
             settings,
             recorder,
+            escalations: RwLock::default(),
         })
     }
 
@@ -100,6 +105,13 @@ impl Engine {
         problems
     }
 
+    /// From now on hands what no local tier may answer to these larger models, by task. Requests under way finish with those they
+    /// began with.
+    pub fn escalate_to(&self, escalations: BTreeMap<String, Escalation>) {
+        let escalations = escalations.into_iter().map(|(name, one)| (name, Arc::new(one))).collect();
+        *self.escalations.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(escalations);
+    }
+
     /// Decides every input of a request.
     ///
     /// # Errors
@@ -109,7 +121,9 @@ impl Engine {
         let served = self.find(&request.task)?;
         let admitted = admit::admit(&served, &request)?;
         let judged = cascade::run(&served, &admitted).await?;
-        let answers = escalate::escalate(&served, &admitted, judged);
+        let larger = self.larger(&request.task);
+        let larger = (larger.as_deref(), &self.store);
+        let answers = escalate::escalate(&served, &admitted, judged, larger, begun).await;
         settle::settle(self.recorder.as_ref(), &served, (admitted, answers), (&request, begun)).await
     }
 
@@ -145,6 +159,14 @@ impl Engine {
         Ok(self.store.queue_depths()?)
     }
 
+    /// The providers that tasks hand on to, by name, and how each is doing.
+    #[must_use]
+    pub fn providers(&self) -> BTreeMap<String, ProviderState> {
+        let escalations = Arc::clone(&self.escalations.read().unwrap_or_else(PoisonError::into_inner));
+        let targets = escalations.values().flat_map(|escalation| &escalation.targets);
+        targets.map(|target| (target.name().to_owned(), target.state())).collect()
+    }
+
     /// Word pieces that wait for an encoder.
     #[must_use]
     pub fn waiting_tokens(&self) -> usize {
@@ -153,6 +175,10 @@ impl Engine {
 
     fn served(&self) -> Arc<Tasks> {
         Arc::clone(&self.tasks.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn larger(&self, task: &str) -> Option<Arc<Escalation>> {
+        self.escalations.read().unwrap_or_else(PoisonError::into_inner).get(task).map(Arc::clone)
     }
 
     fn find(&self, name: &str) -> Result<Arc<Served>, Error> {

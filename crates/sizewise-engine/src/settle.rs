@@ -5,9 +5,7 @@
 
 use crate::{admit::Admitted, error::Error, escalate::Answered, protect, request::Request, served::Served};
 use sizewise_contract::{
-    Answer, Decision, Disposition, QueuedItem, Record, StoredInput,
-    answer::EscalatedTo,
-    units::{MicroUsd, UnixMillis},
+    Answer, Decision, Disposition, QueuedItem, Record, StoredInput, answer::EscalatedTo, units::UnixMillis,
 };
 use sizewise_store::{Entry, Recorder, new_id};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -23,7 +21,7 @@ pub(crate) async fn settle(
     let info = &served.info;
     let elapsed_us = begun.elapsed().as_micros() as u64 / answered.len().max(1) as u64;
     let mut decisions = Vec::with_capacity(answered.len());
-    for Answered { answers, tokens } in answered {
+    for Answered { answers, tokens, cost } in answered {
         decisions.push(Decision {
             id: new_id("d_")?,
             task: info.task.name.clone(),
@@ -31,7 +29,7 @@ pub(crate) async fn settle(
             certified: answers.iter().all(|answer| answer.certified),
             answers,
             elapsed_us,
-            cost_micro_usd: MicroUsd(0),
+            cost_micro_usd: cost,
             input_tokens: tokens,
         });
     }
@@ -57,7 +55,7 @@ fn entry(decision: &Decision, input: StoredInput, at: UnixMillis, key_id: Option
         at,
         input: input.clone(),
         suggestion: answer.value.clone(),
-        confidence: answer.confidence,
+        confidence: answer.confidence.unwrap_or(0.0),
     });
     Entry {
         queued: queued.collect(),

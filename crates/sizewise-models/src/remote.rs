@@ -1,7 +1,26 @@
 //! What is reached over the network? The one module of the program that opens outbound connections.
+//!
+//! ```text
+//!   commands ─► Hub, Chat (one blocking call at a time)
+//!   server   ─► deliver ─► Provider ─► Client ─► reach ─► the network
+//!               tries, waits, dialect, connections,  which addresses
+//!               money, next    breaker  deadlines      may be called
+//! ```
 
+mod breaker;
 mod chat;
+mod client;
+mod deliver;
+pub mod dialect;
 mod hub;
+mod provider;
+pub mod questions;
+mod reach;
 
-pub use chat::{Ask, Chat, Reply, Then, Trouble, Usage};
+pub use chat::Chat;
+pub use client::{Body, Client, Incoming};
+pub use deliver::{Delivered, Money, NoAnswer, Question, Reserve, Undelivered, deliver};
+pub use dialect::{Ask, Dialect, Reply, Then, Trouble, Usage};
 pub use hub::{Hub, HubFile, HubModel};
+pub use provider::{Provider, ProviderSettings, ProviderState, Residency};
+pub use reach::Reach;

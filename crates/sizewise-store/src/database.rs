@@ -7,7 +7,7 @@ use std::{path::Path, time::Duration};
 /// Name of the database in the store's folder.
 pub(crate) const FILE: &str = "store.db";
 /// Version of the tables below; `PRAGMA user_version` of the file.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 /// How long a call waits for another process.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -84,6 +84,28 @@ CREATE TABLE keys (
 ) STRICT;
 ";
 
+/// What version 3 has and version 2 had not.
+const SPENDING: &str = "
+-- Settled, and summed up: a line for each day.
+CREATE TABLE spent (
+    task      TEXT NOT NULL,
+    provider  TEXT NOT NULL,
+    day       TEXT NOT NULL,                 -- UTC, as 2026-01-31
+    micro_usd INTEGER NOT NULL,
+    calls     INTEGER NOT NULL,
+    PRIMARY KEY (task, provider, day)
+) STRICT, WITHOUT ROWID;
+
+-- Taken out and not settled: calls under way, and those of processes that ended before their calls did.
+CREATE TABLE reserved (
+    number    INTEGER PRIMARY KEY AUTOINCREMENT,
+    task      TEXT NOT NULL,
+    provider  TEXT NOT NULL,
+    day       TEXT NOT NULL,
+    micro_usd INTEGER NOT NULL
+) STRICT;
+";
+
 /// Opens a database, making its tables when the file is new.
 pub(crate) fn open(path: &Path) -> Result<Connection> {
     let flags =
@@ -109,6 +131,11 @@ pub(crate) fn open(path: &Path) -> Result<Connection> {
         VERSION => {}
         0 => {
             making.execute_batch(TABLES).map_err(named)?;
+            making.execute_batch(SPENDING).map_err(named)?;
+            making.pragma_update(None, "user_version", VERSION)?;
+        }
+        2 => {
+            making.execute_batch(SPENDING).map_err(named)?;
             making.pragma_update(None, "user_version", VERSION)?;
         }
         other => {

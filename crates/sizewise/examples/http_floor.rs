@@ -65,11 +65,13 @@ impl Fixed {
             },
             value: (*classes.first()?).to_owned(),
             class: 0,
-            confidence: if sure { 0.98 } else { 0.31 },
+            confidence: Some(if sure { 0.98 } else { 0.31 }),
             threshold: Some(0.9),
             probabilities: vec![probability; classes.len()],
             tier: Tier::Static,
             certified: false,
+            handed_on: None,
+            remote: None,
             path: Vec::new(),
         })
     }

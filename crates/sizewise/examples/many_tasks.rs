@@ -95,10 +95,11 @@ fn publish(folder: &Path, tasks: usize) -> Outcome<Vec<String>> {
     for number in kinds.len()..tasks {
         let Some((release, parts)) = kinds.get(number % KINDS) else { continue };
         let (old, new) = (&release.manifest.task, name(number));
-        let task_file = release.manifest.task_file.replacen(old, &new, 1);
+        let line = |name: &str| format!("\nname = \"{name}\"\n");
+        let task_file = release.manifest.task_file.replacen(&line(old), &line(&new), 1);
         let task = Task::parse(&task_file)?;
         if task.name != new {
-            return Err(format!("the contract of {old} does not begin with its name").into());
+            return Err(format!("the contract of {old} does not say its name").into());
         }
         std::fs::create_dir_all(folder.join("tasks").join(&new))?;
         std::fs::write(folder.join("tasks").join(&new).join("task.toml"), &task_file)?;

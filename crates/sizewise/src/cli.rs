@@ -1,7 +1,7 @@
 //! Which commands are there, and what do they take?
 
-use crate::commands::Dollars;
 use clap::{Args, Parser, Subcommand};
+use sizewise_contract::units::Dollars;
 use std::path::PathBuf;
 
 /// Runs every task on the smallest language model that reliably does it, and proves that it does.
@@ -89,6 +89,8 @@ pub enum Command {
     /// The questions that wait for a person.
     #[command(subcommand)]
     Queue(Queue),
+    /// What remote models have cost, by task, provider and day.
+    Spending,
     /// The API keys of the server.
     #[command(subcommand)]
     Keys(Keys),

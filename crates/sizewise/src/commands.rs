@@ -21,11 +21,12 @@ mod queue;
 mod quickstart;
 mod report;
 mod serve;
+mod spending;
 mod teach;
 mod train;
 mod trained;
 
-pub use teach::{Dollars, TeacherSettings};
+pub use teach::TeacherSettings;
 
 use crate::{
     cli::{Cli, Command},
@@ -75,6 +76,7 @@ pub fn run(cli: &Cli, screen: &Screen) -> Result<u8> {
         Command::List => list::run(&project, screen),
         Command::Show(arguments) => list::show(&project, arguments, screen),
         Command::Queue(what) => queue::run(&project, what, screen),
+        Command::Spending => spending::run(&project, screen),
         Command::Keys(what) => keys::run(&project, what, screen),
         Command::Rollback(arguments) => list::rollback(&project, arguments, screen),
         Command::Models(_) | Command::Quickstart(_) => Ok(DONE),

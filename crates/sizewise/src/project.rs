@@ -9,7 +9,9 @@ use crate::{
 };
 use serde::Deserialize;
 use sizewise_contract::{Task, did_you_mean};
+use sizewise_models::remote::ProviderSettings;
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -36,6 +38,8 @@ pub struct Settings {
     pub models: ModelSettings,
     /// Which language model gives labels.
     pub teacher: TeacherSettings,
+    /// Whose larger models may be asked what no local tier may answer.
+    pub provider: BTreeMap<String, ProviderSettings>,
 }
 
 /// Where models come from.

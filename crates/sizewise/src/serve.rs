@@ -35,7 +35,9 @@ use reply::{Body, Reply};
 use routes::Found;
 use sizewise_contract::{Code, Decision, Diagnose, Fault};
 use sizewise_engine::{Engine, TaskInfo};
+use sizewise_models::remote::ProviderState;
 use std::{
+    collections::BTreeMap,
     future::Future,
     sync::{
         Arc,
@@ -62,6 +64,11 @@ pub trait Decider: Send + Sync + 'static {
     /// The tasks that are served.
     fn tasks(&self) -> Vec<TaskInfo>;
 
+    /// The providers of larger models, by name, and how each is doing.
+    fn providers(&self) -> BTreeMap<String, ProviderState> {
+        BTreeMap::new()
+    }
+
     /// How much waits in each queue, for the metrics.
     fn queue_depths(&self) -> Vec<QueueDepth> {
         Vec::new()
@@ -82,6 +89,10 @@ impl Decider for Engine {
 
     fn tasks(&self) -> Vec<TaskInfo> {
         Self::tasks(self)
+    }
+
+    fn providers(&self) -> BTreeMap<String, ProviderState> {
+        Self::providers(self)
     }
 
     fn queue_depths(&self) -> Vec<QueueDepth> {

@@ -86,14 +86,17 @@ fn crates_use_only_crates_of_a_lower_level() {
 fn only_the_store_writes_sql_and_only_the_application_knows_the_wire() {
     let files = files();
     for (name, text) in production(&files) {
+        // Whoever calls others reads their statuses; what ours mean is the application's.
+        let outbound = "crates/sizewise-models/src/remote";
         let rules = [
-            ("rusqlite", "crates/sizewise-store/"),
-            ("StatusCode", "crates/sizewise/"),
-            ("ExitCode", "crates/sizewise/"),
-            ("hyper::", "crates/sizewise/"),
+            ("rusqlite", ["crates/sizewise-store/"; 2]),
+            ("StatusCode", ["crates/sizewise/", outbound]),
+            ("ExitCode", ["crates/sizewise/"; 2]),
+            ("hyper::", ["crates/sizewise/", outbound]),
         ];
-        for (word, home) in rules {
-            assert!(!text.contains(word) || name.starts_with(home), "{name} holds {word}");
+        for (word, homes) in rules {
+            let at_home = homes.iter().any(|home| name.starts_with(home));
+            assert!(!text.contains(word) || at_home, "{name} holds {word}");
         }
         let connects = ["TcpStream::connect", "client::conn", "UdpSocket", "ureq"]
             .iter()

@@ -83,7 +83,7 @@ fn syntax(error: toml::de::Error) -> TaskError {
 
 /// The keys of each table of the format. A test holds this list against the types.
 const KEYS: &[(&str, &[&str])] = &[
-    ("", &["schema", "name", "input", "question", "data", "promise", "cascade", "privacy", "live"]),
+    ("", &["schema", "name", "input", "question", "data", "promise", "cascade", "privacy", "live", "budget"]),
     ("input", &["fields", "on_overflow"]),
     (
         "question",
@@ -106,9 +106,10 @@ const KEYS: &[(&str, &[&str])] = &[
     ("question.promise", &["max_served_error", "confidence", "openings", "p95_latency_ms"]),
     ("data", &["train", "dev", "locked", "train_labels", "group", "time", "out_of_scope_share"]),
     ("promise", &["max_served_error", "confidence", "openings", "p95_latency_ms"]),
-    ("cascade", &["tiers", "escalate_to"]),
+    ("cascade", &["tiers", "remote", "escalate_to"]),
     ("privacy", &["may_leave", "store", "retention_days"]),
     ("live", &["probe_share"]),
+    ("budget", &["usd_per_day", "usd_per_month", "usd_total"]),
 ];
 
 fn check_keys(table: &toml::Table) -> Result<(), TaskError> {
@@ -146,7 +147,18 @@ fn rule(place: impl Into<String>, problem: impl Into<String>) -> TaskError {
 }
 
 fn check_rules(task: &Task) -> Result<(), TaskError> {
-    let Task { schema, name, input, questions, data, promise, cascade, privacy: Privacy { .. }, live } = task;
+    let Task {
+        schema,
+        name,
+        input,
+        questions,
+        data,
+        promise,
+        cascade,
+        privacy: Privacy { .. },
+        live,
+        budget: _,
+    } = task;
     if *schema != 1 {
         return Err(rule("schema", format!("this build reads schema 1, not {schema}")));
     }
@@ -261,11 +273,18 @@ fn check_promise(place: &str, promise: &Promise) -> Result<(), TaskError> {
 }
 
 fn check_cascade(cascade: &Cascade) -> Result<(), TaskError> {
+    if let Some(provider) = &cascade.remote {
+        check_label("cascade.remote", provider)?;
+    }
     let Tiers::List(tiers) = &cascade.tiers else { return Ok(()) };
     if tiers.is_empty() || !tiers.is_sorted_by(|a, b| a < b) {
         return Err(rule("cascade.tiers", "list each tier once, cheapest first"));
     }
     match tiers.iter().find(|tier| !matches!(tier, Tier::Static | Tier::Encoder)) {
+        Some(Tier::Remote) => Err(rule(
+            "cascade.tiers",
+            "a remote model is not fitted: name its provider beside the tiers, as remote = \"primary\"",
+        )),
         Some(tier) => Err(rule(
             "cascade.tiers",
             format!("`{tier}` cannot be fitted by this version: static and encoder can"),
@@ -336,6 +355,10 @@ mod tests {
     use super::super::{Choice, Level, PredicateLabels};
     use super::*;
     use crate::example::ClassLabel;
+    use crate::{
+        task::Budget,
+        units::{Dollars, MicroUsd},
+    };
     use proptest::prelude::*;
 
     const SMALL: &str = r#"
@@ -413,7 +436,7 @@ type = "predicate"
             ("[data]\nlocked = \"data/dev.csv\"", "file of their own"),
             ("[promise]\nconfidence = 1.5", "promise.confidence"),
             ("[cascade]\ntiers = [\"encoder\", \"static\"]", "cheapest first"),
-            ("[cascade]\ntiers = [\"static\", \"remote\"]", "`remote` cannot be fitted"),
+            ("[cascade]\ntiers = [\"static\", \"remote\"]", "not fitted: name its provider"),
             ("[live]\nprobe_share = 7", "probe_share"),
         ] {
             let message = problem(&format!("{SMALL}\n{table}"));
@@ -426,7 +449,12 @@ type = "predicate"
         let task = Task::parse(SMALL).unwrap();
         let moved = Task::parse(&format!("{SMALL}\n[data]\ntrain = \"rows.csv\"")).unwrap();
         let bolder = Task::parse(&format!("{SMALL}\n[promise]\nmax_served_error = 0.01")).unwrap();
+        let remote =
+            "[cascade]\nremote = \"primary\"\n[budget]\nusd_per_day = 2.50\n[privacy]\nmay_leave = \"yes\"";
+        let escalates = Task::parse(&format!("{SMALL}\n{remote}")).unwrap();
         assert_eq!(task.contract_hash(), moved.contract_hash());
+        assert_eq!(task.contract_hash(), escalates.contract_hash());
+        assert_eq!(escalates.budget.usd_per_day, Some(Dollars(MicroUsd(2_500_000))));
         assert_ne!(task.contract_hash(), bolder.contract_hash());
     }
 
@@ -457,9 +485,14 @@ type = "predicate"
                 ..Data::default()
             },
             promise,
-            cascade: Cascade::default(),
+            cascade: Cascade { remote: Some("primary".into()), ..Cascade::default() },
             privacy: Privacy::default(),
             live: Live::default(),
+            budget: Budget {
+                usd_per_day: Some(Dollars(MicroUsd(1))),
+                usd_per_month: Some(Dollars(MicroUsd(2))),
+                usd_total: Some(Dollars(MicroUsd(3))),
+            },
         }
     }
 

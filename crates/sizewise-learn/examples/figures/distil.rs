@@ -19,10 +19,10 @@ pub(crate) fn run(world: &World) -> Outcome<()> {
     for set in [world.banking77()?, world.clinc150()?].into_iter().flatten() {
         let alone = set.task_with("[cascade]\ntiers = [\"static\"]\n")?;
         let both = set.task()?;
-        let (labelled, unlabelled): (Vec<(usize, &Row)>, Vec<(usize, &Row)>) =
-            set.train.iter().enumerate().partition(|(row, _)| row % 2 == 0);
-        let half: Vec<Row> = labelled.into_iter().map(|(_, row)| row.clone()).collect();
-        let texts: Vec<String> = unlabelled.into_iter().map(|(_, (text, _))| text.clone()).collect();
+        let rows = || set.train.iter().enumerate();
+        let half: Vec<Row> = rows().filter(|(row, _)| row % 2 == 0).map(|(_, row)| row.clone()).collect();
+        let texts: Vec<String> =
+            rows().filter(|(row, _)| row % 2 == 1).map(|(_, (text, _))| text.clone()).collect();
         line(world, &set, ("static", &alone), (&set.train, &[]))?;
         line(world, &set, ("both", &both), (&set.train, &[]))?;
         line(world, &set, ("static", &alone), (&half, &texts))?;

@@ -59,6 +59,10 @@ fn write_task(out: &mut String, options: &Options, plan: &Plan, findings: &Findi
     )?;
     writeln!(out, "[cascade]")?;
     writeln!(out, "tiers = \"auto\"  # or a list, cheapest first: [\"static\", \"encoder\"]")?;
+    writeln!(
+        out,
+        "# remote = \"NAME\"  # first a larger model: [provider.NAME] of sizewise.toml, within may_leave and [budget]"
+    )?;
     writeln!(out, "escalate_to = \"person\"  # person: the review queue | none: abstain\n")?;
     writeln!(out, "[privacy]")?;
     writeln!(out, "may_leave = \"never\"  # never | redacted | yes")?;

@@ -14,48 +14,6 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// What a million tokens cost.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Prices {
-    /// That are read.
-    pub read: MicroUsd,
-    /// That are written.
-    pub written: MicroUsd,
-}
-
-impl Prices {
-    /// The price of a call, rounded up.
-    #[must_use]
-    pub fn of(self, read: u64, written: u64) -> MicroUsd {
-        let part = |tokens: u64, price: MicroUsd| u128::from(tokens) * u128::from(price.0);
-        let total = part(read, self.read).saturating_add(part(written, self.written)).div_ceil(1_000_000);
-        MicroUsd(u64::try_from(total).unwrap_or(u64::MAX))
-    }
-
-    /// Whether calls cost nothing.
-    #[must_use]
-    pub fn is_free(self) -> bool {
-        self == Self::default()
-    }
-}
-
-/// An amount in dollars with at most six decimals, exactly.
-#[must_use]
-pub fn dollars(text: &str) -> Option<MicroUsd> {
-    let (whole, part) = text
-        .trim()
-        .trim_start_matches('$')
-        .split_once('.')
-        .unwrap_or((text.trim().trim_start_matches('$'), ""));
-    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
-    if !digits(whole) || !digits(part) || part.len() > 6 || (whole.is_empty() && part.is_empty()) {
-        return None;
-    }
-    let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-    let part: u64 = format!("{part:0<6}").parse().ok()?;
-    Some(MicroUsd(whole.checked_mul(1_000_000)?.checked_add(part)?))
-}
-
 /// One line of the ledger.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -201,6 +159,7 @@ fn read(text: &[u8]) -> (MicroUsd, u64) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use sizewise_contract::units::{Prices, dollars};
 
     #[test]
     fn dollars_are_read_exactly_and_prices_round_up() {

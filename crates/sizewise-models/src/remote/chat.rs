@@ -4,9 +4,9 @@
 //! it may cost, is the caller's business. A key goes to the server that was named and nowhere else: redirects are not followed,
 //! and no message shows it.
 
+use super::dialect::{Ask, Dialect, Heard, Reply, Then, Trouble};
 use crate::error::{Error, Result};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::{
     sync::atomic::{AtomicU8, Ordering},
     time::Duration,
@@ -18,13 +18,6 @@ const REPLY_BYTES: u64 = 1 << 20;
 const KEY_BYTES: usize = 4_096;
 /// Tokens of a request that are not in its bytes, at most: what separates its messages.
 const FRAME_TOKENS: u64 = 64;
-/// The longest wait that a server may ask for and get.
-const LONGEST_WAIT: Duration = Duration::from_secs(120);
-
-/// Words of the protocol that newer models do not take: each is left out, or replaced, once a server refused it.
-const NEW_LIMIT: u8 = 1;
-const NO_TEMPERATURE: u8 = 2;
-
 /// A server with language models.
 pub struct Chat {
     address: String,
@@ -39,72 +32,6 @@ impl std::fmt::Debug for Chat {
     }
 }
 
-/// What is asked.
-#[derive(Debug, Clone)]
-pub struct Ask<'a> {
-    /// The model, as its provider calls it.
-    pub model: &'a str,
-    /// Roles (`system`, `user`, `assistant`) and what they say.
-    pub messages: &'a [(&'static str, String)],
-    /// The JSON schema that the answer must have.
-    pub schema: &'a Value,
-    /// Most tokens of the answer.
-    pub most_tokens: u32,
-}
-
-/// What came back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
-    /// What the model said.
-    pub content: String,
-    /// Tokens that were read and written, where the server says so.
-    pub usage: Option<Usage>,
-    /// The server's name for the request.
-    pub request: Option<String>,
-    /// The exact model that answered.
-    pub model: Option<String>,
-    /// Whether the answer was cut off at its longest.
-    pub cut_off: bool,
-}
-
-/// Tokens of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub struct Usage {
-    /// Read.
-    #[serde(rename = "prompt_tokens")]
-    pub read: u64,
-    /// Written.
-    #[serde(rename = "completion_tokens")]
-    pub written: u64,
-}
-
-/// Why there was no reply.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
-    /// What is wrong.
-    pub problem: String,
-    /// Whether the call may have cost something all the same: it broke off on the way.
-    pub may_cost: bool,
-    /// What can be done.
-    pub then: Then,
-}
-
-/// What can be done after a call that failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Then {
-    /// The same call may succeed later; not before so long, where the server says so.
-    Later(Option<Duration>),
-    /// The same call will now be put in other words: try again at once.
-    AtOnce,
-    /// This text is refused; others may be answered.
-    NotThis,
-    /// No call will succeed until a person acts.
-    Never {
-        /// The way out.
-        way_out: String,
-    },
-}
-
 impl Trouble {
     /// The failure as an error of this server.
     #[must_use]
@@ -115,27 +42,6 @@ impl Trouble {
         };
         Error::Refused { address: chat.address.clone(), problem: self.problem, way_out }
     }
-}
-
-#[derive(Deserialize)]
-struct ReplyJson {
-    id: Option<String>,
-    model: Option<String>,
-    #[serde(default)]
-    choices: Vec<ChoiceJson>,
-    usage: Option<Usage>,
-}
-
-#[derive(Deserialize)]
-struct ChoiceJson {
-    message: MessageJson,
-    finish_reason: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct MessageJson {
-    content: Option<String>,
-    refusal: Option<String>,
 }
 
 impl Chat {
@@ -212,76 +118,25 @@ impl Chat {
         let status = reply.status().as_u16();
         let header =
             |name: &str| reply.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let (request, wait) = (header("x-request-id"), header("retry-after").and_then(|text| wait(&text)));
+        let (request, retry_after) = (header("x-request-id"), header("retry-after"));
         let bytes = reply.body_mut().with_config().limit(REPLY_BYTES).read_to_vec();
-        if status != 200 {
-            return Err(self.refused(status, &bytes.unwrap_or_default(), (wait, dialect)));
-        }
-        let odd = |problem: String| Trouble { problem, may_cost: true, then: Then::Later(None) };
-        let bytes = bytes.map_err(|error| odd(format!("the reply broke off: {error}")))?;
-        let reply: ReplyJson =
-            serde_json::from_slice(&bytes).map_err(|_| odd("the reply is not that of a chat".into()))?;
-        let Some(choice) = reply.choices.into_iter().next() else {
-            return Err(odd("the reply holds no answer".into()));
+        let heard = Heard {
+            status,
+            request: request.as_deref(),
+            retry_after: retry_after.as_deref(),
+            body: bytes.as_deref().ok(),
         };
-        Ok(Reply {
-            // A refusal is an answer too: one that no contract knows.
-            content: choice.message.content.or(choice.message.refusal).unwrap_or_default(),
-            usage: reply.usage,
-            request: request.or(reply.id).map(|id| printable(&id)),
-            model: reply.model.map(|model| printable(&model)),
-            cut_off: choice.finish_reason.as_deref() == Some("length"),
+        Dialect::OpenAi.read(heard).map_err(|(mut trouble, learnt)| {
+            if trouble.then == Then::AtOnce && learnt & !dialect == 0 {
+                trouble.then = Then::NotThis;
+            }
+            self.dialect.fetch_or(learnt, Ordering::Relaxed);
+            trouble
         })
     }
 
     fn body(&self, ask: &Ask<'_>) -> Value {
-        let dialect = self.dialect.load(Ordering::Relaxed);
-        let message = |(role, content): &(&str, String)| json!({ "role": role, "content": content });
-        let mut body = json!({
-            "model": ask.model,
-            "messages": ask.messages.iter().map(message).collect::<Vec<_>>(),
-            "response_format": {
-                "type": "json_schema",
-                "json_schema": { "name": "labels", "strict": true, "schema": ask.schema },
-            },
-        });
-        let limit = if dialect & NEW_LIMIT > 0 { "max_completion_tokens" } else { "max_tokens" };
-        if let Some(body) = body.as_object_mut() {
-            body.insert(limit.into(), ask.most_tokens.into());
-            if dialect & NO_TEMPERATURE == 0 {
-                body.insert("temperature".into(), 0.into());
-            }
-        }
-        body
-    }
-
-    fn refused(&self, status: u16, body: &[u8], (wait, dialect): (Option<Duration>, u8)) -> Trouble {
-        let said = said(body);
-        let never = |way_out: &str| Then::Never { way_out: way_out.into() };
-        let learnt = match status {
-            400 if said.contains("max_completion_tokens") => NEW_LIMIT,
-            400 if said.contains("temperature") => NO_TEMPERATURE,
-            _ => 0,
-        };
-        let then = match status {
-            400 if learnt & !dialect > 0 => {
-                self.dialect.fetch_or(learnt, Ordering::Relaxed);
-                Then::AtOnce
-            }
-            400 | 413 | 422 => Then::NotThis,
-            401 | 403 => never("name a key that the server takes: --key env:NAME or --key file:PATH"),
-            402 => never("the account has no money left, or wants to be paid first"),
-            404 => {
-                never("check --model, and --url: it is all before /chat/completions, as in https://HOST/v1")
-            }
-            300..=399 => never("it sends callers elsewhere: name that address with --url"),
-            408 | 409 | 425 | 429 | 500..=599 => Then::Later(wait),
-            _ => never("check --url: this does not look like a server with language models"),
-        };
-        let colon = if said.is_empty() { "" } else { ": " };
-        // A gateway that gave up may have handed the call on.
-        let may_cost = matches!(status, 502 | 504);
-        Trouble { problem: format!("it answered with status {status}{colon}{said}"), may_cost, then }
+        Dialect::OpenAi.body(ask, self.dialect.load(Ordering::Relaxed))
     }
 }
 
@@ -304,19 +159,7 @@ fn broken(error: &ureq::Error) -> Trouble {
     }
 }
 
-/// What a server says went wrong, short.
-fn said(body: &[u8]) -> String {
-    let json: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
-    let error = json.get("error").unwrap_or(&json);
-    printable(error.get("message").or(Some(error)).and_then(Value::as_str).unwrap_or_default())
-}
-
-/// What a stranger wrote, short and without what would steer a terminal.
-fn printable(written: &str) -> String {
-    written.chars().filter(|c| !c.is_control()).take(200).collect()
-}
-
-fn host(address: &str) -> Option<&str> {
+pub(super) fn host(address: &str) -> Option<&str> {
     let rest = address.strip_prefix("https://").or_else(|| address.strip_prefix("http://"))?;
     let authority = rest.split('/').next().unwrap_or_default();
     let host = match authority.strip_prefix('[') {
@@ -326,44 +169,17 @@ fn host(address: &str) -> Option<&str> {
     (!host.is_empty()).then_some(host)
 }
 
-fn is_this_machine(host: &str) -> bool {
+pub(super) fn is_this_machine(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
         || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-/// How long a server asks callers to wait: seconds, or until a date (RFC 9110, section 10.2.3).
-fn wait(text: &str) -> Option<Duration> {
-    let seconds = match text.trim().parse::<f64>() {
-        Ok(seconds) => seconds,
-        Err(_) => {
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
-            date(text)? as f64 - now.as_secs_f64()
-        }
-    };
-    seconds.is_finite().then(|| Duration::from_secs_f64(seconds.clamp(0.0, LONGEST_WAIT.as_secs_f64())))
-}
-
-/// Seconds since 1970 of a date as in `Sun, 06 Nov 1994 08:49:37 GMT`.
-fn date(text: &str) -> Option<i64> {
-    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    let words: Vec<&str> = text.split([' ', ':']).filter(|word| !word.is_empty()).collect();
-    let [_, day, month, year, hour, minute, second, "GMT"] = words.as_slice() else { return None };
-    let number = |word: &str| word.parse::<i64>().ok().filter(|n| (0..10_000).contains(n));
-    let month = MONTHS.find(*month).filter(|at| at % 3 == 0)? as i64 / 3 + 1;
-    // Days from the civil date, after Howard Hinnant's `days_from_civil`.
-    let year = number(year)? - i64::from(month <= 2);
-    let day_of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + number(day)? - 1;
-    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let days =
-        era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
-    Some(days * 86_400 + number(hour)? * 3_600 + number(minute)? * 60 + number(second)?)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test")]
 
-    use super::*;
+    use super::{super::dialect::Usage, *};
+    use serde_json::json;
     use std::{
         io::{BufRead, BufReader, Read, Write},
         net::TcpListener,
@@ -498,16 +314,5 @@ mod tests {
         assert!(
             Chat::new("http://[::1]:8000/v1", Some("k".into()), Duration::from_secs(1)).unwrap().is_local()
         );
-    }
-
-    #[test]
-    fn waits_are_seconds_or_dates_and_never_endless() {
-        assert_eq!(wait("2"), Some(Duration::from_secs(2)));
-        assert_eq!(wait("99999"), Some(LONGEST_WAIT));
-        assert_eq!(wait("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
-        assert_eq!((wait("soon"), wait("NaN")), (None, None));
-        // Golden values from `date -u -d … +%s`.
-        assert_eq!(date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
-        assert_eq!(date("Thu, 29 Feb 2024 23:59:59 GMT"), Some(1_709_251_199));
     }
 }

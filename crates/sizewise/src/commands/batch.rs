@@ -14,12 +14,13 @@ use crate::{
     commands::decide::runtime,
     error::{Error, Result},
     project::Project,
+    providers::Providers,
     screen::Screen,
     table::percent,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sizewise_contract::{Answer, Code, ContentHash, Decision, Diagnose, Disposition, Task};
+use sizewise_contract::{Answer, Code, ContentHash, Decision, Diagnose, Disposition, Task, Tier};
 use sizewise_engine::{Engine, InputValue, Request, Settings};
 use sizewise_learn::{
     prepare::hash_file,
@@ -31,6 +32,8 @@ use std::{
     time::Instant,
 };
 
+/// How long the rows of one step may wait for a larger model.
+const BATCH_PATIENCE: std::time::Duration = std::time::Duration::from_secs(600);
 /// Rows that are answered together.
 const CHUNK: usize = 256;
 
@@ -97,6 +100,12 @@ pub(super) fn run(project: &Project, arguments: &Batch, screen: &Screen) -> Resu
         return Err(error.into());
     }
     let info = engine.task(&name)?;
+    // Rows can wait longer for a larger model than callers do.
+    engine.escalate_to(Providers::new(project)?.escalations(
+        project,
+        std::slice::from_ref(&name),
+        BATCH_PATIENCE,
+    )?);
     if !arguments.allow_uncertified && !info.certificates.iter().any(|c| c.verdict.is_certified()) {
         return Err(Error::Policy {
             message: format!(
@@ -391,10 +400,13 @@ fn columns(table: &TableReader, task: &Task) -> Vec<String> {
 fn cells(answer: &Answer) -> [Value; 4] {
     let (value, disposition) = match answer.disposition {
         Disposition::Answered if answer.certified => (answer.value.as_str().into(), "answered"),
+        Disposition::Answered if answer.tier == Tier::Remote => {
+            (answer.value.as_str().into(), "answered_remotely")
+        }
         Disposition::Answered => (answer.value.as_str().into(), "answered_uncertified"),
         Disposition::Escalated { reason, .. } => (Value::Null, reason.name()),
     };
     // Six digits, as a number: more would only differ in noise.
-    let confidence = (answer.confidence * 1e6).round() / 1e6;
+    let confidence = answer.confidence.map(|confidence| (confidence * 1e6).round() / 1e6);
     [value, confidence.into(), answer.tier.to_string().into(), disposition.into()]
 }

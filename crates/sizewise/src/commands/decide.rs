@@ -9,11 +9,12 @@ use crate::{
     clock,
     error::{Error, Result},
     project::Project,
+    providers::{PATIENCE, Providers},
     screen::Screen,
     table::{Align, Table, percent, shortened},
 };
 use serde::Serialize;
-use sizewise_contract::{Answer, Decision, Disposition, Example, Label, Task, limits};
+use sizewise_contract::{Answer, Decision, Disposition, Example, Label, Task, Tier, limits};
 use sizewise_engine::{Engine, InputValue, Request, Settings};
 use sizewise_learn::dataset::TrainingRows;
 use std::{fmt::Write, io::Read, sync::Arc};
@@ -46,6 +47,8 @@ pub(super) fn run(project: &Project, arguments: &Decide, screen: &Screen) -> Res
     if let Some((_, error)) = engine.load(std::slice::from_ref(&task.name)).pop() {
         return Err(error.into());
     }
+    let names = [task.name.clone()];
+    engine.escalate_to(Providers::new(project)?.escalations(project, &names, PATIENCE)?);
     let request = Request {
         task: task.name.clone(),
         inputs: vec![InputValue::Text(text.clone())],
@@ -75,6 +78,7 @@ pub(super) fn run(project: &Project, arguments: &Decide, screen: &Screen) -> Res
 /// A small runtime for commands that ask the engine.
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
+        .enable_all()
         .build()
         .map_err(|cause| Error::Serve(crate::serve::ServeError::Threads(cause)))
 }
@@ -161,6 +165,9 @@ fn write_answer(out: &mut String, task: &Task, answer: &Answer, screen: &Screen)
         Disposition::Answered if answer.certified => {
             writeln!(out, "{name}: {}", screen.good(&answer.value))?;
         }
+        Disposition::Answered if answer.tier == Tier::Remote => {
+            writeln!(out, "{name}: {} (a remote model's answer)", answer.value)?;
+        }
         Disposition::Answered => {
             writeln!(out, "{name}: {} {}", answer.value, screen.bad("(not certified)"))?;
         }
@@ -175,7 +182,16 @@ fn write_answer(out: &mut String, task: &Task, answer: &Answer, screen: &Screen)
         }
     }
     let threshold = answer.threshold.map_or("none certified".to_owned(), |value| format!("{value:.4}"));
-    writeln!(out, "  confidence {:.4}, threshold {threshold}", answer.confidence)?;
+    let confidence = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
+    writeln!(out, "  confidence {}, threshold {threshold}", confidence(answer.confidence))?;
+    if let Some(remote) = &answer.remote {
+        let came = remote.problem.map_or_else(
+            || format!("answered ({})", remote.model),
+            |problem| format!("gave no answer: {}", problem.name().replace('_', " ")),
+        );
+        let calls = if remote.attempts == 1 { "" } else { "s" };
+        writeln!(out, "  provider {}, {} call{calls}: {came}", remote.provider, remote.attempts)?;
+    }
     let mut path = Table::new(&[
         ("tier", Align::Left),
         ("answer", Align::Left),
@@ -187,12 +203,15 @@ fn write_answer(out: &mut String, task: &Task, answer: &Answer, screen: &Screen)
         path.row([
             step.tier.to_string(),
             step.value.clone(),
-            format!("{:.4}", step.confidence),
+            confidence(step.confidence),
             format!("{:.2}", step.novelty),
             clock::duration(step.elapsed_us as f64 / 1e6),
         ]);
     }
     out.push_str(&path.render());
+    if answer.tier == Tier::Remote {
+        return Ok(());
+    }
     let values = task.question(&answer.question).map_or(Vec::new(), |(_, question)| question.class_values());
     let mut likely: Vec<(&str, f32)> = values.into_iter().zip(answer.probabilities.iter().copied()).collect();
     likely.sort_by(|a, b| b.1.total_cmp(&a.1));

@@ -8,6 +8,7 @@ use crate::{
     cli::Lint,
     error::{Error, Result},
     project::{Project, SETTINGS_FILE},
+    providers::{PATIENCE, Providers},
     screen::Screen,
 };
 use serde::Serialize;
@@ -82,6 +83,7 @@ pub(super) fn lint(project: &Project, arguments: &Lint, screen: &Screen) -> Resu
             Ok(task) => {
                 let before = checks.len();
                 contract(&task, &mut checks);
+                remote(project, &task, &mut checks);
                 if checks.len() == before {
                     checks.push(ok(name, "nothing to say about its task file"));
                 }
@@ -200,6 +202,7 @@ fn task(project: &Project, store: Option<&Store>, name: &str, checks: &mut Vec<C
         Err(error) => return checks.push(wrong(name, &error)),
     };
     contract(&task, checks);
+    remote(project, &task, checks);
     let folder = project.task_folder(name);
     match TrainingRows::read(&task, &folder).and_then(|_| read_gold(&task, &folder.join(&task.data.dev))) {
         Ok(_) => {}
@@ -236,6 +239,22 @@ fn task(project: &Project, store: Option<&Store>, name: &str, checks: &mut Vec<C
             format!("sizewise certify {name}"),
         )),
         Ok(_) => checks.push(ok(what, format!("{short} loads, every question certified"))),
+    }
+}
+
+/// Whether the larger model that a task hands on to can be asked.
+fn remote(project: &Project, task: &Task, checks: &mut Vec<Check>) {
+    if task.cascade.remote.is_none() {
+        return;
+    }
+    let what = format!("{}: [cascade] remote", task.name);
+    match Providers::new(project).and_then(|providers| providers.escalation(task, PATIENCE)) {
+        Ok(Some(found)) => {
+            let names: Vec<&str> = found.targets.iter().map(|target| target.name()).collect();
+            checks.push(ok(what, format!("what is left goes to {}", names.join(", then "))));
+        }
+        Ok(None) => {}
+        Err(error) => checks.push(wrong(what, &error)),
     }
 }
 

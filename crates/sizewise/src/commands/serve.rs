@@ -9,6 +9,7 @@ use crate::{
     clock,
     error::{Error, Result},
     project::Project,
+    providers::{self, PATIENCE, Providers},
     screen::Screen,
     serve::{self, KeyCheck, Settings},
 };
@@ -54,6 +55,8 @@ pub(super) struct Serving {
     engine: Arc<Engine>,
     keys: Arc<Keys>,
     names: Vec<String>,
+    project: Project,
+    providers: Providers,
     problems: Vec<(String, sizewise_engine::Error)>,
 }
 
@@ -78,8 +81,10 @@ impl Serving {
             sizewise_engine::Settings { allow_uncertified, encoder_workers: workers, record: true };
         let engine = Arc::new(Engine::start(Arc::clone(&store), settings)?);
         let problems = engine.load(&names);
+        let providers = Providers::new(project)?;
+        engine.escalate_to(providers.escalations(project, &names, PATIENCE)?);
         let keys = Arc::new(Keys(store.key_ring()?));
-        Ok(Self { store, engine, keys, names, problems })
+        Ok(Self { store, engine, keys, names, project: project.clone(), providers, problems })
     }
 
     /// Says which tasks are served, and which are not and why.
@@ -113,6 +118,27 @@ impl Serving {
                 ),
             };
             screen.remark(&format!("serving {} (release {}): {told}", info.task.name, info.release.short()));
+        }
+        for name in &self.names {
+            let Some(escalation) = self.providers.escalation(&self.project.task(name)?, PATIENCE)? else {
+                continue;
+            };
+            let targets: Vec<String> = escalation
+                .targets
+                .iter()
+                .map(|target| format!("{} ({} on {})", target.name(), target.model(), target.host()))
+                .collect();
+            screen.remark(&format!("{name} hands what it is not sure of to {}", targets.join(", then ")));
+        }
+        let settings = &self.project.settings().provider;
+        let unpriced = |one: &&Arc<sizewise_models::remote::Provider>| {
+            settings.get(one.name()).is_some_and(|settings| providers::unpriced(settings, one))
+        };
+        for provider in self.providers.all().filter(unpriced) {
+            screen.remark(&format!(
+                "provider {} has no prices, so what it costs is neither known nor limited (price_in, price_out)",
+                provider.name()
+            ));
         }
         Ok(())
     }
@@ -149,6 +175,7 @@ impl Serving {
     /// Puts new releases and keys to use, and erases records that are too old.
     fn watch(&self, ended: &AtomicBool, screen: &Screen) {
         let mut seen = self.store.mark().ok();
+        let mut rules = self.rules();
         let mut swept: Option<Instant> = None;
         while !ended.load(Ordering::Relaxed) {
             std::thread::sleep(LOOK);
@@ -165,11 +192,26 @@ impl Serving {
                 Ok(_) => {}
                 Err(error) => screen.remark(&format!("the store cannot be read: {error}")),
             }
+            let now = self.rules();
+            if now != rules {
+                match self.providers.escalations(&self.project, &self.names, PATIENCE) {
+                    Ok(escalations) => self.engine.escalate_to(escalations),
+                    Err(error) => screen.remark(&format!("who gets the rest stays as it was: {error}")),
+                }
+                rules = now;
+            }
             if swept.is_none_or(|at| at.elapsed() > SWEEP) {
                 self.sweep(screen);
                 swept = Some(Instant::now());
             }
         }
+    }
+
+    /// When each task file was last written: its rules for larger models hold from then on.
+    fn rules(&self) -> Vec<Option<std::time::SystemTime>> {
+        let file = |name: &String| self.project.task_folder(name).join("task.toml");
+        let written = |name| std::fs::metadata(file(name)).and_then(|facts| facts.modified()).ok();
+        self.names.iter().map(written).collect()
     }
 
     fn sweep(&self, screen: &Screen) {

@@ -4,7 +4,7 @@ mod leave;
 mod settings;
 mod told;
 
-pub use settings::{Dollars, TeacherSettings};
+pub use settings::TeacherSettings;
 
 use super::{DONE, trained::threads};
 use crate::{

@@ -185,6 +185,7 @@ fn metrics<D: Decider>(serving: &Serving<D>) -> String {
         log_lines_dropped: serving.log.dropped(),
         started: serving.started,
         queues: serving.decider.queue_depths(),
+        providers: serving.decider.providers(),
         tasks: serving.decider.tasks(),
     })
 }

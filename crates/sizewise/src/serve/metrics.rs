@@ -7,6 +7,7 @@ use super::routes::ROUTES;
 use hyper::StatusCode;
 use sizewise_contract::{Decision, Disposition, EscalationReason, Tier};
 use sizewise_engine::TaskInfo;
+use sizewise_models::remote::ProviderState;
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
@@ -29,6 +30,17 @@ const TIERS: [Tier; 6] =
     [Tier::Rules, Tier::Static, Tier::Encoder, Tier::Generator, Tier::Remote, Tier::Person];
 /// The dispositions in the order of their counters.
 const DISPOSITIONS: [&str; 4] = ["answered", "below_threshold", "out_of_scope", "not_certified"];
+
+/// A metric of a provider: its name, kind and help, and where it comes from.
+type OfProvider = (&'static str, &'static str, &'static str, fn(&ProviderState) -> u64);
+/// What is told of every provider.
+const PROVIDERS: [OfProvider; 3] = [
+    ("sizewise_provider_calls_total", "counter", "Calls to a provider.", |state| state.calls),
+    ("sizewise_provider_failures_total", "counter", "Calls that failed.", |state| state.failures),
+    ("sizewise_provider_resting", "gauge", "Whether a provider is left alone for now.", |state| {
+        u64::from(state.resting)
+    }),
+];
 
 /// How much waits in one queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +78,7 @@ pub(super) struct Gauges {
     pub(super) started: u64,
     pub(super) queues: Vec<QueueDepth>,
     pub(super) tasks: Vec<TaskInfo>,
+    pub(super) providers: BTreeMap<String, ProviderState>,
 }
 
 impl Metrics {
@@ -169,6 +182,12 @@ impl Metrics {
                 "sizewise_task_certified{{task=\"{task}\",release=\"{release}\"}} {certified}"
             );
         }
+        for (name, kind, help, value) in PROVIDERS {
+            family(&mut text, name, kind, help);
+            for (provider, state) in &gauges.providers {
+                let _ = writeln!(text, "{name}{{provider=\"{}\"}} {}", escaped(provider), value(state));
+            }
+        }
         text
     }
 
@@ -266,6 +285,10 @@ mod tests {
             started: 1,
             queues: vec![QueueDepth { queue: "re\"view".into(), waiting: 2 }],
             tasks: Vec::new(),
+            providers: BTreeMap::from([(
+                "primary".to_owned(),
+                ProviderState { calls: 7, failures: 2, resting: true },
+            )]),
         })
     }
 
@@ -287,6 +310,8 @@ mod tests {
             r#"sizewise_http_request_duration_seconds_count{route="/v1/decisions"} 4"#,
             r#"sizewise_queue_depth{queue="re\"view"} 2"#,
             "sizewise_http_requests_in_flight 3",
+            r#"sizewise_provider_failures_total{provider="primary"} 2"#,
+            r#"sizewise_provider_resting{provider="primary"} 1"#,
         ] {
             assert!(text.lines().any(|written| written == line), "{line} is missing in\n{text}");
         }

@@ -83,8 +83,8 @@ fn every_header_about_decisions_is_documented_and_the_other_way_round() {
     let document: Value = serde_json::from_str(endpoints::OPENAPI).expect("the document is JSON");
     let documented: BTreeSet<&str> =
         document["components"]["headers"].as_object().expect("headers").keys().map(String::as_str).collect();
-    let escalated = crate::wire::testing::escalated(0);
-    let sent = crate::wire::headers::of(&[escalated]).into_iter().map(|(name, _)| name).collect();
+    let handed_on = crate::wire::testing::answered_remotely(0);
+    let sent = crate::wire::headers::of(&[handed_on]).into_iter().map(|(name, _)| name).collect();
     assert_eq!(documented, sent);
 }
 

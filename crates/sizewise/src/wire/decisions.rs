@@ -369,7 +369,7 @@ impl<'a> WireAnswer<'a> {
                         || Cow::Owned(Value::Text(Cow::Borrowed(&answer.value))),
                         |choice| Cow::Borrowed(&choice.value),
                     ),
-                    confidence: answer.confidence,
+                    confidence: answer.stated_confidence(),
                     probabilities: choices
                         .iter()
                         .zip(placed.in_order(&answer.probabilities))
@@ -382,7 +382,7 @@ impl<'a> WireAnswer<'a> {
                 Self::Score {
                     name,
                     score: expected_level(placed, answer),
-                    confidence: answer.confidence,
+                    confidence: answer.stated_confidence(),
                     probabilities: levels
                         .iter()
                         .zip(placed.in_order(&answer.probabilities))
@@ -401,7 +401,7 @@ impl<'a> WireAnswer<'a> {
 
 /// The calibrated probability of yes: the confidence when the answer is yes, what is left of it when it is no.
 pub(super) fn probability_of_yes(answer: &Answer) -> f64 {
-    if answer.class == 1 { answer.confidence } else { 1.0 - answer.confidence }
+    if answer.class == 1 { answer.stated_confidence() } else { 1.0 - answer.stated_confidence() }
 }
 
 /// The mean level under the probabilities, levels counted from 0 in the order of the request.

@@ -8,11 +8,12 @@
 //! | `x-sizewise-elapsed-us` | from admission to answer, inside the engine |
 //! | `x-sizewise-cost-micro-usd` | what the answers cost, in millionths of a US dollar |
 //! | `x-sizewise-tier` | the last tier asked |
-//! | `x-sizewise-confidence` | the calibrated probability that the answer is right |
+//! | `x-sizewise-confidence` | the calibrated probability that the answer is right; `-` for a remote model's |
 //! | `x-sizewise-threshold` | from which confidence an answer is given; `-` where none was certified |
-//! | `x-sizewise-escalated` | only when something was handed on: the reason, `-` for what was answered |
+//! | `x-sizewise-escalated` | only when something was handed on: the reason why no local tier answered, `-` for what one did |
+//! | `x-sizewise-remote` | only when a remote model was to be asked: the provider, with `:` and the problem where it gave no answer |
 //!
-//! The last four have one value per answer, in the order in which the engine answered, separated by commas. A reply with
+//! The last five have one value per answer, in the order in which the engine answered, separated by commas. A reply with
 //! more than [`LISTED`] answers has one value in each: that of the answer with the lowest confidence. A reply with
 //! several decisions leaves out the id, sums time and cost, and has the lowest confidence of all.
 
@@ -42,7 +43,7 @@ pub fn of(decisions: &[Decision]) -> Vec<(&'static str, String)> {
     if decisions.len() == 1 && answers().count() <= LISTED {
         each(&mut headers, answers());
     } else {
-        let weakest = answers().min_by(|a, b| a.confidence.total_cmp(&b.confidence));
+        let weakest = answers().min_by(|a, b| a.stated_confidence().total_cmp(&b.stated_confidence()));
         each(&mut headers, weakest.into_iter());
     }
     headers
@@ -63,8 +64,11 @@ fn each<'a>(headers: &mut Vec<(&'static str, String)>, answers: impl Iterator<It
     // Writing to a string cannot fail.
     headers.push((
         "x-sizewise-confidence",
-        listed(|line, answer| {
-            let _ = write!(line, "{:.4}", answer.confidence);
+        listed(|line, answer| match answer.confidence {
+            Some(confidence) => {
+                let _ = write!(line, "{confidence:.4}");
+            }
+            None => line.push('-'),
         }),
     ));
     headers.push((
@@ -76,14 +80,30 @@ fn each<'a>(headers: &mut Vec<(&'static str, String)>, answers: impl Iterator<It
             None => line.push('-'),
         }),
     ));
-    if answers.clone().any(|answer| !answer.answered()) {
+    if answers.clone().any(|answer| !answer.answered() || answer.handed_on.is_some()) {
         headers.push((
             "x-sizewise-escalated",
             listed(|line, answer| {
-                line.push_str(match answer.disposition {
-                    Disposition::Answered => "-",
-                    Disposition::Escalated { reason, .. } => reason.name(),
+                line.push_str(match (&answer.disposition, &answer.handed_on) {
+                    (Disposition::Escalated { reason, .. }, _) | (_, Some(reason)) => reason.name(),
+                    (Disposition::Answered, None) => "-",
                 });
+            }),
+        ));
+    }
+    if answers.clone().any(|answer| answer.remote.is_some()) {
+        headers.push((
+            "x-sizewise-remote",
+            listed(|line, answer| match &answer.remote {
+                // Names of providers are those of the settings, whose rules leave no comma and no line's end.
+                Some(remote) => {
+                    line.push_str(&remote.provider);
+                    if let Some(problem) = remote.problem {
+                        line.push(':');
+                        line.push_str(problem.name());
+                    }
+                }
+                None => line.push('-'),
             }),
         ));
     }
@@ -92,11 +112,20 @@ fn each<'a>(headers: &mut Vec<(&'static str, String)>, answers: impl Iterator<It
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::testing::{escalated, support_decision};
+    use crate::wire::testing::{answered_remotely, escalated, support_decision};
     use std::collections::BTreeMap;
 
     fn map(decisions: &[Decision]) -> BTreeMap<&'static str, String> {
         of(decisions).into_iter().collect()
+    }
+
+    #[test]
+    fn what_a_remote_model_answered_says_so_and_why_it_was_asked() {
+        let headers = map(&[answered_remotely(1)]);
+        assert_eq!(headers["x-sizewise-tier"], "static,remote,static");
+        assert_eq!(headers["x-sizewise-confidence"], "0.8750,-,0.7500");
+        assert_eq!(headers["x-sizewise-escalated"], "-,below_threshold,-");
+        assert_eq!(headers["x-sizewise-remote"], "-,primary,-");
     }
 
     #[test]
@@ -132,7 +161,7 @@ mod tests {
         let mut decision = support_decision();
         decision.answers = std::iter::repeat_n(decision.answers[0].clone(), 400).collect();
         decision.answers[7].threshold = None;
-        decision.answers[7].confidence = 0.1;
+        decision.answers[7].confidence = Some(0.1);
         let headers = map(&[decision]);
         assert_eq!(headers["x-sizewise-threshold"], "-");
         assert!(headers.values().all(|value| value.len() <= 64));

@@ -12,7 +12,8 @@ use super::{
 };
 use serde::{Deserialize, Serialize};
 use sizewise_contract::{
-    Answer, Certificate, Code, Decision, Disposition, QuestionKind, Task, did_you_mean, limits,
+    Answer, Certificate, Code, Decision, Disposition, EscalationReason, QuestionKind, Task,
+    answer::RemoteUse, did_you_mean, limits,
 };
 use sizewise_engine::{InputValue, QuestionRef, TaskInfo};
 
@@ -149,10 +150,14 @@ struct WireAnswer<'a> {
     kind: Option<&'static str>,
     value: Option<&'a str>,
     suggestion: &'a str,
-    confidence: f64,
+    confidence: Option<f64>,
     threshold: Option<f64>,
     certified: bool,
     disposition: &'a Disposition,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    handed_on: Option<EscalationReason>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remote: Option<&'a RemoteUse>,
     tier: &'static str,
     probabilities: Vec<Probability<'a>>,
     path: &'a [sizewise_contract::Step],
@@ -192,6 +197,8 @@ impl<'a> WireAnswer<'a> {
             threshold: answer.threshold,
             certified: answer.certified,
             disposition: &answer.disposition,
+            handed_on: answer.handed_on,
+            remote: answer.remote.as_ref(),
             tier: answer.tier.name(),
             probabilities: values
                 .into_iter()

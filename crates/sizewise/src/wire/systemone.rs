@@ -252,12 +252,12 @@ impl<'a> WireAnswer<'a> {
         match (asked.kind, &question.criteria) {
             (QuestionKind::Choice, Some(Criteria::Options(options))) => Self::Choice {
                 choice: &answer.value,
-                confidence: answer.confidence,
+                confidence: answer.stated_confidence(),
                 probabilities: Object(options.0.iter().map(|(value, _)| &**value).zip(in_order).collect()),
             },
             (QuestionKind::Score, Some(Criteria::Levels(levels))) => Self::Score {
                 score: expected_level(placed, answer),
-                confidence: answer.confidence,
+                confidence: answer.stated_confidence(),
                 legend: Object(
                     levels
                         .0

@@ -1,7 +1,8 @@
 //! Which task and decision do the tests of every protocol speak about?
 
 use sizewise_contract::{
-    Answer, ContentHash, Decision, Disposition, EscalationReason, Task, Tier, answer::EscalatedTo,
+    Answer, ContentHash, Decision, Disposition, EscalationReason, Task, Tier,
+    answer::{EscalatedTo, RemoteUse},
     units::MicroUsd,
 };
 
@@ -36,11 +37,13 @@ pub(crate) fn support_decision() -> Decision {
         disposition: Disposition::Answered,
         value: value.into(),
         class,
-        confidence,
+        confidence: Some(confidence),
         threshold: Some(0.75),
         probabilities: probabilities.to_vec(),
         tier: Tier::Static,
         certified: true,
+        handed_on: None,
+        remote: None,
         path: Vec::new(),
     };
     Decision {
@@ -59,11 +62,28 @@ pub(crate) fn support_decision() -> Decision {
     }
 }
 
+/// The same decision with one question answered by a remote model.
+pub(crate) fn answered_remotely(question: usize) -> Decision {
+    let mut decision = escalated(question);
+    let answer = &mut decision.answers[question];
+    (answer.confidence, answer.tier, answer.certified) = (None, Tier::Remote, false);
+    answer.disposition = Disposition::Answered;
+    answer.handed_on = Some(EscalationReason::BelowThreshold);
+    answer.remote =
+        Some(RemoteUse { provider: "primary".into(), model: "m-1".into(), attempts: 1, problem: None });
+    answer
+        .probabilities
+        .iter_mut()
+        .enumerate()
+        .for_each(|(at, p)| *p = if at == answer.class { 1.0 } else { 0.0 });
+    decision
+}
+
 /// The same decision with one question escalated to a person.
 pub(crate) fn escalated(question: usize) -> Decision {
     let mut decision = support_decision();
     let answer = &mut decision.answers[question];
-    answer.confidence = 0.5;
+    answer.confidence = Some(0.5);
     answer.disposition =
         Disposition::Escalated { reason: EscalationReason::BelowThreshold, to: EscalatedTo::Person };
     decision

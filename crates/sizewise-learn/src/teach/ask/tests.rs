@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::teach::answers::Answers;
+use serde_json::json;
 use sizewise_contract::units::MicroUsd;
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -157,20 +158,4 @@ fn a_server_that_stays_down_or_locked_ends_the_work_with_a_way_out() {
         assert!(sizewise_contract::Diagnose::hint(&error).unwrap().contains(way_out));
         assert!(answers.len() <= 1 && spent <= MicroUsd(50));
     }
-}
-
-#[test]
-fn the_prompt_holds_the_contract_and_the_schema_its_labels() {
-    let task = Task::parse(TASK).unwrap();
-    let schema = schema(&task);
-    assert_eq!(schema["properties"]["team"]["enum"], json!(["billing", "delivery", "none"]));
-    assert_eq!(schema["properties"]["urgent"]["enum"], json!(["no", "yes"]));
-    assert_eq!(
-        (&schema["additionalProperties"], &schema["required"]),
-        (&json!(false), &json!(["team", "urgent"]))
-    );
-    let messages = messages(&task, "ignore all that");
-    assert!(messages[0].1.contains("\"billing\": Invoices") && messages[0].1.contains("Which team?"));
-    assert_eq!(messages[1], ("user", "ignore all that".to_owned()));
-    assert!(longest_answer(&task) >= r#"{"team": "delivery", "urgent": "yes"}"#.len() as u32);
 }

@@ -6,15 +6,16 @@ use crate::{
     cli::Teach,
     error::{Error, Result},
     project::Project,
+    secrets,
 };
 use serde::Deserialize;
-use sizewise_contract::{Code, units::MicroUsd};
-use sizewise_learn::teach::purse::{Prices, dollars};
+use sizewise_contract::{
+    Code,
+    units::{Dollars, MicroUsd, Prices},
+};
 use sizewise_models::remote::Chat;
-use std::{io::Read, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
-/// Longest file with a key, in bytes.
-const KEY_FILE_BYTES: u64 = 8_192;
 /// A server that has not answered for so long is given up.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -38,38 +39,6 @@ pub struct TeacherSettings {
     pub parallel: Option<usize>,
     /// Most tokens of an answer.
     pub max_tokens: Option<u32>,
-}
-
-/// An amount in dollars, written as a number or as text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Dollars(pub MicroUsd);
-
-impl std::str::FromStr for Dollars {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let help = "an amount is written in dollars with at most six decimals, as 0.15";
-        dollars(text).map(Self).ok_or_else(|| help.to_owned())
-    }
-}
-
-impl<'de> Deserialize<'de> for Dollars {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Written {
-            Whole(u64),
-            Number(f64),
-            Text(String),
-        }
-        let text = match Written::deserialize(deserializer)? {
-            Written::Whole(number) => number.to_string(),
-            // The shortest form that reads back as the same number: what was written.
-            Written::Number(number) => number.to_string(),
-            Written::Text(text) => text,
-        };
-        text.parse().map_err(serde::de::Error::custom)
-    }
 }
 
 /// The teacher of one call of the command.
@@ -96,8 +65,8 @@ pub(super) fn resolve(project: &Project, arguments: &Teach) -> Result<Resolved> 
         missing("model", "name one with --model, or model = \"NAME\" under [teacher] in sizewise.toml")
     })?;
     let key = match (&arguments.key, &settings.key) {
-        (Some(named), _) => Some(key(named, Path::new(""))?),
-        (None, Some(named)) => Some(key(named, project.root())?),
+        (Some(named), _) => Some(secrets::key(named, Path::new(""))?),
+        (None, Some(named)) => Some(secrets::key(named, project.root())?),
         (None, None) => None,
     };
     let amount = |own: Option<Dollars>, set: Option<Dollars>| own.or(set).map(|dollars| dollars.0);
@@ -134,37 +103,6 @@ pub(super) fn resolve(project: &Project, arguments: &Teach) -> Result<Resolved> 
     })
 }
 
-/// Reads the key that a reference names. No message shows what was found, nor what was written in place of a reference.
-fn key(named: &str, base: &Path) -> Result<String> {
-    let none = |problem: String, hint: &str| Error::Policy {
-        message: problem,
-        code: Code::KeyMissing,
-        hint: hint.into(),
-    };
-    let found = if let Some(name) = named.strip_prefix("env:") {
-        std::env::var(name).map_err(|_| {
-            none(format!("the environment has no {name}"), "set it, or name another place: --key file:PATH")
-        })?
-    } else if let Some(path) = named.strip_prefix("file:") {
-        let path = base.join(path);
-        let mut text = String::new();
-        let file = std::fs::File::open(&path).map_err(|cause| Error::file(&path, cause))?;
-        file.take(KEY_FILE_BYTES).read_to_string(&mut text).map_err(|cause| Error::file(&path, cause))?;
-        text
-    } else {
-        return Err(Error::usage(
-            "a key is named, never written: --key env:NAME or --key file:PATH (a key that was typed is in the shell's history now)",
-        ));
-    };
-    match found.trim() {
-        "" => Err(none(
-            format!("{named} is empty"),
-            "put the key there, or leave --key out where none is needed",
-        )),
-        key => Ok(key.to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,16 +117,5 @@ mod tests {
         assert_eq!(read.budget, Some(Dollars(MicroUsd(5_000_000))));
         assert!(toml::from_str::<TeacherSettings>("budget = -1.0").is_err());
         assert!(toml::from_str::<TeacherSettings>("bugdet = 1").is_err());
-    }
-
-    #[test]
-    fn a_key_is_named_and_never_shown() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("key"), "s3cret\n").unwrap();
-        assert_eq!(key("file:key", folder.path()).unwrap(), "s3cret");
-        for written in ["s3cret", "env:SIZEWISE_NO_SUCH_KEY", "file:none"] {
-            let error = key(written, folder.path()).unwrap_err();
-            assert!(!error.to_string().contains("s3cret"), "{error}");
-        }
     }
 }

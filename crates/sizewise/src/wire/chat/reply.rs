@@ -91,7 +91,7 @@ fn why_not(answer: &Answer) -> Option<String> {
         (EscalationReason::NotCertified, _) | (_, None) => "nothing is certified for it".to_owned(),
         (EscalationReason::OutOfScope, _) => "the input is unlike everything it has learnt from".to_owned(),
         (EscalationReason::BelowThreshold, Some(threshold)) => {
-            format!("confidence {:.3} is below the {threshold:.3} needed", answer.confidence)
+            format!("confidence {:.3} is below the {threshold:.3} needed", answer.stated_confidence())
         }
     };
     let next = match to {

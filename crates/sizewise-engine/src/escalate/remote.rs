@@ -1,0 +1,232 @@
+//! What does a larger model say to what no local tier may answer?
+//!
+//! One call for each input, about all of its open questions. What may not leave is not sent; what may leave redacted is sent
+//! redacted; every call is paid from the task's budget. Whatever goes wrong, the question goes on to whom it would have gone without.
+
+use super::Answered;
+use crate::{admit::Admitted, protect, served::Served};
+use sizewise_contract::{
+    Answer, ClassLabel, Disposition, EscalationReason, Question, Step, Task, Tier,
+    answer::{RemoteProblem, RemoteUse},
+    task::MayLeave,
+    units::{MicroUsd, UnixMillis},
+};
+use sizewise_models::remote::{
+    Delivered, Money, Provider, Question as Asked, Reserve, Undelivered, deliver, questions,
+};
+use sizewise_store::{Limit, Store};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+use tokio::task::JoinSet;
+
+/// Who is asked for a task what no local tier may answer, and on which terms.
+#[derive(Debug, Clone)]
+pub struct Escalation {
+    /// The providers, in the order in which they are asked.
+    pub targets: Vec<Arc<Provider>>,
+    /// Whether inputs may be sent to a provider that is not in the house.
+    pub may_leave: MayLeave,
+    /// What may be spent.
+    pub limits: Vec<Limit>,
+    /// Until when an answer must have come, from when the request began.
+    pub patience: Duration,
+}
+
+/// The money of one task.
+#[derive(Debug)]
+struct Ledger {
+    store: Arc<Store>,
+    task: String,
+    limits: Vec<Limit>,
+}
+
+impl Money for Ledger {
+    fn reserve(&self, provider: &str, most: MicroUsd) -> Reserve {
+        let day = day(now());
+        match self.store.reserve_money((&self.task, provider, &day), most, &self.limits) {
+            Ok(Some(held)) => Reserve::Held(held),
+            Ok(None) => Reserve::Spent,
+            Err(_) => Reserve::Broken,
+        }
+    }
+
+    fn settle(&self, reservation: u64, cost: MicroUsd) {
+        // What cannot be put down stays taken out.
+        let _ = self.store.settle_money(reservation, cost);
+    }
+}
+
+type Labels = BTreeMap<String, String>;
+
+/// Asks about every input that has open questions, all at the same time.
+pub(super) async fn ask(
+    (escalation, store): (&Escalation, &Arc<Store>),
+    served: &Served,
+    admitted: &Admitted,
+    answered: &mut [Answered],
+    begun: Instant,
+) {
+    let open = |answer: &Answer| !answer.answered();
+    if !answered.iter().any(|input| input.answers.iter().any(open)) {
+        return;
+    }
+    let allowed: Vec<Arc<Provider>> = escalation
+        .targets
+        .iter()
+        .filter(|target| target.is_on_premises() || escalation.may_leave != MayLeave::Never)
+        .cloned()
+        .collect();
+    if allowed.is_empty() {
+        for answer in answered.iter_mut().flat_map(|input| &mut input.answers).filter(|answer| open(answer)) {
+            let first = escalation.targets.first();
+            answer.remote = first.map(|target| RemoteUse {
+                provider: target.name().to_owned(),
+                model: target.model().to_owned(),
+                attempts: 0,
+                problem: Some(RemoteProblem::MayNotLeave),
+            });
+        }
+        return;
+    }
+    // One text for all of them: what the strictest rule lets any of them have.
+    let stays = allowed.iter().all(|target| target.is_on_premises());
+    let as_it_is = stays || escalation.may_leave == MayLeave::Yes;
+    let money: Arc<dyn Money> = Arc::new(Ledger {
+        store: Arc::clone(store),
+        task: served.info.task.name.clone(),
+        limits: escalation.limits.clone(),
+    });
+    let deadline = begun + escalation.patience;
+    // Dropped with the request: then every call under way is cut off.
+    let mut calls = JoinSet::new();
+    for (position, (input, text)) in answered.iter().zip(&admitted.texts).enumerate() {
+        let names: Vec<String> =
+            input.answers.iter().filter(|answer| open(answer)).map(|a| a.question.clone()).collect();
+        if names.is_empty() {
+            continue;
+        }
+        let text = if as_it_is { text.clone() } else { protect::redact(text) };
+        let (task, targets, money) = (Arc::clone(&served.info.task), allowed.clone(), Arc::clone(&money));
+        calls.spawn(async move {
+            let asked = Instant::now();
+            let delivered = one(&task, &names, &text, (&targets, &money, deadline)).await;
+            (position, delivered, asked.elapsed().as_micros() as u64)
+        });
+    }
+    while let Some(ended) = calls.join_next().await {
+        let Ok((position, delivered, elapsed_us)) = ended else { continue };
+        if let Some(input) = answered.get_mut(position) {
+            input.cost = input.cost.saturating_add(delivered.cost);
+            for answer in input.answers.iter_mut().filter(|answer| open(answer)) {
+                take(answer, &served.info.task, &delivered, elapsed_us);
+            }
+        }
+    }
+}
+
+async fn one(
+    task: &Task,
+    names: &[String],
+    text: &str,
+    (targets, money, deadline): (&[Arc<Provider>], &Arc<dyn Money>, Instant),
+) -> Delivered<Labels> {
+    let asked: Vec<&Question> =
+        names.iter().filter_map(|name| task.question(name)).map(|(_, question)| question).collect();
+    let question = Asked {
+        messages: questions::messages(&asked, text),
+        schema: questions::schema(&asked),
+        most_tokens: questions::longest_answer(&asked),
+    };
+    let accept = |content: &str| questions::read(&asked, content);
+    deliver(targets, &question, &accept, (money, deadline)).await
+}
+
+/// Puts what came back into an answer.
+fn take(answer: &mut Answer, task: &Task, delivered: &Delivered<Labels>, elapsed_us: u64) {
+    let Disposition::Escalated { reason, to } = answer.disposition else { return };
+    let said = match &delivered.answer {
+        Ok(labels) => {
+            let question = task.question(&answer.question).map(|(_, question)| question);
+            let label = labels.get(&answer.question).zip(question);
+            match label.and_then(|(label, question)| question.class_label(label)) {
+                Some(ClassLabel::Class(class)) => Ok(usize::from(class)),
+                Some(ClassLabel::OutOfScope) => Err(RemoteProblem::OutOfScope),
+                None => Err(RemoteProblem::OffContract),
+            }
+        }
+        Err(why) => Err(match why.kind {
+            Undelivered::Budget => RemoteProblem::BudgetSpent,
+            Undelivered::Unavailable => RemoteProblem::Unavailable,
+            Undelivered::Refused => RemoteProblem::Refused,
+            Undelivered::OffContract => RemoteProblem::OffContract,
+        }),
+    };
+    answer.remote = Some(RemoteUse {
+        provider: delivered.provider.clone(),
+        model: delivered.model.clone(),
+        attempts: delivered.attempts,
+        problem: said.err(),
+    });
+    match said {
+        Ok(class) => {
+            let values = task.question(&answer.question).map_or_else(Vec::new, |(_, q)| q.class_values());
+            answer.value = values.get(class).copied().unwrap_or_default().to_owned();
+            answer.class = class;
+            answer.confidence = None;
+            answer.probabilities = (0..values.len()).map(|at| f32::from(u8::from(at == class))).collect();
+            answer.tier = Tier::Remote;
+            answer.certified = false;
+            answer.handed_on = Some(reason);
+            answer.disposition = Disposition::Answered;
+            answer.path.push(Step {
+                tier: Tier::Remote,
+                value: answer.value.clone(),
+                confidence: None,
+                novelty: 0.0,
+                elapsed_us,
+            });
+        }
+        Err(RemoteProblem::OutOfScope) => {
+            answer.disposition = Disposition::Escalated { reason: EscalationReason::OutOfScope, to };
+        }
+        Err(_) => {}
+    }
+}
+
+fn now() -> UnixMillis {
+    UnixMillis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64)
+}
+
+/// The day of UTC, as 2026-01-31 (Howard Hinnant's `civil_from_days`).
+fn day(at: UnixMillis) -> String {
+    let days = at.0.div_euclid(86_400_000) + 719_468;
+    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let part = (5 * of_year + 2) / 153;
+    let (month, day) = (if part < 10 { part + 3 } else { part - 9 }, of_year - (153 * part + 2) / 5 + 1);
+    format!("{:04}-{month:02}-{day:02}", era * 400 + year_of_era + i64::from(month <= 2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_are_those_of_utc() {
+        // Golden values from `date -u -d @… +%F`.
+        for (seconds, expected) in [
+            (0, "1970-01-01"),
+            (951_782_399, "2000-02-28"),
+            (951_782_400, "2000-02-29"),
+            (951_868_800, "2000-03-01"),
+            (1_798_761_599, "2026-12-31"),
+            (-1, "1969-12-31"),
+        ] {
+            assert_eq!(day(UnixMillis(seconds * 1_000)), expected);
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Does a larger model get what no local tier may answer, and nothing that it may not have?
+
+use super::{
+    CLEAR, STRANGE,
+    desk::{Desk, TASK, ask},
+    provider::{Does, Scripted},
+};
+use sizewise_contract::{
+    Answer, Decision, Disposition, EscalationReason, Tier,
+    answer::{EscalatedTo, RemoteProblem},
+    task::MayLeave,
+    units::MicroUsd,
+};
+use sizewise_engine::{Engine, Escalation};
+use sizewise_store::{Limit, Period};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+const SAYS: Does = Does::Says(r#"{"team":"delivery","urgent":"yes"}"#);
+/// What a call costs at a dollar and two for a million tokens.
+const COST: MicroUsd = MicroUsd(120);
+
+fn escalating(desk: &Desk, targets: &[&Scripted], change: impl FnOnce(&mut Escalation)) -> Engine {
+    let engine = desk.engine(false);
+    let mut escalation = Escalation {
+        targets: targets.iter().map(|target| Arc::clone(&target.provider)).collect(),
+        may_leave: MayLeave::Never,
+        limits: vec![Limit { period: Period::Total, most: MicroUsd(1_000_000) }],
+        patience: Duration::from_secs(5),
+    };
+    change(&mut escalation);
+    engine.escalate_to(BTreeMap::from([("desk".to_owned(), escalation)]));
+    engine
+}
+
+async fn decide(engine: &Engine, text: &str) -> Decision {
+    engine.decide(ask(text)).await.unwrap().remove(0)
+}
+
+/// What it is, what the first provider does, what the second one does, and the calls until an answer or why there is none.
+type Case = (&'static str, Vec<Does>, Option<Vec<Does>>, Result<usize, RemoteProblem>);
+
+fn problem(answer: &Answer) -> Option<RemoteProblem> {
+    answer.remote.as_ref().and_then(|remote| remote.problem)
+}
+
+#[tokio::test]
+async fn what_the_certificate_covers_stays_here_and_the_rest_is_answered_in_one_call() {
+    let desk = Desk::trained(TASK);
+    desk.certify(0.5);
+    let scripted = Scripted::plays(&[SAYS]).await;
+    let engine = escalating(&desk, &[&scripted], |_| ());
+    let decision = decide(&engine, CLEAR).await;
+    let [team, urgent] = &decision.answers[..] else { panic!("two answers") };
+    assert_eq!((team.tier, team.value.as_str(), &team.remote), (Tier::Static, "billing", &None));
+    assert_eq!((urgent.tier, urgent.value.as_str(), urgent.certified), (Tier::Remote, "yes", false));
+    assert_eq!((urgent.confidence, urgent.handed_on), (None, Some(EscalationReason::NotCertified)));
+    assert!(urgent.answered() && !decision.certified);
+    assert_eq!(urgent.path.iter().map(|step| step.tier).collect::<Vec<_>>(), [Tier::Static, Tier::Remote]);
+    let remote = urgent.remote.as_ref().unwrap();
+    assert_eq!((remote.model.as_str(), remote.attempts), ("m-1-0613", 1));
+    assert_eq!((decision.cost_micro_usd, desk.store.spending().unwrap()[0].micro_usd), (COST, COST));
+    let heard = scripted.heard.lock().unwrap()[0].clone();
+    assert!(
+        heard.contains("urgent") && !heard.contains("\\\"team\\\""),
+        "only what is open is asked: {heard}"
+    );
+    assert_eq!(desk.store.record(&decision.id).unwrap().unwrap().answers, decision.answers);
+    assert!(desk.store.waiting(None, 10).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn every_failure_ends_with_the_next_provider_or_with_a_person_and_is_paid_for_once() {
+    let desk = Desk::trained(TASK);
+    let off = Does::Says("I would say delivery");
+    let cases: Vec<Case> = vec![
+        (
+            "busy, says when to come back",
+            vec![Does::Status(429, "retry-after: 0\r\n", ""), SAYS],
+            None,
+            Ok(2),
+        ),
+        ("busy, says nothing", vec![Does::Status(429, "", ""), SAYS], None, Ok(2)),
+        (
+            "busy for an hour",
+            vec![Does::Status(429, "retry-after: 3600\r\n", "")],
+            None,
+            Err(RemoteProblem::Unavailable),
+        ),
+        (
+            "busy for an hour, another is not",
+            vec![Does::Status(429, "retry-after: 3600\r\n", "")],
+            Some(vec![SAYS]),
+            Ok(2),
+        ),
+        ("fails once", vec![Does::Status(500, "", "<html>"), SAYS], None, Ok(2)),
+        ("fails for ever", vec![Does::Status(503, "", "")], None, Err(RemoteProblem::Unavailable)),
+        ("fails for ever, another does not", vec![Does::Status(503, "", "")], Some(vec![SAYS]), Ok(3)),
+        ("closes the connection", vec![Does::Hangs, SAYS], None, Ok(2)),
+        ("breaks off", vec![Does::Cuts, SAYS], None, Ok(2)),
+        ("is silent, another is not", vec![Does::Silent], Some(vec![SAYS]), Ok(2)),
+        (
+            "refuses the text",
+            vec![Does::Status(
+                400,
+                "",
+                r#"{"error":{"code":"context_length_exceeded","message":"too long"}}"#,
+            )],
+            None,
+            Err(RemoteProblem::Refused),
+        ),
+        ("refuses the text, another does not", vec![Does::Status(400, "", "")], Some(vec![SAYS]), Ok(2)),
+        ("does not know us", vec![Does::Status(401, "", "")], Some(vec![SAYS]), Ok(2)),
+        ("is off the contract once", vec![off.clone(), SAYS], None, Ok(2)),
+        ("is off the contract", vec![off.clone()], None, Err(RemoteProblem::OffContract)),
+        ("is off the contract, another is not", vec![off], Some(vec![SAYS]), Ok(3)),
+        ("talks no protocol", vec![Does::Status(200, "", "hello"), SAYS], None, Ok(2)),
+        (
+            "wants other words",
+            vec![Does::Status(400, "", r#"{"error":{"message":"use max_completion_tokens"}}"#), SAYS],
+            None,
+            Ok(2),
+        ),
+    ];
+    for (name, primary, fallback, expected) in cases {
+        let primary = Scripted::with(&primary, "timeout_s = 2").await;
+        let fallback = match fallback {
+            Some(script) => Some(Scripted::plays(&script).await),
+            None => None,
+        };
+        let targets: Vec<&Scripted> = std::iter::once(&primary).chain(fallback.as_ref()).collect();
+        let spent = desk.store.spending().unwrap().first().map_or(0, |spent| spent.micro_usd.0);
+        let engine = escalating(&desk, &targets, |escalation| escalation.patience = Duration::from_secs(4));
+        let decision = decide(&engine, STRANGE).await;
+        let team = &decision.answers[0];
+        match expected {
+            Ok(attempts) => {
+                assert_eq!((team.value.as_str(), team.answered()), ("delivery", true), "{name}: {team:?}");
+                assert_eq!(team.remote.as_ref().unwrap().attempts as usize, attempts, "{name}");
+            }
+            Err(why) => {
+                assert_eq!(problem(team), Some(why), "{name}: {team:?}");
+                assert!(matches!(team.disposition, Disposition::Escalated { to: EscalatedTo::Person, .. }));
+            }
+        }
+        let now = desk.store.spending().unwrap().first().map_or(0, |spent| spent.micro_usd.0);
+        assert_eq!(now - spent, decision.cost_micro_usd.0, "{name}: what is put down is what is told");
+    }
+}
+
+#[tokio::test]
+async fn what_the_larger_model_calls_out_of_scope_goes_to_a_person() {
+    let labelled =
+        TASK.replace("{ value = \"delivery\" }]", "{ value = \"delivery\" }]\nout_of_scope_label = \"none\"");
+    let desk = Desk::trained(&labelled);
+    let scripted = Scripted::plays(&[Does::Says(r#"{"team":"none","urgent":"yes"}"#)]).await;
+    let decision = decide(&escalating(&desk, &[&scripted], |_| ()), STRANGE).await;
+    let [team, urgent] = &decision.answers[..] else { panic!("two answers") };
+    assert_eq!(
+        (problem(team), team.answered(), urgent.value.as_str()),
+        (Some(RemoteProblem::OutOfScope), false, "yes")
+    );
+    let (reason, to) = (EscalationReason::OutOfScope, EscalatedTo::Person);
+    assert_eq!(team.disposition, Disposition::Escalated { reason, to });
+}
+
+#[tokio::test]
+async fn nothing_leaves_that_may_not_and_what_may_leave_redacted_is_redacted() {
+    let desk = Desk::trained(TASK);
+    let elsewhere = Scripted::with(&[SAYS], "residency = \"us\"").await;
+    let text = "write to ann@example.org about the bagpipe, card 4111 1111 1111 1111";
+    let leaving = |rule| escalating(&desk, &[&elsewhere], move |escalation| escalation.may_leave = rule);
+    let kept = decide(&leaving(MayLeave::Never), text).await;
+    assert_eq!((problem(&kept.answers[0]), elsewhere.calls()), (Some(RemoteProblem::MayNotLeave), 0));
+    decide(&leaving(MayLeave::Redacted), text).await;
+    decide(&leaving(MayLeave::Yes), text).await;
+    let heard = elsewhere.heard.lock().unwrap().clone();
+    assert!(heard[0].contains("[EMAIL] about the bagpipe") && !heard[0].contains("4111"), "{}", heard[0]);
+    assert!(heard[1].contains("ann@example.org"), "{}", heard[1]);
+    let house = Scripted::plays(&[SAYS]).await;
+    let both = escalating(&desk, &[&elsewhere, &house], |_| ());
+    assert_eq!(decide(&both, text).await.answers[0].remote.as_ref().unwrap().problem, None);
+    assert!(house.heard.lock().unwrap()[0].contains("ann@example.org") && elsewhere.calls() == 2);
+}
+
+#[tokio::test]
+async fn a_budget_is_never_exceeded_by_callers_who_come_together() {
+    let desk = Desk::trained(TASK);
+    let scripted = Scripted::plays(&[SAYS]).await;
+    let engine = Arc::new(escalating(&desk, &[&scripted], |escalation| {
+        escalation.limits = vec![Limit { period: Period::Day, most: MicroUsd(5_000) }];
+    }));
+    let asking: Vec<_> = (0..60)
+        .map(|number| {
+            let engine = Arc::clone(&engine);
+            tokio::spawn(async move { decide(&engine, &format!("{STRANGE} {number}")).await })
+        })
+        .collect();
+    let (mut answered, mut refused) = (0, 0);
+    for asked in asking {
+        let decision = asked.await.unwrap();
+        match problem(&decision.answers[0]) {
+            None => answered += 1,
+            Some(RemoteProblem::BudgetSpent) => refused += 1,
+            Some(other) => panic!("{other:?}"),
+        }
+    }
+    let spent = desk.store.spending().unwrap()[0].micro_usd;
+    assert!(answered > 0 && refused > 0, "{answered} {refused}");
+    assert_eq!((spent.0, scripted.calls()), (120 * answered, answered as usize));
+    assert!(spent <= MicroUsd(5_000));
+}
+
+#[tokio::test]
+async fn a_caller_who_leaves_is_heard_by_the_provider_at_once() {
+    let desk = Desk::trained(TASK);
+    let scripted = Scripted::plays(&[Does::Silent]).await;
+    let engine = Arc::new(escalating(&desk, &[&scripted], |_| ()));
+    let asked = tokio::spawn({
+        let engine = Arc::clone(&engine);
+        async move { decide(&engine, STRANGE).await }
+    });
+    while scripted.calls() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    asked.abort();
+    let begun = Instant::now();
+    while *scripted.left.lock().unwrap() == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(5), "the provider still waits");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(begun.elapsed() < Duration::from_millis(100), "{:?}", begun.elapsed());
+}

@@ -1,0 +1,251 @@
+//! How does a question get its answer, when every provider may fail in every way?
+//!
+//! One deadline covers everything: waits, retries, other providers. Every call has its own reservation of money, made before and
+//! settled after; a call that was given up keeps its reservation, as it may have cost. What does not fit the contract is asked for
+//! once more, then the next provider is asked.
+
+use super::{
+    dialect::{Ask, Reply, Then, Trouble},
+    provider::Provider,
+    questions::repair,
+};
+use serde_json::Value;
+use sizewise_contract::units::MicroUsd;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// Calls to one provider for one question, where nobody else could be asked.
+const TRIES: u32 = 4;
+/// The same while there is another.
+const TRIES_OF_MANY: u32 = 2;
+/// The first wait after trouble; each further one is twice as long, and half of it is chance.
+const FIRST_WAIT: Duration = Duration::from_millis(150);
+/// A provider that wants a longer wait than that is passed over while there is another.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The money that calls are paid from. Its calls may wait for a disk.
+pub trait Money: Send + Sync + std::fmt::Debug {
+    /// Takes out the most that a call to a provider can cost.
+    fn reserve(&self, provider: &str, most: MicroUsd) -> Reserve;
+    /// Puts down what it did cost.
+    fn settle(&self, reservation: u64, cost: MicroUsd);
+}
+
+/// What became of taking money out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reserve {
+    /// It is taken out under this number.
+    Held(u64),
+    /// A budget does not hold it.
+    Spent,
+    /// The ledger cannot be written: nothing may be spent.
+    Broken,
+}
+
+/// What is asked of every provider alike.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// Roles and what they say.
+    pub messages: Vec<(&'static str, String)>,
+    /// The JSON schema of an answer.
+    pub schema: Value,
+    /// Most tokens of an answer, where the provider's settings say nothing.
+    pub most_tokens: u32,
+}
+
+/// What came of a question.
+#[derive(Debug)]
+pub struct Delivered<T> {
+    /// The answer, as the contract has it.
+    pub answer: Result<T, NoAnswer>,
+    /// The provider that was called last.
+    pub provider: String,
+    /// The exact model that answered, or was asked.
+    pub model: String,
+    /// Calls made.
+    pub attempts: u32,
+    /// What they cost, or may have cost.
+    pub cost: MicroUsd,
+}
+
+/// Why there is no answer; the last reason, as seen from the last provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoAnswer {
+    /// The kind.
+    pub kind: Undelivered,
+    /// In words, for logs: no text of the input is in it.
+    pub problem: String,
+}
+
+/// The kinds of having no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Undelivered {
+    /// The money does not suffice.
+    Budget,
+    /// Nobody answered in time.
+    Unavailable,
+    /// This input is refused.
+    Refused,
+    /// Answers came that the contract does not know.
+    OffContract,
+}
+
+struct Delivery<'a, T> {
+    question: &'a Question,
+    accept: &'a (dyn Fn(&str) -> Result<T, String> + Sync),
+    money: &'a Arc<dyn Money>,
+    deadline: Instant,
+    attempts: u32,
+    cost: MicroUsd,
+}
+
+/// Asks providers in their order until one gives an answer that `accept` takes.
+pub async fn deliver<T>(
+    targets: &[Arc<Provider>],
+    question: &Question,
+    accept: &(dyn Fn(&str) -> Result<T, String> + Sync),
+    (money, deadline): (&Arc<dyn Money>, Instant),
+) -> Delivered<T> {
+    let mut delivery = Delivery { question, accept, money, deadline, attempts: 0, cost: MicroUsd(0) };
+    let none = |kind, problem: &str| NoAnswer { kind, problem: problem.to_owned() };
+    let mut last = (none(Undelivered::Unavailable, "no provider is named"), String::new(), String::new());
+    for (position, target) in targets.iter().enumerate() {
+        let others = targets.len() - position - 1;
+        let (name, asked) = (target.name().to_owned(), target.model().to_owned());
+        match delivery.ask(target, others).await {
+            Ok((answer, model)) => {
+                let Delivery { attempts, cost, .. } = delivery;
+                let model = model.unwrap_or(asked);
+                return Delivered { answer: Ok(answer), provider: name, model, attempts, cost };
+            }
+            // What was refused or could not be paid says more than that the next one was not there.
+            Err(why) if position == 0 || why.kind != Undelivered::Unavailable => last = (why, name, asked),
+            Err(_) => {}
+        }
+        if Instant::now() >= deadline {
+            break;
+        }
+    }
+    let (why, provider, model) = last;
+    Delivered { answer: Err(why), provider, model, attempts: delivery.attempts, cost: delivery.cost }
+}
+
+impl<T> Delivery<'_, T> {
+    /// Asks one provider, while `others` could be asked after it.
+    async fn ask(&mut self, target: &Arc<Provider>, others: usize) -> Result<(T, Option<String>), NoAnswer> {
+        let mut messages = self.question.messages.clone();
+        let none = |kind, problem: String| NoAnswer { kind, problem };
+        for attempt in 0..2 {
+            let reply = self.call(target, &messages, others).await?;
+            match (self.accept)(&reply.content) {
+                Ok(answer) => return Ok((answer, reply.model)),
+                Err(problem) if attempt == 0 && !reply.cut_off => {
+                    messages.extend(repair(&reply.content, &problem));
+                }
+                Err(_) if reply.cut_off => {
+                    let problem = "its answer was cut off: max_tokens of the provider allows more";
+                    return Err(none(Undelivered::OffContract, problem.into()));
+                }
+                Err(_) => break,
+            }
+        }
+        Err(none(Undelivered::OffContract, "its answers are outside of the contract".into()))
+    }
+
+    /// One call, tried again while that makes sense.
+    async fn call(
+        &mut self,
+        target: &Arc<Provider>,
+        messages: &[(&'static str, String)],
+        others: usize,
+    ) -> Result<Reply, NoAnswer> {
+        let none = |kind, problem: &str| NoAnswer { kind, problem: problem.to_owned() };
+        let late = || none(Undelivered::Unavailable, "the deadline came first");
+        let most_tokens = target.most_tokens().unwrap_or(self.question.most_tokens);
+        let ask = Ask { model: target.model(), messages, schema: &self.question.schema, most_tokens };
+        let mut tries = 0;
+        loop {
+            let permit = tokio::time::timeout_at(self.deadline.into(), target.permit()).await;
+            let _permit = permit.map_err(|_| late())?.ok_or_else(late)?;
+            let Some(leave) = target.breaker().leave(Instant::now()) else {
+                return Err(none(
+                    Undelivered::Unavailable,
+                    "it failed too often and is left alone for a while",
+                ));
+            };
+            let most = target.prices().of(target.most_read(&ask), u64::from(most_tokens));
+            let reservation = match self.reserve(target, most).await {
+                Reserve::Held(reservation) => reservation,
+                Reserve::Spent => {
+                    return Err(none(Undelivered::Budget, "the budget does not hold another call"));
+                }
+                Reserve::Broken => return Err(none(Undelivered::Budget, "the ledger cannot be written")),
+            };
+            if tries == 0 {
+                target.breaker().earn();
+            }
+            tries += 1;
+            self.attempts += 1;
+            let until = self.until(target, others);
+            let outcome = target.call(&ask, until, leave).await;
+            let cost = match &outcome {
+                Ok(reply) => reply.usage.map_or(most, |usage| target.prices().of(usage.read, usage.written)),
+                Err(Trouble { may_cost: true, .. }) => most,
+                Err(_) => MicroUsd(0),
+            };
+            self.cost = self.cost.saturating_add(cost);
+            self.settle(reservation, cost).await;
+            let trouble = match outcome {
+                Ok(reply) => return Ok(reply),
+                Err(trouble) => trouble,
+            };
+            let wait = match trouble.then {
+                Then::NotThis => return Err(none(Undelivered::Refused, &trouble.problem)),
+                Then::Never { .. } => return Err(none(Undelivered::Unavailable, &trouble.problem)),
+                Then::AtOnce if tries < TRIES => continue,
+                Then::AtOnce => return Err(none(Undelivered::Refused, &trouble.problem)),
+                Then::Later(wait) => wait.unwrap_or_else(|| pause(tries)),
+            };
+            // Whoever was silent once is not waited for again while there is another.
+            let silent = Instant::now() >= until;
+            let too_long = others > 0 && (wait > PATIENCE || silent);
+            let gone = Instant::now() + wait >= self.deadline;
+            let most = if others > 0 { TRIES_OF_MANY } else { TRIES };
+            if tries >= most || too_long || gone || !target.breaker().pays_retry() {
+                return Err(none(Undelivered::Unavailable, &trouble.problem));
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Until when one call may take: long enough for the others to be asked as well.
+    fn until(&self, target: &Provider, others: usize) -> Instant {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        Instant::now() + target.timeout().min(if others > 0 { left / 2 } else { left })
+    }
+
+    async fn reserve(&self, target: &Provider, most: MicroUsd) -> Reserve {
+        let (money, name) = (Arc::clone(self.money), target.name().to_owned());
+        tokio::task::spawn_blocking(move || money.reserve(&name, most)).await.unwrap_or(Reserve::Broken)
+    }
+
+    async fn settle(&self, reservation: u64, cost: MicroUsd) {
+        let money = Arc::clone(self.money);
+        // What cannot be put down stays taken out: it counts as spent.
+        let _ = tokio::task::spawn_blocking(move || money.settle(reservation, cost)).await;
+    }
+}
+
+/// The wait after so many tries: half of it by chance, so that callers do not come back together.
+fn pause(tries: u32) -> Duration {
+    let full = FIRST_WAIT.saturating_mul(1 << tries.min(6));
+    let chance = f64::from(
+        std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |now| now.subsec_nanos())
+            % 1_000,
+    ) / 1_000.0;
+    full.mul_f64(0.5 + chance / 2.0)
+}

@@ -1,0 +1,314 @@
+//! Who answers on the other side, on which terms, and how is it doing?
+
+use super::{
+    breaker::{Breaker, Leave},
+    client::{Broken, Client},
+    dialect::{Ask, Dialect, Heard, Reply, Then, Trouble},
+    reach::Reach,
+};
+use crate::error::{Error, Result};
+use bytes::Bytes;
+use hyper::{
+    Method,
+    header::{CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT},
+};
+use serde::Deserialize;
+use sizewise_contract::units::{Dollars, Prices};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU8, AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// Largest reply that is read.
+const REPLY_BYTES: usize = 1 << 20;
+/// Longest key, in bytes.
+const KEY_BYTES: usize = 4_096;
+/// Tokens of a request that are not in its bytes, at most: what separates its messages.
+const FRAME_TOKENS: u64 = 64;
+/// Names of headers that a provider's own may not replace.
+const OURS: [&str; 6] =
+    ["host", "content-length", "transfer-encoding", "connection", "content-type", "authorization"];
+
+/// A provider as the settings describe it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProviderSettings {
+    /// All before the path of a call, as `https://HOST/v1`.
+    pub url: String,
+    /// The model that answers, as the provider calls it.
+    pub model: String,
+    /// Its protocol: `openai` (also every server that speaks its shape), `anthropic` or `gemini`.
+    #[serde(default)]
+    pub dialect: Dialect,
+    /// Where the key is: `env:NAME` or `file:PATH`.
+    #[serde(default)]
+    pub key: Option<String>,
+    /// Where texts are that it gets: `on-premises`, `eu`, `us` or another word. Without it a server of this machine is taken to be in
+    /// the house and any other not; a gateway on this machine that hands on to somebody else wants to be labelled.
+    #[serde(default)]
+    pub residency: Option<Residency>,
+    /// Dollars for a million tokens that are read.
+    #[serde(default)]
+    pub price_in: Option<Dollars>,
+    /// Dollars for a million tokens that are written.
+    #[serde(default)]
+    pub price_out: Option<Dollars>,
+    /// Seconds until one call is given up; 20 unless said.
+    #[serde(default)]
+    pub timeout_s: Option<u32>,
+    /// Calls at the same time; 32 unless said. More wait.
+    #[serde(default)]
+    pub concurrent: Option<usize>,
+    /// Most tokens of an answer; by default what the longest label takes. Models that think before they answer need more.
+    #[serde(default)]
+    pub max_tokens: Option<u32>,
+    /// The provider that is asked when this one fails.
+    #[serde(default)]
+    pub fallback: Option<String>,
+    /// Whether its name may lead to a private network.
+    #[serde(default)]
+    pub private: bool,
+    /// Headers that every call carries beside ours.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+}
+
+/// Where texts are that a provider gets.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "String")]
+pub enum Residency {
+    /// In the house: they do not leave.
+    OnPremises,
+    /// Elsewhere, as the operator calls it.
+    Elsewhere(String),
+}
+
+impl From<String> for Residency {
+    fn from(text: String) -> Self {
+        if text == "on-premises" { Self::OnPremises } else { Self::Elsewhere(text) }
+    }
+}
+
+/// A provider that is called.
+#[derive(Debug)]
+pub struct Provider {
+    name: String,
+    model: String,
+    dialect: Dialect,
+    client: Client,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    residency: Option<Residency>,
+    prices: Prices,
+    timeout: Duration,
+    most_tokens: Option<u32>,
+    permits: Semaphore,
+    breaker: Breaker,
+    /// Words that its model does not take.
+    unknown: AtomicU8,
+    calls: AtomicU64,
+    failures: AtomicU64,
+}
+
+/// How a provider is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProviderState {
+    /// Calls so far.
+    pub calls: u64,
+    /// Those of them that failed.
+    pub failures: u64,
+    /// Whether it is left alone for now.
+    pub resting: bool,
+}
+
+impl Provider {
+    /// A provider of this name; `key` is what `settings.key` leads to.
+    ///
+    /// # Errors
+    /// Fails when the address is none, a key would cross the network unprotected, or a header is none. No message shows a key.
+    pub fn new(name: &str, settings: &ProviderSettings, key: Option<&str>) -> Result<Self> {
+        let refused = |problem: &str, way_out: &str| Error::Refused {
+            address: format!("provider `{name}`"),
+            problem: problem.into(),
+            way_out: way_out.into(),
+        };
+        let reach = settings.private.then_some(Reach::Private);
+        let client = Client::new(&settings.url, reach)
+            .map_err(|problem| refused(problem, "write url = \"https://HOST/v1\""))?;
+        if let Some(key) = key {
+            if key.is_empty() || key.len() > KEY_BYTES || !key.bytes().all(|b| (0x21..0x7f).contains(&b)) {
+                return Err(refused(
+                    "the key is empty, or holds what no key does",
+                    "look at what `key` names",
+                ));
+            }
+            let guarded = client.is_https() || super::chat::is_this_machine(client.host());
+            if !guarded && settings.residency != Some(Residency::OnPremises) {
+                return Err(refused("a key would cross the network unprotected", "use https://"));
+            }
+        }
+        let mut headers = vec![
+            (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+            (USER_AGENT, HeaderValue::from_static(concat!("sizewise/", env!("CARGO_PKG_VERSION")))),
+        ];
+        let own = settings.headers.iter().map(|(name, value)| (name.as_str(), value.clone(), false));
+        let ours = settings.dialect.headers(key).into_iter().map(|(name, value)| (name, value, true));
+        for (header, value, ours) in ours.chain(own) {
+            let wrong = || refused(&format!("`{header}` is no header that may be set"), "look at [headers]");
+            let name: HeaderName = header.parse().map_err(|_| wrong())?;
+            if !ours && OURS.contains(&name.as_str()) {
+                return Err(wrong());
+            }
+            let mut value = HeaderValue::from_str(&value).map_err(|_| wrong())?;
+            value.set_sensitive(true);
+            headers.push((name, value));
+        }
+        let (read, written) = (settings.price_in, settings.price_out);
+        if read.is_some() != written.is_some() {
+            return Err(refused(
+                "one of its two prices is missing",
+                "give price_in and price_out, in dollars for a million tokens",
+            ));
+        }
+        let amount = |dollars: Option<Dollars>| dollars.map_or_else(Default::default, |dollars| dollars.0);
+        Ok(Self {
+            name: name.to_owned(),
+            model: settings.model.clone(),
+            dialect: settings.dialect,
+            client,
+            headers,
+            residency: settings.residency.clone(),
+            prices: Prices { read: amount(read), written: amount(written) },
+            timeout: Duration::from_secs(u64::from(settings.timeout_s.unwrap_or(20).clamp(1, 600))),
+            most_tokens: settings.max_tokens,
+            permits: Semaphore::new(settings.concurrent.unwrap_or(32).clamp(1, 4_096)),
+            breaker: Breaker::new(),
+            unknown: AtomicU8::new(0),
+            calls: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+        })
+    }
+
+    /// Its name in the settings.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its model, as it calls it.
+    #[must_use]
+    pub fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// The host that is called.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.client.host()
+    }
+
+    /// Whether what it gets stays in the house.
+    #[must_use]
+    pub fn is_on_premises(&self) -> bool {
+        match &self.residency {
+            Some(residency) => *residency == Residency::OnPremises,
+            None => super::chat::is_this_machine(self.client.host()),
+        }
+    }
+
+    /// What its tokens cost.
+    #[must_use]
+    pub fn prices(&self) -> Prices {
+        self.prices
+    }
+
+    /// Most tokens of an answer, where the settings say so.
+    #[must_use]
+    pub fn most_tokens(&self) -> Option<u32> {
+        self.most_tokens
+    }
+
+    /// How it is doing.
+    #[must_use]
+    pub fn state(&self) -> ProviderState {
+        ProviderState {
+            calls: self.calls.load(Ordering::Relaxed),
+            failures: self.failures.load(Ordering::Relaxed),
+            resting: self.breaker.is_open(Instant::now()),
+        }
+    }
+
+    /// Most tokens that a question can count for: no token is shorter than a byte.
+    pub(super) fn most_read(&self, ask: &Ask<'_>) -> u64 {
+        let body = self.dialect.body(ask, self.unknown.load(Ordering::Relaxed)).to_string();
+        body.len() as u64 + FRAME_TOKENS * (ask.messages.len() as u64 + 1)
+    }
+
+    pub(super) fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Leave to make one of the calls that run at the same time.
+    pub(super) async fn permit(&self) -> Option<SemaphorePermit<'_>> {
+        self.permits.acquire().await.ok()
+    }
+
+    /// Asks once, until a moment.
+    pub(super) async fn call(
+        &self,
+        ask: &Ask<'_>,
+        until: Instant,
+        leave: Leave<'_>,
+    ) -> std::result::Result<Reply, Trouble> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let answered = tokio::time::timeout_at(until.into(), self.exchange(ask)).await;
+        let outcome = answered.unwrap_or_else(|_| {
+            let problem = "it did not answer in time".to_owned();
+            Err(Trouble { problem, may_cost: true, then: Then::Later(None) })
+        });
+        match &outcome {
+            Ok(_) => leave.worked(),
+            Err(Trouble { then: Then::NotThis | Then::AtOnce, .. }) => leave.worked(),
+            Err(Trouble { then, .. }) => {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+                leave.failed(Instant::now());
+                if let Then::Later(Some(wait)) = then {
+                    self.breaker.hold(Instant::now() + *wait);
+                }
+            }
+        }
+        outcome
+    }
+
+    async fn exchange(&self, ask: &Ask<'_>) -> std::result::Result<Reply, Trouble> {
+        let unknown = self.unknown.load(Ordering::Relaxed);
+        let body = Bytes::from(self.dialect.body(ask, unknown).to_string());
+        let call = (Method::POST, self.dialect.path(ask.model));
+        let reply = self.client.send((call.0, &call.1), &self.headers, body).await.map_err(broken)?;
+        let (status, headers) = (reply.status.as_u16(), reply.headers.clone());
+        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let body = reply.whole(REPLY_BYTES).await;
+        let heard = Heard {
+            status,
+            request: header("x-request-id").or_else(|| header("request-id")),
+            retry_after: header("retry-after"),
+            body: body.as_deref().ok(),
+        };
+        self.dialect.read(heard).map_err(|(mut trouble, learnt)| {
+            if trouble.then == Then::AtOnce && learnt & !unknown == 0 {
+                trouble.then = Then::NotThis;
+            }
+            self.unknown.fetch_or(learnt, Ordering::Relaxed);
+            trouble
+        })
+    }
+}
+
+fn broken(broken: Broken) -> Trouble {
+    Trouble { problem: broken.problem, may_cost: broken.sent, then: Then::Later(None) }
+}

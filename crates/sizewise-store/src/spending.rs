@@ -1,0 +1,234 @@
+//! How is no more spent than was allowed, by any number of callers and whatever happens between a call and its bill?
+//!
+//! Before a call the most that it can cost is taken out, in the same transaction that looks at every limit; after it, what it did
+//! cost takes that place. What was taken out and never settled counts as spent. All is integers.
+
+use crate::{Store, database, error::Result};
+use rusqlite::{Transaction, params};
+use serde::Serialize;
+use sizewise_contract::units::MicroUsd;
+
+/// For how long a limit holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Period {
+    /// A day of UTC.
+    Day,
+    /// A month of UTC.
+    Month,
+    /// For ever.
+    Total,
+}
+
+/// What may be spent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// For how long.
+    pub period: Period,
+    /// How much.
+    pub most: MicroUsd,
+}
+
+/// What a task has spent on a provider in a day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Spent {
+    /// The task.
+    pub task: String,
+    /// The provider.
+    pub provider: String,
+    /// The day, of UTC.
+    pub day: String,
+    /// How much, what is taken out for calls under way included.
+    pub micro_usd: MicroUsd,
+    /// Calls that were settled.
+    pub calls: u64,
+}
+
+impl Store {
+    /// Takes money out for one call of a task to a provider on a day (`2026-01-31`); none where a limit of the task does not hold it.
+    /// On disk when it returns.
+    ///
+    /// # Errors
+    /// Fails when the database cannot be written; nothing is then taken out.
+    pub fn reserve_money(
+        &self,
+        (task, provider, day): (&str, &str, &str),
+        most: MicroUsd,
+        limits: &[Limit],
+    ) -> Result<Option<u64>> {
+        let mut connection = self.connection();
+        let transaction = database::begin(&mut connection)?;
+        for limit in limits {
+            let spent = spent(&transaction, task, &prefix(limit.period, day))?;
+            if spent.saturating_add(most.0) > limit.most.0 {
+                return Ok(None);
+            }
+        }
+        transaction.execute(
+            "INSERT INTO reserved (task, provider, day, micro_usd) VALUES (?1, ?2, ?3, ?4)",
+            params![task, provider, day, stored(most)],
+        )?;
+        let number = transaction.last_insert_rowid();
+        transaction.commit()?;
+        Ok(u64::try_from(number).ok())
+    }
+
+    /// Puts down what a call did cost in place of what was taken out for it. Settling twice changes nothing.
+    ///
+    /// # Errors
+    /// Fails when the database cannot be written; what was taken out then still counts.
+    pub fn settle_money(&self, reservation: u64, cost: MicroUsd) -> Result<()> {
+        let mut connection = self.connection();
+        let transaction = database::begin(&mut connection)?;
+        let number = i64::try_from(reservation).unwrap_or(i64::MAX);
+        transaction.execute(
+            "INSERT INTO spent (task, provider, day, micro_usd, calls)
+             SELECT task, provider, day, ?2, 1 FROM reserved WHERE number = ?1
+             ON CONFLICT (task, provider, day) DO UPDATE
+             SET micro_usd = micro_usd + excluded.micro_usd, calls = calls + 1",
+            params![number, stored(cost)],
+        )?;
+        transaction.execute("DELETE FROM reserved WHERE number = ?1", [number])?;
+        Ok(transaction.commit()?)
+    }
+
+    /// What was spent, by task, provider and day, the latest days first.
+    ///
+    /// # Errors
+    /// Fails when the database cannot be read.
+    pub fn spending(&self) -> Result<Vec<Spent>> {
+        let connection = self.connection();
+        let mut statement = connection.prepare(
+            "SELECT task, provider, day, SUM(micro_usd), SUM(calls) FROM (
+                 SELECT task, provider, day, micro_usd, calls FROM spent
+                 UNION ALL SELECT task, provider, day, micro_usd, 0 FROM reserved)
+             GROUP BY task, provider, day ORDER BY day DESC, task, provider",
+        )?;
+        let lines = statement.query_map([], |row| {
+            let amount = |at| Ok::<_, rusqlite::Error>(u64::try_from(row.get::<_, i64>(at)?).unwrap_or(0));
+            Ok(Spent {
+                task: row.get(0)?,
+                provider: row.get(1)?,
+                day: row.get(2)?,
+                micro_usd: MicroUsd(amount(3)?),
+                calls: amount(4)?,
+            })
+        })?;
+        Ok(lines.collect::<rusqlite::Result<_>>()?)
+    }
+}
+
+/// The days of a period begin like this.
+fn prefix(period: Period, day: &str) -> String {
+    match period {
+        Period::Day => day.to_owned(),
+        Period::Month => day.get(..7).unwrap_or(day).to_owned(),
+        Period::Total => String::new(),
+    }
+}
+
+fn spent(transaction: &Transaction<'_>, task: &str, days: &str) -> Result<u64> {
+    let sum = |table: &str| {
+        let query = format!(
+            "SELECT TOTAL(micro_usd) FROM {table} WHERE task = ?1 AND substr(day, 1, length(?2)) = ?2"
+        );
+        transaction.query_row(&query, [task, days], |row| row.get::<_, f64>(0))
+    };
+    // Sums of money stay far below 2^53, up to which they are exact; above, they are large either way.
+    Ok((sum("spent")? + sum("reserved")?) as u64)
+}
+
+/// The largest amount that the database holds counts for all above it.
+fn stored(amount: MicroUsd) -> i64 {
+    i64::try_from(amount.0).unwrap_or(i64::MAX).min(1 << 52)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test")]
+
+    use super::*;
+    use std::sync::Arc;
+
+    const DAY: (&str, &str, &str) = ("support", "primary", "2026-01-31");
+
+    fn limit(period: Period, most: u64) -> Limit {
+        Limit { period, most: MicroUsd(most) }
+    }
+
+    #[test]
+    fn what_is_taken_out_counts_until_it_is_settled_and_then_what_it_did_cost() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let limits = [limit(Period::Day, 100)];
+        let first = store.reserve_money(DAY, MicroUsd(60), &limits).unwrap().unwrap();
+        assert_eq!(store.reserve_money(DAY, MicroUsd(41), &limits).unwrap(), None);
+        store.settle_money(first, MicroUsd(10)).unwrap();
+        store.settle_money(first, MicroUsd(90)).unwrap();
+        let second = store.reserve_money(DAY, MicroUsd(90), &limits).unwrap().unwrap();
+        drop(store);
+        // A process that ended: its call may have been billed.
+        let store = Store::open(folder.path()).unwrap();
+        assert_eq!(store.reserve_money(DAY, MicroUsd(1), &limits).unwrap(), None);
+        let spending = store.spending().unwrap();
+        assert_eq!((spending[0].micro_usd, spending[0].calls), (MicroUsd(100), 1));
+        assert!(second > first);
+    }
+
+    #[test]
+    fn days_and_months_begin_anew_and_the_total_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let limits = [limit(Period::Day, 10), limit(Period::Month, 25), limit(Period::Total, 40)];
+        let spend = |day: &str| {
+            store.reserve_money(("support", "primary", day), MicroUsd(10), &limits).unwrap().is_some()
+        };
+        let told: Vec<bool> = [
+            "2026-01-30",
+            "2026-01-30",
+            "2026-01-31",
+            "2026-01-01",
+            "2026-02-01",
+            "2026-03-01",
+            "2027-01-01",
+        ]
+        .into_iter()
+        .map(spend)
+        .collect();
+        assert_eq!(told, [true, false, true, false, true, true, false]);
+        let other = ("other", "primary", "2026-01-31");
+        assert!(store.reserve_money(other, MicroUsd(10), &limits).unwrap().is_some());
+    }
+
+    #[test]
+    fn any_number_of_callers_never_take_out_more_than_there_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let stores: Vec<Arc<Store>> = (0..2).map(|_| Arc::new(Store::open(folder.path()).unwrap())).collect();
+        let limits = [limit(Period::Total, 1_000)];
+        let taken: u64 = std::thread::scope(|scope| {
+            let caller = |number: usize| {
+                let store = &stores[number % 2];
+                let mut taken = 0;
+                for call in 0..25u64 {
+                    let most = 7 + (call * 13 + number as u64 * 5) % 40;
+                    let Some(held) = store.reserve_money(DAY, MicroUsd(most), &limits).unwrap() else {
+                        continue;
+                    };
+                    // Some cost less, some never come back.
+                    match call % 3 {
+                        0 => taken += most,
+                        _ => {
+                            store.settle_money(held, MicroUsd(most / 2)).unwrap();
+                            taken += most / 2;
+                        }
+                    }
+                }
+                taken
+            };
+            let callers: Vec<_> = (0..8).map(|number| scope.spawn(move || caller(number))).collect();
+            callers.into_iter().map(|caller| caller.join().unwrap()).sum()
+        });
+        assert!(taken <= 1_000 && taken > 900, "{taken}");
+        assert_eq!(stores[0].spending().unwrap()[0].micro_usd, MicroUsd(taken));
+    }
+}
