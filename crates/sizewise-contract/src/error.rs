@@ -87,6 +87,7 @@ codes! {
     ModelUnsupported, "model_unsupported", Caller, false, "a model is of a kind that this build cannot run";
     SourceUnavailable, "source_unavailable", Upstream, true, "a server elsewhere, of models or of their answers, did not answer as it should";
     MayNotLeave, "may_not_leave", Policy, false, "a text may not leave for that machine: the task or the terms are in the way";
+    BudgetSpent, "budget_spent", Policy, false, "the budget for remote models does not hold another call";
     NotTrained, "not_trained", Caller, false, "the task has no release yet";
     NotCertified, "not_certified", Policy, false, "the release in force has no certificate and the setting asks for one";
     LockedRowsSpent, "locked_rows_spent", Policy, false, "the locked gold rows have been opened as often as was planned";

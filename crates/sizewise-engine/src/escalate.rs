@@ -4,7 +4,7 @@
 
 mod remote;
 
-pub use remote::Escalation;
+pub use remote::{Escalation, Ledger};
 
 use crate::{
     admit::Admitted,

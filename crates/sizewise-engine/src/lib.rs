@@ -21,7 +21,7 @@ mod served;
 mod settle;
 
 pub use error::Error;
-pub use escalate::Escalation;
+pub use escalate::{Escalation, Ledger};
 pub use protect::redact;
 pub use request::{InputValue, QuestionRef, Request};
 pub use served::{ENCODER_PARTS, TaskInfo, encoder_files};

@@ -8,7 +8,7 @@ use crate::{
     error::{Error, Result},
 };
 use serde::Deserialize;
-use sizewise_contract::{Task, did_you_mean};
+use sizewise_contract::{Task, did_you_mean, task::Budget};
 use sizewise_models::remote::ProviderSettings;
 use std::{
     collections::BTreeMap,
@@ -40,6 +40,18 @@ pub struct Settings {
     pub teacher: TeacherSettings,
     /// Whose larger models may be asked what no local tier may answer.
     pub provider: BTreeMap<String, ProviderSettings>,
+    /// Which providers may be called by name.
+    pub relay: RelaySettings,
+}
+
+/// Which providers may be called by name, through the server, with whatever a program asks them.
+#[derive(Debug, Clone, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct RelaySettings {
+    /// Their names; `model` of a request is one of them, or `NAME/MODEL`.
+    pub providers: Vec<String>,
+    /// What all such calls together may cost.
+    pub budget: Budget,
 }
 
 /// Where models come from.

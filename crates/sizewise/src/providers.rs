@@ -5,19 +5,26 @@
 
 use crate::{
     error::{Error, Result},
-    project::Project,
+    project::{Project, RelaySettings},
     secrets,
+    serve::Relay,
 };
-use sizewise_contract::{Code, Task, did_you_mean, task::MayLeave, units::Dollars};
-use sizewise_engine::Escalation;
+use sizewise_contract::{
+    Code, Task, did_you_mean,
+    task::{Budget, MayLeave},
+    units::Dollars,
+};
+use sizewise_engine::{Escalation, Ledger};
 use sizewise_models::remote::{Provider, ProviderSettings};
-use sizewise_store::{Limit, Period};
+use sizewise_store::{Limit, Period, Store};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Until when an answer must have come where a caller waits; shorter than the server waits for itself.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(25);
 /// Longest chain of providers that stand in for one another.
 const CHAIN: usize = 8;
+/// Whose money relayed calls are paid from; no task can have this name.
+const RELAY: &str = "(relay)";
 
 /// The providers of a project.
 #[derive(Debug)]
@@ -69,20 +76,47 @@ impl Providers {
         Ok(found)
     }
 
-    /// Who is asked for a task.
-    pub(crate) fn escalation(&self, task: &Task, patience: Duration) -> Result<Option<Escalation>> {
-        let Some(first) = &task.cascade.remote else { return Ok(None) };
-        let place = format!("task `{}`: cascade.remote", task.name);
+    /// What programs may call by name, paid from `store`.
+    pub(crate) fn relay(&self, settings: &RelaySettings, store: &Arc<Store>) -> Result<Option<Relay>> {
+        let mut routes = BTreeMap::new();
+        let limits = limits(settings.budget);
+        for name in &settings.providers {
+            let targets = self.chain(name, "[relay] providers")?;
+            if let Some(paid) = targets.iter().find(|target| !target.prices().is_free())
+                && limits.is_empty()
+            {
+                return Err(Error::Policy {
+                    message: format!("provider `{}` costs money, and [relay] has no budget", paid.name()),
+                    code: Code::MayNotLeave,
+                    hint: "say what it may cost at most: budget = { usd_per_month = 20.00 } under [relay]"
+                        .into(),
+                });
+            }
+            routes.insert(name.clone(), targets);
+        }
+        let ledger = Ledger { store: Arc::clone(store), task: RELAY.into(), limits };
+        Ok((!routes.is_empty()).then(|| Relay::new(routes, Arc::new(ledger))))
+    }
+
+    /// A provider and those that stand in for it.
+    fn chain(&self, first: &String, place: &str) -> Result<Vec<Arc<Provider>>> {
         let mut targets: Vec<Arc<Provider>> = Vec::new();
         let mut next = Some(first);
         while let Some(name) = next {
-            let (provider, fallback) = find(&self.known, name, &place)?;
+            let (provider, fallback) = find(&self.known, name, place)?;
             if targets.iter().any(|known| known.name() == name) || targets.len() == CHAIN {
                 break;
             }
             targets.push(Arc::clone(provider));
             next = fallback.as_ref();
         }
+        Ok(targets)
+    }
+
+    /// Who is asked for a task.
+    pub(crate) fn escalation(&self, task: &Task, patience: Duration) -> Result<Option<Escalation>> {
+        let Some(first) = &task.cascade.remote else { return Ok(None) };
+        let targets = self.chain(first, &format!("task `{}`: cascade.remote", task.name))?;
         let terms = |message: String, hint: String| Error::Policy { message, code: Code::MayNotLeave, hint };
         if task.privacy.may_leave == MayLeave::Never && !targets.iter().any(|target| target.is_on_premises())
         {
@@ -91,14 +125,7 @@ impl Providers {
                 "set may_leave = \"redacted\" or \"yes\" under [privacy] in the task file, or residency = \"on-premises\" for a provider in the house".into(),
             ));
         }
-        let budget = task.budget;
-        let limits = [
-            (Period::Day, budget.usd_per_day),
-            (Period::Month, budget.usd_per_month),
-            (Period::Total, budget.usd_total),
-        ];
-        let limit = |(period, most): (Period, Option<Dollars>)| Some(Limit { period, most: most?.0 });
-        let limits: Vec<Limit> = limits.into_iter().filter_map(limit).collect();
+        let limits = limits(task.budget);
         if let Some(paid) = targets.iter().find(|target| !target.prices().is_free())
             && limits.is_empty()
         {
@@ -110,6 +137,16 @@ impl Providers {
         let may_leave = task.privacy.may_leave;
         Ok(Some(Escalation { targets, may_leave, limits, patience }))
     }
+}
+
+fn limits(budget: Budget) -> Vec<Limit> {
+    let limits = [
+        (Period::Day, budget.usd_per_day),
+        (Period::Month, budget.usd_per_month),
+        (Period::Total, budget.usd_total),
+    ];
+    let limit = |(period, most): (Period, Option<Dollars>)| Some(Limit { period, most: most?.0 });
+    limits.into_iter().filter_map(limit).collect()
 }
 
 fn find<'a, T>(known: &'a BTreeMap<String, T>, name: &str, place: &str) -> Result<&'a T> {

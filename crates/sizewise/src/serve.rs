@@ -17,6 +17,7 @@ mod body;
 mod connections;
 mod endpoints;
 mod metrics;
+mod relay;
 mod reply;
 pub mod routes;
 mod settings;
@@ -25,6 +26,7 @@ pub mod status;
 pub use admit::KeyCheck;
 pub use connections::{Drained, Server, run};
 pub use metrics::QueueDepth;
+pub use relay::Relay;
 pub use settings::{ServeError, Settings};
 
 use crate::wire::WireError;
@@ -43,7 +45,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tokio::sync::Semaphore;
 
@@ -146,7 +148,7 @@ impl<D: Decider> Serving<D> {
         let found = routes::find(&parts.method, parts.uri.path());
         let mut line = Line::default();
         let passed = self.pass(&found, &parts, body, &mut line);
-        let outcome = match tokio::time::timeout(self.settings.request_timeout, passed).await {
+        let outcome = match tokio::time::timeout(self.patience(&found), passed).await {
             Ok(outcome) => outcome,
             Err(_) => Err(WireError::new(Code::Overloaded, None, "the request took longer than the limit")
                 .with_hint("try again, or send fewer inputs at once")),
@@ -179,6 +181,16 @@ impl<D: Decider> Serving<D> {
         let body = body::read(body, &parts.headers, self).await?;
         let asked = endpoints::Asked { serving: self, caller: &caller, body: &body };
         endpoints::answer(&asked, route.endpoint, found.param(), line).await
+    }
+
+    /// Until when a request must be answered: larger models may take longer than anything here.
+    fn patience(&self, found: &Found<'_>) -> Duration {
+        match found {
+            Found::Route(_, route, _) if self.settings.relay.is_some() && route.endpoint.may_relay() => {
+                self.settings.request_timeout.max(relay::PATIENCE)
+            }
+            _ => self.settings.request_timeout,
+        }
     }
 
     fn is_draining(&self) -> bool {

@@ -35,12 +35,15 @@ pub struct Escalation {
     pub patience: Duration,
 }
 
-/// The money of one task.
+/// The money of one task, or of whatever else spends some.
 #[derive(Debug)]
-struct Ledger {
-    store: Arc<Store>,
-    task: String,
-    limits: Vec<Limit>,
+pub struct Ledger {
+    /// Where it is put down.
+    pub store: Arc<Store>,
+    /// Whose money it is.
+    pub task: String,
+    /// What may be spent.
+    pub limits: Vec<Limit>,
 }
 
 impl Money for Ledger {

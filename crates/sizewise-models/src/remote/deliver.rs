@@ -17,13 +17,13 @@ use std::{
 };
 
 /// Calls to one provider for one question, where nobody else could be asked.
-const TRIES: u32 = 4;
+pub(super) const TRIES: u32 = 4;
 /// The same while there is another.
-const TRIES_OF_MANY: u32 = 2;
+pub(super) const TRIES_OF_MANY: u32 = 2;
 /// The first wait after trouble; each further one is twice as long, and half of it is chance.
 const FIRST_WAIT: Duration = Duration::from_millis(150);
 /// A provider that wants a longer wait than that is passed over while there is another.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The money that calls are paid from. Its calls may wait for a disk.
 pub trait Money: Send + Sync + std::fmt::Debug {
@@ -176,7 +176,7 @@ impl<T> Delivery<'_, T> {
                 ));
             };
             let most = target.prices().of(target.most_read(&ask), u64::from(most_tokens));
-            let reservation = match self.reserve(target, most).await {
+            let reservation = match reserve(self.money, target.name(), most).await {
                 Reserve::Held(reservation) => reservation,
                 Reserve::Spent => {
                     return Err(none(Undelivered::Budget, "the budget does not hold another call"));
@@ -196,7 +196,7 @@ impl<T> Delivery<'_, T> {
                 Err(_) => MicroUsd(0),
             };
             self.cost = self.cost.saturating_add(cost);
-            self.settle(reservation, cost).await;
+            settle(self.money, reservation, cost).await;
             let trouble = match outcome {
                 Ok(reply) => return Ok(reply),
                 Err(trouble) => trouble,
@@ -225,21 +225,22 @@ impl<T> Delivery<'_, T> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         Instant::now() + target.timeout().min(if others > 0 { left / 2 } else { left })
     }
+}
 
-    async fn reserve(&self, target: &Provider, most: MicroUsd) -> Reserve {
-        let (money, name) = (Arc::clone(self.money), target.name().to_owned());
-        tokio::task::spawn_blocking(move || money.reserve(&name, most)).await.unwrap_or(Reserve::Broken)
-    }
+/// Takes money out, away from the threads that answer.
+pub(super) async fn reserve(money: &Arc<dyn Money>, provider: &str, most: MicroUsd) -> Reserve {
+    let (money, name) = (Arc::clone(money), provider.to_owned());
+    tokio::task::spawn_blocking(move || money.reserve(&name, most)).await.unwrap_or(Reserve::Broken)
+}
 
-    async fn settle(&self, reservation: u64, cost: MicroUsd) {
-        let money = Arc::clone(self.money);
-        // What cannot be put down stays taken out: it counts as spent.
-        let _ = tokio::task::spawn_blocking(move || money.settle(reservation, cost)).await;
-    }
+/// Puts down what a call did cost. What cannot be put down stays taken out: it counts as spent.
+pub(super) async fn settle(money: &Arc<dyn Money>, reservation: u64, cost: MicroUsd) {
+    let money = Arc::clone(money);
+    let _ = tokio::task::spawn_blocking(move || money.settle(reservation, cost)).await;
 }
 
 /// The wait after so many tries: half of it by chance, so that callers do not come back together.
-fn pause(tries: u32) -> Duration {
+pub(super) fn pause(tries: u32) -> Duration {
     let full = FIRST_WAIT.saturating_mul(1 << tries.min(6));
     let chance = f64::from(
         std::time::SystemTime::now()

@@ -2,7 +2,7 @@
 
 use super::{
     breaker::{Breaker, Leave},
-    client::{Broken, Client},
+    client::{Broken, Client, Incoming},
     dialect::{Ask, Dialect, Heard, Reply, Then, Trouble},
     reach::Reach,
 };
@@ -16,10 +16,13 @@ use serde::Deserialize;
 use sizewise_contract::units::{Dollars, Prices};
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicU8, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Largest reply that is read.
 const REPLY_BYTES: usize = 1 << 20;
@@ -103,7 +106,7 @@ pub struct Provider {
     prices: Prices,
     timeout: Duration,
     most_tokens: Option<u32>,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
     breaker: Breaker,
     /// Words that its model does not take.
     unknown: AtomicU8,
@@ -182,7 +185,7 @@ impl Provider {
             prices: Prices { read: amount(read), written: amount(written) },
             timeout: Duration::from_secs(u64::from(settings.timeout_s.unwrap_or(20).clamp(1, 600))),
             most_tokens: settings.max_tokens,
-            permits: Semaphore::new(settings.concurrent.unwrap_or(32).clamp(1, 4_096)),
+            permits: Arc::new(Semaphore::new(settings.concurrent.unwrap_or(32).clamp(1, 4_096))),
             breaker: Breaker::new(),
             unknown: AtomicU8::new(0),
             calls: AtomicU64::new(0),
@@ -245,6 +248,23 @@ impl Provider {
         body.len() as u64 + FRAME_TOKENS * (ask.messages.len() as u64 + 1)
     }
 
+    /// Sends somebody's own request.
+    pub(super) async fn send(&self, path: &str, body: Bytes) -> std::result::Result<Incoming, Broken> {
+        self.client.send((Method::POST, path), &self.headers, body).await
+    }
+
+    /// Its protocol.
+    #[must_use]
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Counts calls, and failures among them.
+    pub(super) fn counts(&self, calls: u64, failures: u64) {
+        self.calls.fetch_add(calls, Ordering::Relaxed);
+        self.failures.fetch_add(failures, Ordering::Relaxed);
+    }
+
     pub(super) fn breaker(&self) -> &Breaker {
         &self.breaker
     }
@@ -254,8 +274,8 @@ impl Provider {
     }
 
     /// Leave to make one of the calls that run at the same time.
-    pub(super) async fn permit(&self) -> Option<SemaphorePermit<'_>> {
-        self.permits.acquire().await.ok()
+    pub(super) async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.permits).acquire_owned().await.ok()
     }
 
     /// Asks once, until a moment.

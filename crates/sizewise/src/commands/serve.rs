@@ -41,6 +41,7 @@ pub(super) fn run(project: &Project, arguments: &Serve, screen: &Screen) -> Resu
         bind: arguments.bind.unwrap_or(settings.bind),
         workers: NonZeroUsize::new(workers).unwrap_or(NonZeroUsize::MIN),
         access_log: arguments.access_log || settings.access_log,
+        relay: serving.relay()?,
         ..Settings::default()
     };
     serving.run(settings, screen, |address| {
@@ -141,6 +142,12 @@ impl Serving {
             ));
         }
         Ok(())
+    }
+
+    /// What programs may call by name.
+    fn relay(&self) -> Result<Option<Arc<serve::Relay>>> {
+        let relay = self.providers.relay(&self.project.settings().relay, &self.store)?;
+        Ok(relay.map(Arc::new))
     }
 
     /// Serves until the user stops the program.

@@ -7,6 +7,7 @@ use super::{
     Decider, Serving,
     access_log::Line,
     admit::Caller,
+    relay::{self, Passing},
     reply::{Kind, Reply},
     routes::Endpoint,
     unix_seconds,
@@ -35,9 +36,18 @@ pub(super) async fn answer<D: Decider>(
     let decided = match endpoint {
         Endpoint::Decisions => asked.decisions().await?,
         Endpoint::SystemOne => asked.system_one().await?,
-        Endpoint::Chat => asked.chat().await?,
+        Endpoint::Chat => match asked.relayed_chat().await {
+            Some(reply) => return reply,
+            None => asked.chat().await?,
+        },
+        Endpoint::Responses => return asked.pass(Passing::Responses).await,
+        Endpoint::Embeddings => return asked.pass(Passing::Embeddings).await,
+        Endpoint::Messages => return asked.pass(Passing::Messages).await,
         Endpoint::Decide => asked.decide(name).await?,
-        Endpoint::Models => return Ok(json(models::list(&serving.decider.tasks(), started))),
+        Endpoint::Models => {
+            let callable: Vec<&str> = serving.settings.relay.iter().flat_map(|relay| relay.names()).collect();
+            return Ok(json(models::list(&serving.decider.tasks(), &callable, started)));
+        }
         Endpoint::Model => return Ok(json(models::one(&asked.info(name, "model")?, started))),
         Endpoint::Tasks => return Ok(json(native::tasks(&serving.decider.tasks()))),
         Endpoint::Task => return Ok(json(native::task(&asked.info(name, "task")?))),
@@ -100,6 +110,26 @@ impl<D: Decider> Asked<'_, D> {
             None => (Kind::Json, Vec::new()),
         };
         Ok(Decided { decisions, kind, body })
+    }
+
+    /// A chat with a provider; none where the model is a task, or nobody.
+    async fn relayed_chat(&self) -> Option<Result<Reply, WireError>> {
+        let relay = self.serving.settings.relay.as_ref()?;
+        let model = relay::model_of(self.body)?;
+        let is_task = self.serving.decider.task(&model).is_ok();
+        match !is_task && relay.knows(&model) {
+            true => Some(relay.pass(Passing::Chat, self.body).await),
+            false => None,
+        }
+    }
+
+    /// Whatever else goes to a provider alone.
+    async fn pass(&self, passing: Passing) -> Result<Reply, WireError> {
+        match &self.serving.settings.relay {
+            Some(relay) => relay.pass(passing, self.body).await,
+            None => Err(WireError::new(Code::UnknownRoute, None, "no provider may be called here")
+                .with_hint("name some under [relay] in sizewise.toml")),
+        }
     }
 
     async fn decide(&self, name: &str) -> Result<Decided, WireError> {

@@ -5,13 +5,51 @@ use crate::wire::{Protocol, WireError, headers};
 use http_body_util::Full;
 use hyper::{
     Response, StatusCode,
-    body::Bytes,
-    header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
+    body::{Bytes, Frame, SizeHint},
+    header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use sizewise_contract::{Decision, Diagnose};
+use sizewise_contract::{Code, Decision, Diagnose};
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tokio::sync::mpsc;
 
-/// Bodies are whole before their first byte is sent.
-pub(crate) type Body = Full<Bytes>;
+/// The body of a reply.
+#[derive(Debug)]
+pub(crate) enum Body {
+    /// Whole before its first byte is sent.
+    Whole(Full<Bytes>),
+    /// Sent as it comes; dropped when the caller has left.
+    Stream(mpsc::Receiver<Bytes>),
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Self::Whole(whole) => Pin::new(whole).poll_frame(context),
+            Self::Stream(pieces) => pieces.poll_recv(context).map(|piece| piece.map(|p| Ok(Frame::data(p)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Whole(whole) if whole.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(whole) => whole.size_hint(),
+            Self::Stream(_) => SizeHint::default(),
+        }
+    }
+}
 
 /// The kind of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +68,7 @@ pub(super) struct Reply {
 impl Reply {
     /// A body with status 200.
     pub(super) fn new(kind: Kind, body: impl Into<Bytes>) -> Self {
-        let mut response = Response::new(Full::new(body.into()));
+        let mut response = Response::new(Body::Whole(Full::new(body.into())));
         let name = match kind {
             Kind::Json => "application/json",
             Kind::Events => "text/event-stream; charset=utf-8",
@@ -66,6 +104,13 @@ impl Reply {
         self
     }
 
+    /// A reply of somebody else's, with its status and what it says of itself.
+    pub(super) fn relayed(status: StatusCode, body: Body, headers: HeaderMap) -> Self {
+        let mut response = Response::new(body);
+        (*response.status_mut(), *response.headers_mut()) = (status, headers);
+        Self { response }
+    }
+
     /// What is wrong, in the shape of the protocol.
     pub(super) fn error(error: &WireError, protocol: Protocol, allowed: Option<&'static str>) -> Self {
         let status = status::of(error.code());
@@ -74,6 +119,10 @@ impl Reply {
         match status {
             StatusCode::UNAUTHORIZED => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            // Everything that could be tried was tried here: the clients of both protocols heed this.
+            _ if matches!(error.code(), Code::SourceUnavailable | Code::BudgetSpent) => {
+                headers.insert("x-should-retry", HeaderValue::from_static("false"));
             }
             StatusCode::SERVICE_UNAVAILABLE => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));

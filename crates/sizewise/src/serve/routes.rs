@@ -36,6 +36,9 @@ pub enum Endpoint {
     Decisions,
     SystemOne,
     Chat,
+    Responses,
+    Embeddings,
+    Messages,
     Models,
     Model,
     Decide,
@@ -46,6 +49,14 @@ pub enum Endpoint {
     Ready,
     Metrics,
     OpenApi,
+}
+
+impl Endpoint {
+    /// Whether it passes requests on to larger models.
+    #[must_use]
+    pub fn may_relay(self) -> bool {
+        matches!(self, Self::Chat | Self::Responses | Self::Embeddings | Self::Messages)
+    }
 }
 
 const fn get(path: &'static str, endpoint: Endpoint, guard: Guard) -> Route {
@@ -61,6 +72,9 @@ pub const ROUTES: &[Route] = &[
     post("/v1/decisions", Endpoint::Decisions),
     post("/v1/systemone", Endpoint::SystemOne),
     post("/v1/chat/completions", Endpoint::Chat),
+    post("/v1/responses", Endpoint::Responses),
+    post("/v1/embeddings", Endpoint::Embeddings),
+    post("/v1/messages", Endpoint::Messages),
     get("/v1/models", Endpoint::Models, Guard::Admitted),
     get("/v1/models/{model}", Endpoint::Model, Guard::Admitted),
     post("/v1/tasks/{task}/decide", Endpoint::Decide),
@@ -152,6 +166,7 @@ impl<'p> Found<'p> {
     pub fn protocol(&self) -> Protocol {
         match self {
             Self::Route(_, Route { endpoint: Endpoint::SystemOne, .. }, _) => Protocol::SystemOne,
+            Self::Route(_, Route { endpoint: Endpoint::Messages, .. }, _) => Protocol::Anthropic,
             _ => Protocol::OpenAi,
         }
     }

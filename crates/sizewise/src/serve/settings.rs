@@ -1,9 +1,11 @@
 //! On which address, with which limits, does the server run?
 
+use super::Relay;
 use sizewise_contract::{Code, Diagnose, limits};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     num::NonZeroUsize,
+    sync::Arc,
     time::Duration,
 };
 
@@ -36,6 +38,8 @@ pub struct Settings {
     pub allowed_hosts: Vec<String>,
     /// Whether each request leaves a line, without content, on standard error.
     pub access_log: bool,
+    /// What programs may call by name.
+    pub relay: Option<Arc<Relay>>,
 }
 
 impl Default for Settings {
@@ -56,6 +60,7 @@ impl Default for Settings {
             drain_deadline: Duration::from_secs(10),
             allowed_hosts: Vec::new(),
             access_log: false,
+            relay: None,
         }
     }
 }

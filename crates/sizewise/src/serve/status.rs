@@ -18,6 +18,7 @@ const STATUSES: &[(Code, StatusCode)] = &[
     (Code::ModelUnsupported, StatusCode::INTERNAL_SERVER_ERROR),
     (Code::SourceUnavailable, StatusCode::SERVICE_UNAVAILABLE),
     (Code::MayNotLeave, StatusCode::FORBIDDEN),
+    (Code::BudgetSpent, StatusCode::TOO_MANY_REQUESTS),
     (Code::NotTrained, StatusCode::NOT_FOUND),
     (Code::NotCertified, StatusCode::FORBIDDEN),
     (Code::LockedRowsSpent, StatusCode::FORBIDDEN),

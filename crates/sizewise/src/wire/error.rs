@@ -14,6 +14,8 @@ pub enum Protocol {
     OpenAi,
     /// `/v1/systemone`.
     SystemOne,
+    /// `/v1/messages`.
+    Anthropic,
 }
 
 /// Why a request gets no answer.
@@ -98,6 +100,8 @@ impl WireError {
         let detail = (protocol == Protocol::SystemOne)
             .then(|| vec![Detail { loc: location(self.param()), msg: &message, kind: facts.name }]);
         let body = Body {
+            // Their clients look for it.
+            kind: (protocol == Protocol::Anthropic).then_some("error"),
             error: Inner {
                 message: &message,
                 kind: type_name(self.code),
@@ -124,6 +128,8 @@ impl Diagnose for WireError {
 
 #[derive(Serialize)]
 struct Body<'a> {
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
     error: Inner<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<Vec<Detail<'a>>>,

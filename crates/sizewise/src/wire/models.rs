@@ -8,12 +8,16 @@ use serde::Serialize;
 use sizewise_contract::Task;
 use sizewise_engine::TaskInfo;
 
-/// Writes the list; `started` is when the server started, in seconds since 1970.
+/// Writes the list: tasks, and providers that may be called by name; `started` is when the server started, in seconds since 1970.
 #[must_use]
-pub fn list(infos: &[TaskInfo], started: u64) -> Vec<u8> {
+pub fn list(infos: &[TaskInfo], callable: &[&str], started: u64) -> Vec<u8> {
     let list = List {
         object: "list",
-        data: infos.iter().map(|info| Model::of(info, started)).collect(),
+        data: infos
+            .iter()
+            .map(|info| Model::of(info, started))
+            .chain(callable.iter().map(|name| Model::callable(name, started)))
+            .collect(),
         models: infos.iter().map(|info| Described::of(info, started)).collect(),
     };
     // Strings and numbers always have a JSON form.
@@ -38,9 +42,11 @@ struct Model<'a> {
     id: &'a str,
     object: &'static str,
     created: u64,
-    owned_by: &'static str,
-    release: String,
-    certified: bool,
+    owned_by: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    release: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certified: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -57,8 +63,19 @@ impl<'a> Model<'a> {
             object: "model",
             created: created(info, started),
             owned_by: "sizewise",
-            release: info.release.to_string(),
-            certified: info.certified,
+            release: Some(info.release.to_string()),
+            certified: Some(info.certified),
+        }
+    }
+
+    fn callable(name: &'a str, started: u64) -> Self {
+        Self {
+            id: name,
+            object: "model",
+            created: started,
+            owned_by: "provider",
+            release: None,
+            certified: None,
         }
     }
 }
@@ -107,7 +124,7 @@ mod tests {
             certificates: Arc::new([]),
             certified: false,
         };
-        let told: Value = serde_json::from_slice(&list(&[info], 86_400)).expect("JSON");
+        let told: Value = serde_json::from_slice(&list(&[info], &["primary"], 86_400)).expect("JSON");
         assert_eq!(told["object"], "list");
         assert_eq!(told["data"][0]["id"], "support");
         assert_eq!(told["data"][0]["created"], 86_400);

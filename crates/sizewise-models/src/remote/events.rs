@@ -1,0 +1,218 @@
+//! Did a stream end as its protocol ends, or did it only stop?
+//!
+//! Reads server-sent events as they pass and hands on whole ones only, so that nothing half said is ever followed by something
+//! else. A stream that stops before its end mark, or says what is no event of its protocol, is a failure that somebody must tell.
+
+use super::dialect::Usage;
+use serde_json::Value;
+
+/// Largest event.
+const EVENT_BYTES: usize = 4 << 20;
+
+/// How a protocol streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Streams {
+    /// Chunks, then `[DONE]`.
+    Chat,
+    /// Typed events, the last of which says that the response is complete, incomplete or failed.
+    Responses,
+    /// Typed events up to `message_stop`.
+    Messages,
+}
+
+/// A stream as it passes.
+#[derive(Debug)]
+pub struct Events {
+    streams: Streams,
+    /// The beginning of an event that is not whole yet.
+    pending: Vec<u8>,
+    /// How much of it was searched for its end.
+    searched: usize,
+    ended: bool,
+    usage: Option<Usage>,
+    /// Bytes of what the model said.
+    said: u64,
+}
+
+impl Events {
+    /// A stream of which nothing has come.
+    #[must_use]
+    pub fn new(streams: Streams) -> Self {
+        Self { streams, pending: Vec::new(), searched: 0, ended: false, usage: None, said: 0 }
+    }
+
+    /// Whether the end mark has come.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// The tokens, where the stream has said them.
+    #[must_use]
+    pub fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
+    /// Bytes of what the model said: no token is shorter.
+    #[must_use]
+    pub fn said(&self) -> u64 {
+        self.said
+    }
+
+    /// Takes the next bytes and returns the events that are whole now, as they came.
+    ///
+    /// # Errors
+    /// Says what is no event of the protocol; nothing of it is handed on.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
+        self.pending.extend_from_slice(bytes);
+        let mut done = 0;
+        while let Some(end) = self.end_of_event(done) {
+            let event = self.pending.get(done..end).unwrap_or_default().to_vec();
+            self.read(&event)?;
+            (done, self.searched) = (end, end);
+        }
+        if self.pending.len() - done > EVENT_BYTES {
+            return Err("an event of the stream is too large");
+        }
+        let whole = self.pending.drain(..done).collect();
+        self.searched = self.pending.len().saturating_sub(3);
+        Ok(whole)
+    }
+
+    /// Just behind the empty line that ends the event at `from`.
+    fn end_of_event(&self, from: usize) -> Option<usize> {
+        let start = from.max(self.searched.min(self.pending.len()));
+        let rest = self.pending.get(start..)?;
+        let ends = |window: &[u8]| window.starts_with(b"\n\n") || window.starts_with(b"\n\r\n");
+        let at = (0..rest.len()).find(|at| rest.get(*at..).is_some_and(ends))?;
+        let length = if rest.get(at + 1) == Some(&b'\n') { 2 } else { 3 };
+        Some(start + at + length)
+    }
+
+    fn read(&mut self, event: &[u8]) -> Result<(), &'static str> {
+        let text = std::str::from_utf8(event).map_err(|_| "an event of the stream is no text")?;
+        let mut data = String::new();
+        for line in text.lines() {
+            if let Some(part) = line.strip_prefix("data:") {
+                data.push_str(part.strip_prefix(' ').unwrap_or(part));
+            }
+        }
+        match (data.as_str(), self.streams) {
+            // A comment that keeps the connection alive.
+            ("", _) => return Ok(()),
+            ("[DONE]", Streams::Chat) => {
+                self.ended = true;
+                return Ok(());
+            }
+            _ => {}
+        }
+        let value: Value = serde_json::from_str(&data).map_err(|_| "an event of the stream is no JSON")?;
+        let kind = value.get("type").and_then(Value::as_str).unwrap_or_default();
+        match self.streams {
+            Streams::Chat => {
+                // An error that the provider tells is an end that nobody takes for success.
+                self.ended |= value.get("error").is_some_and(|error| !error.is_null());
+                self.tokens(value.get("usage"), ["prompt_tokens", "completion_tokens"]);
+                let deltas = value.get("choices").and_then(Value::as_array).into_iter().flatten();
+                self.said += deltas.filter_map(|choice| choice.get("delta")).map(length).sum::<u64>();
+            }
+            Streams::Responses => {
+                let ends = ["response.completed", "response.incomplete", "response.failed", "error"];
+                self.ended |= ends.contains(&kind);
+                let usage = value.get("response").and_then(|response| response.get("usage"));
+                self.tokens(usage, ["input_tokens", "output_tokens"]);
+                self.said += value.get("delta").map_or(0, length);
+            }
+            Streams::Messages => {
+                self.ended |= ["message_stop", "error"].contains(&kind);
+                let message = value.get("message").and_then(|message| message.get("usage"));
+                self.tokens(message.or(value.get("usage")), ["input_tokens", "output_tokens"]);
+                self.said += value.get("delta").map_or(0, length);
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the larger of what was said before and what is said now: counts grow as a stream goes on.
+    fn tokens(&mut self, usage: Option<&Value>, [read, written]: [&str; 2]) {
+        let Some(usage) = usage.filter(|usage| usage.is_object()) else { return };
+        let count = |name: &str| usage.get(name).and_then(Value::as_u64).unwrap_or(0);
+        let known = self.usage.unwrap_or(Usage { read: 0, written: 0 });
+        let (read, written) = (known.read.max(count(read)), known.written.max(count(written)));
+        self.usage = Some(Usage { read, written });
+    }
+}
+
+/// Bytes of all texts in a value.
+fn length(value: &Value) -> u64 {
+    match value {
+        Value::String(text) => text.len() as u64,
+        Value::Array(items) => items.iter().map(length).sum(),
+        Value::Object(map) => map.values().map(length).sum(),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test")]
+
+    use super::*;
+
+    const CHAT: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"hel\"}}]}\n\n: ping\n\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":2}}\r\n\r\ndata: [DONE]\n\n";
+
+    #[test]
+    fn whole_events_pass_as_they_came_however_the_bytes_are_cut() {
+        for size in 1..CHAT.len() {
+            let mut events = Events::new(Streams::Chat);
+            let mut passed = Vec::new();
+            for part in CHAT.as_bytes().chunks(size) {
+                let whole = events.feed(part).unwrap();
+                assert!(whole.is_empty() || whole.ends_with(b"\n"), "{size}");
+                passed.extend(whole);
+            }
+            assert_eq!(passed, CHAT.as_bytes(), "{size}");
+            assert!(events.has_ended());
+            assert_eq!((events.usage(), events.said()), (Some(Usage { read: 7, written: 2 }), 3));
+        }
+    }
+
+    #[test]
+    fn only_the_end_mark_ends_a_stream() {
+        let ends = |streams: Streams, text: &str| {
+            let mut events = Events::new(streams);
+            events.feed(text.as_bytes()).map(|_| events.has_ended())
+        };
+        assert_eq!(ends(Streams::Chat, "data: {\"choices\":[{\"finish_reason\":\"stop\"}]}\n\n"), Ok(false));
+        assert_eq!(ends(Streams::Chat, "data: {\"error\":{\"message\":\"busy\"}}\n\n"), Ok(true));
+        assert_eq!(
+            ends(Streams::Messages, "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"),
+            Ok(true)
+        );
+        assert_eq!(ends(Streams::Messages, "data: [DONE]\n\n"), Err("an event of the stream is no JSON"));
+        assert_eq!(ends(Streams::Responses, "data: {\"type\":\"response.incomplete\"}\n\n"), Ok(true));
+        assert!(ends(Streams::Chat, "data: {\"choi\n\n").is_err());
+    }
+
+    #[test]
+    fn nothing_of_a_broken_event_is_handed_on() {
+        let mut events = Events::new(Streams::Chat);
+        assert_eq!(events.feed(b"data: {}\n\ndata: {\"cho").unwrap(), b"data: {}\n\n");
+        assert!(events.feed(b"oops\n\n").is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_fail_otherwise_than_by_saying_so(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..400), cut in 1usize..50) {
+            let mut events = Events::new(Streams::Messages);
+            let mut passed = Vec::new();
+            for part in bytes.chunks(cut) {
+                match events.feed(part) {
+                    Ok(whole) => passed.extend(whole),
+                    Err(_) => break,
+                }
+            }
+            proptest::prop_assert!(bytes.starts_with(&passed));
+        }
+    }
+}

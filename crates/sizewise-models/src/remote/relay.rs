@@ -1,0 +1,379 @@
+//! How does somebody's own request reach a provider unchanged, and what may be tried when that fails?
+//!
+//! Until the first byte of an answer is there, another try costs the caller nothing but time: the same provider again, or the next.
+//! From then on there is one stream, and whoever passes it on watches whether it ends. What the provider says of the request itself
+//! (wrong, filtered) goes back as it came; only a request that is too long for one model is offered to the next.
+
+use super::{
+    client::Incoming,
+    deliver::{Money, PATIENCE, Reserve, TRIES, TRIES_OF_MANY, pause, reserve, settle},
+    dialect::{Usage, wait},
+    events::{Events, Streams},
+    provider::Provider,
+};
+use bytes::Bytes;
+use hyper::{
+    StatusCode,
+    header::{CONTENT_TYPE, HeaderMap},
+};
+use serde_json::Value;
+use sizewise_contract::units::MicroUsd;
+use std::{sync::Arc, time::Instant};
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Largest answer that is no stream.
+const ANSWER_BYTES: usize = 32 << 20;
+
+/// A request of somebody's own.
+pub struct Relayable {
+    /// Its path below the provider's address.
+    pub path: &'static str,
+    /// How its answer streams; none where it comes whole.
+    pub streams: Option<Streams>,
+    /// Its body for a model of this name.
+    pub body: Box<dyn Fn(&str) -> Bytes + Send + Sync>,
+    /// Most tokens that it lets a model write.
+    pub most_written: u64,
+}
+
+/// A provider with the model that is asked there.
+pub type Target = (Arc<Provider>, String);
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// All of it, or the events that a stream began with.
+    pub begun: Bytes,
+    /// What follows, of a stream.
+    pub rest: Option<Stream>,
+    /// The provider.
+    pub provider: String,
+    /// Calls made, failed ones included.
+    pub attempts: u32,
+}
+
+/// The rest of a stream.
+#[derive(Debug)]
+pub struct Stream {
+    incoming: Incoming,
+    events: Events,
+    bill: Bill,
+    patience: std::time::Duration,
+}
+
+/// What a call was allowed to cost, to be settled.
+#[derive(Debug)]
+struct Bill {
+    money: Arc<dyn Money>,
+    reservation: u64,
+    provider: Arc<Provider>,
+    most: MicroUsd,
+    most_read: u64,
+    /// Leave to make a call, given back with the last byte.
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Why nothing came back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotRelayed {
+    /// The kind.
+    pub kind: Why,
+    /// In words, without a text of the request.
+    pub problem: String,
+    /// Calls made.
+    pub attempts: u32,
+}
+
+/// The kinds of having nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// The budget does not hold it.
+    Budget,
+    /// No provider answered in time, or none could.
+    Unavailable,
+}
+
+/// What one call came to.
+enum Tried {
+    Answer(Box<Answer>),
+    /// The provider speaks of the request itself; another may see it otherwise.
+    TooLong(Box<Answer>),
+    Failed {
+        problem: String,
+        may_cost: bool,
+        wait: Option<std::time::Duration>,
+        again: bool,
+    },
+}
+
+/// Sends a request to the first target that answers it.
+///
+/// # Errors
+/// Fails when none does before the deadline.
+pub async fn relay(
+    targets: &[Target],
+    request: &Relayable,
+    (money, deadline): (&Arc<dyn Money>, Instant),
+) -> Result<Answer, NotRelayed> {
+    let mut attempts = 0;
+    let mut first: Option<(Why, String)> = None;
+    let mut too_long: Option<Box<Answer>> = None;
+    for (position, target) in targets.iter().enumerate() {
+        let others = targets.len() - position - 1;
+        match one(target, request, (money, deadline), (others, &mut attempts)).await {
+            Ok(Tried::Answer(answer))
+                if answer.status.is_success() || too_long.is_none() && first.is_none() =>
+            {
+                return Ok(Answer { attempts, ..*answer });
+            }
+            Ok(Tried::TooLong(answer)) => {
+                too_long.get_or_insert(answer);
+            }
+            // What a stand-in says of a request that was meant for another is not the caller's answer.
+            Ok(Tried::Answer(answer)) => {
+                first.get_or_insert((Why::Unavailable, format!("{} refuses it", answer.provider)));
+            }
+            Ok(Tried::Failed { problem, .. }) => {
+                first.get_or_insert((Why::Unavailable, problem));
+            }
+            Err(why) => {
+                first.get_or_insert(why);
+            }
+        }
+        if Instant::now() >= deadline {
+            break;
+        }
+    }
+    if let Some(answer) = too_long {
+        return Ok(Answer { attempts, ..*answer });
+    }
+    let (kind, problem) = first.unwrap_or((Why::Unavailable, "no provider is named".into()));
+    Err(NotRelayed { kind, problem, attempts })
+}
+
+/// Tries one target while that makes sense.
+async fn one(
+    (provider, model): &Target,
+    request: &Relayable,
+    (money, deadline): (&Arc<dyn Money>, Instant),
+    (others, attempts): (usize, &mut u32),
+) -> Result<Tried, (Why, String)> {
+    let body = (request.body)(model);
+    let most_read = body.len() as u64 + 1_024;
+    let most = provider.prices().of(most_read, request.most_written);
+    let unavailable = |problem: &str| (Why::Unavailable, problem.to_owned());
+    let mut tries = 0;
+    loop {
+        let permit = tokio::time::timeout_at(deadline.into(), provider.permit()).await;
+        let permit = permit.ok().flatten().ok_or_else(|| unavailable("the deadline came first"))?;
+        let Some(leave) = provider.breaker().leave(Instant::now()) else {
+            return Err(unavailable("it failed too often and is left alone for a while"));
+        };
+        let reservation = match reserve(money, provider.name(), most).await {
+            Reserve::Held(reservation) => reservation,
+            Reserve::Spent => return Err((Why::Budget, "the budget does not hold another call".into())),
+            Reserve::Broken => return Err((Why::Budget, "the ledger cannot be written".into())),
+        };
+        if tries == 0 {
+            provider.breaker().earn();
+        }
+        tries += 1;
+        *attempts += 1;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let until = Instant::now() + provider.timeout().min(if others > 0 { left / 2 } else { left });
+        let bill = Bill {
+            money: Arc::clone(money),
+            reservation,
+            provider: Arc::clone(provider),
+            most,
+            most_read,
+            _permit: permit,
+        };
+        provider.counts(1, 0);
+        let called = call(provider, request, body.clone(), bill);
+        let tried = tokio::time::timeout_at(until.into(), called).await.unwrap_or_else(|_| Tried::Failed {
+            problem: "it did not answer in time".into(),
+            may_cost: true,
+            wait: None,
+            again: true,
+        });
+        let Tried::Failed { problem, may_cost, wait, again } = tried else {
+            leave.worked();
+            return Ok(tried);
+        };
+        provider.counts(0, 1);
+        leave.failed(Instant::now());
+        // A call that was given up keeps its reservation: it may have cost.
+        if !may_cost {
+            settle(money, reservation, MicroUsd(0)).await;
+        }
+        if let Some(wait) = wait {
+            provider.breaker().hold(Instant::now() + wait);
+        }
+        let pause = wait.unwrap_or_else(|| pause(tries));
+        let silent = Instant::now() >= until;
+        let passed_over = others > 0 && (pause > PATIENCE || silent);
+        let most_tries = if others > 0 { TRIES_OF_MANY } else { TRIES };
+        let gone = Instant::now() + pause >= deadline;
+        if !again || tries >= most_tries || passed_over || gone || !provider.breaker().pays_retry() {
+            return Ok(Tried::Failed { problem, may_cost, wait, again });
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn call(provider: &Arc<Provider>, request: &Relayable, body: Bytes, bill: Bill) -> Tried {
+    let failed =
+        |problem: String, may_cost: bool| Tried::Failed { problem, may_cost, wait: None, again: true };
+    let incoming = match provider.send(request.path, body).await {
+        Ok(incoming) => incoming,
+        Err(broken) => return failed(broken.problem, broken.sent),
+    };
+    let (status, headers) = (incoming.status, incoming.headers.clone());
+    let is_stream = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|kind| kind.starts_with("text/event-stream"));
+    let answer = |begun: Bytes, rest: Option<Stream>| {
+        Box::new(Answer {
+            status,
+            headers: headers.clone(),
+            begun,
+            rest,
+            provider: provider.name().to_owned(),
+            attempts: 0,
+        })
+    };
+    match (status.as_u16(), request.streams, is_stream) {
+        (200, Some(streams), true) => begin(incoming, Events::new(streams), (bill, provider))
+            .await
+            .map_or_else(|problem| failed(problem, true), |(begun, rest)| Tried::Answer(answer(begun, rest))),
+        (200..=299, ..) => match incoming.whole(ANSWER_BYTES).await {
+            Ok(body) if serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok() => {
+                let cost = bill.of(usage(&body));
+                bill.settle(cost).await;
+                Tried::Answer(answer(body.into(), None))
+            }
+            Ok(_) => failed("its answer is no JSON".into(), true),
+            Err(broken) => failed(broken.problem, true),
+        },
+        (code, ..) => {
+            let retry_after = headers.get("retry-after").and_then(|value| value.to_str().ok()).and_then(wait);
+            let body = incoming.whole(ANSWER_BYTES).await.unwrap_or_default();
+            let problem = format!("it answered with status {code}");
+            let may_cost = matches!(code, 502 | 504);
+            match code {
+                408 | 409 | 425 | 429 | 500..=599 => {
+                    Tried::Failed { problem, may_cost, wait: retry_after, again: true }
+                }
+                // Our key, our account or our address: nothing that the caller could mend.
+                300..=399 | 401..=404 | 407 => Tried::Failed { problem, may_cost, wait: None, again: false },
+                _ => {
+                    bill.settle(MicroUsd(0)).await;
+                    let too_long = is_too_long(&body);
+                    let answer = answer(body.into(), None);
+                    if too_long { Tried::TooLong(answer) } else { Tried::Answer(answer) }
+                }
+            }
+        }
+    }
+}
+
+/// Waits for the first event: until then another provider could still be asked.
+async fn begin(
+    mut incoming: Incoming,
+    mut events: Events,
+    (bill, provider): (Bill, &Arc<Provider>),
+) -> Result<(Bytes, Option<Stream>), String> {
+    loop {
+        match incoming.chunk().await {
+            Ok(Some(chunk)) => {
+                let whole = events.feed(&chunk)?;
+                if !whole.is_empty() {
+                    let patience = provider.timeout();
+                    return Ok((whole.into(), Some(Stream { incoming, events, bill, patience })));
+                }
+            }
+            Ok(None) => return Err("its stream ended before it began".into()),
+            Err(broken) => return Err(broken.problem),
+        }
+    }
+}
+
+impl Stream {
+    /// The next whole events; none where the stream has ended as its protocol ends.
+    ///
+    /// # Errors
+    /// Says why it goes no further: it must then be told to whoever reads along.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, String> {
+        loop {
+            let chunk = tokio::time::timeout(self.patience, self.incoming.chunk()).await;
+            match chunk.map_err(|_| "the stream stalled".to_owned())? {
+                Ok(Some(chunk)) => {
+                    let whole = self.events.feed(&chunk)?;
+                    if !whole.is_empty() {
+                        return Ok(Some(whole.into()));
+                    }
+                }
+                Ok(None) if self.events.has_ended() => return Ok(None),
+                Ok(None) => return Err("the stream stopped before its end".into()),
+                Err(_) if self.events.has_ended() => return Ok(None),
+                Err(broken) => return Err(broken.problem),
+            }
+        }
+    }
+
+    /// Puts down what the stream has cost, as far as it came.
+    pub async fn settle(self) -> MicroUsd {
+        let (usage, said) = (self.events.usage(), self.events.said());
+        let bound = Usage { read: self.bill.most_read, written: said };
+        // A stream that was cut off may go on being written on the other side.
+        let cost = match (usage, self.events.has_ended()) {
+            (Some(usage), true) => self.bill.of(Some(usage)),
+            (None, true) => self.bill.of(Some(bound)),
+            (_, false) => self.bill.most,
+        };
+        self.bill.settle(cost).await;
+        cost
+    }
+}
+
+impl Bill {
+    fn of(&self, usage: Option<Usage>) -> MicroUsd {
+        usage.map_or(self.most, |usage| self.provider.prices().of(usage.read, usage.written))
+    }
+
+    async fn settle(&self, cost: MicroUsd) {
+        settle(&self.money, self.reservation, cost).await;
+    }
+}
+
+/// The tokens of a whole answer, in the words of any of the protocols.
+fn usage(body: &[u8]) -> Option<Usage> {
+    let value: Value = serde_json::from_slice(body).ok()?;
+    let usage = value.get("usage")?;
+    let count = |names: [&str; 2]| names.iter().find_map(|name| usage.get(*name)).and_then(Value::as_u64);
+    let cached = |name: &str| usage.get(name).and_then(Value::as_u64).unwrap_or(0);
+    Some(Usage {
+        read: count(["prompt_tokens", "input_tokens"])?
+            + cached("cache_creation_input_tokens")
+            + cached("cache_read_input_tokens"),
+        // Embeddings write nothing.
+        written: count(["completion_tokens", "output_tokens"]).unwrap_or(0),
+    })
+}
+
+/// Whether an error speaks of the length of the request.
+fn is_too_long(body: &[u8]) -> bool {
+    let value: Value = serde_json::from_slice(body).unwrap_or_default();
+    let error = value.get("error").unwrap_or(&value);
+    let text = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default().to_lowercase();
+    text("code") == "context_length_exceeded"
+        || ["context length", "context window", "prompt is too long", "too many tokens"]
+            .iter()
+            .any(|words| text("message").contains(words))
+}

@@ -1,0 +1,289 @@
+//! How does somebody's own request to a larger model pass through?
+//!
+//! Byte for byte, but for the model's name. Until an answer begins it may be tried again, or elsewhere; a stream that has begun ends
+//! as its protocol ends or with an error event of that protocol, never in silence. A caller who leaves cuts the call off.
+
+use super::reply::{Body, Reply};
+use crate::wire::WireError;
+use hyper::{
+    body::Bytes,
+    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use sizewise_contract::{Code, did_you_mean};
+use sizewise_models::remote::{
+    Answer, Dialect, Money, Provider, Relayable, Stream, Streams, Target, Why, relay,
+};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::mpsc;
+
+/// Until when an answer must have begun, or come whole.
+pub(super) const PATIENCE: Duration = Duration::from_secs(600);
+/// What a model may write where a request says nothing, in tokens.
+const MOST_WRITTEN: u64 = 32_768;
+/// Pieces of a stream that wait for a slow reader.
+const PIECES: usize = 16;
+/// Headers of an answer that go back with it.
+const KEPT: [&str; 3] = ["content-type", "x-request-id", "request-id"];
+
+/// What programs may call by name.
+#[derive(Debug)]
+pub struct Relay {
+    routes: BTreeMap<String, Vec<Arc<Provider>>>,
+    money: Arc<dyn Money>,
+}
+
+/// A request that passes through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Passing {
+    Chat,
+    Responses,
+    Embeddings,
+    Messages,
+}
+
+/// What is looked at of a request; all else passes unread.
+#[derive(Debug, Deserialize)]
+struct Head<'a> {
+    #[serde(borrow)]
+    model: &'a RawValue,
+    #[serde(default)]
+    stream: Option<bool>,
+    #[serde(default)]
+    max_tokens: Option<u64>,
+    #[serde(default)]
+    max_completion_tokens: Option<u64>,
+    #[serde(default)]
+    max_output_tokens: Option<u64>,
+    #[serde(default)]
+    n: Option<u64>,
+}
+
+impl Passing {
+    /// The protocol that a provider must speak, the path there, and how an answer streams.
+    fn facts(self) -> (Dialect, &'static str, Option<Streams>) {
+        match self {
+            Self::Chat => (Dialect::OpenAi, "/chat/completions", Some(Streams::Chat)),
+            Self::Responses => (Dialect::OpenAi, "/responses", Some(Streams::Responses)),
+            Self::Embeddings => (Dialect::OpenAi, "/embeddings", None),
+            Self::Messages => (Dialect::Anthropic, "/messages", Some(Streams::Messages)),
+        }
+    }
+
+    /// What a stream says that goes no further.
+    fn error_event(self, problem: &str) -> Bytes {
+        let message = serde_json::Value::from(format!("the stream broke off: {problem}"));
+        let event = match self {
+            Self::Messages => format!(
+                "event: error\ndata: {{\"type\":\"error\",\"error\":{{\"type\":\"api_error\",\"message\":{message}}}}}\n\n"
+            ),
+            Self::Responses => format!(
+                "event: error\ndata: {{\"type\":\"error\",\"code\":\"source_unavailable\",\"message\":{message},\"param\":null}}\n\n"
+            ),
+            Self::Chat | Self::Embeddings => format!(
+                "data: {{\"error\":{{\"message\":{message},\"type\":\"server_error\",\"param\":null,\"code\":\"source_unavailable\"}}}}\n\n"
+            ),
+        };
+        event.into()
+    }
+}
+
+/// The model that a request names, where it can be read.
+pub(super) fn model_of(body: &[u8]) -> Option<String> {
+    let head: Head<'_> = serde_json::from_slice(body).ok()?;
+    serde_json::from_str(head.model.get()).ok()
+}
+
+impl Relay {
+    /// Providers by the names under which they may be called, each with those that stand in for it.
+    #[must_use]
+    pub fn new(routes: BTreeMap<String, Vec<Arc<Provider>>>, money: Arc<dyn Money>) -> Self {
+        Self { routes, money }
+    }
+
+    /// The names that may be called.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.routes.keys().map(String::as_str)
+    }
+
+    /// Whether a request with this `model` is for a provider: `NAME` or `NAME/MODEL`.
+    #[must_use]
+    pub fn knows(&self, model: &str) -> bool {
+        self.routes.contains_key(model.split_once('/').map_or(model, |(name, _)| name))
+    }
+
+    fn targets(&self, model: &str, dialect: Dialect) -> Result<Vec<Target>, WireError> {
+        let (name, own) = model.split_once('/').map_or((model, None), |(name, own)| (name, Some(own)));
+        let unknown = || {
+            let hint = match did_you_mean(name, self.names()) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => "GET /v1/models lists what may be called".into(),
+            };
+            let shown: String = name.chars().take(100).collect();
+            WireError::new(
+                Code::UnknownTask,
+                Some("model".into()),
+                format!("nothing here is called `{shown}`"),
+            )
+            .with_hint(hint)
+        };
+        let chain = self.routes.get(name).ok_or_else(unknown)?;
+        let spoken = chain.iter().enumerate().filter(|(_, provider)| provider.dialect() == dialect);
+        let targets: Vec<Target> = spoken
+            .map(|(position, provider)| {
+                // Those that stand in know another's models by no name.
+                let model = own.filter(|_| position == 0).unwrap_or(provider.model());
+                (Arc::clone(provider), model.to_owned())
+            })
+            .collect();
+        if targets.is_empty() {
+            return Err(WireError::request(
+                Some("model".into()),
+                format!("`{name}` does not speak this protocol"),
+            )
+            .with_hint("call it under the path of its own protocol"));
+        }
+        Ok(targets)
+    }
+
+    /// Sends a request on and brings back what comes of it.
+    ///
+    /// # Errors
+    /// Says what is wrong with the request, or that nobody answers it.
+    pub(super) async fn pass(&self, passing: Passing, body: &[u8]) -> Result<Reply, WireError> {
+        let head: Head<'_> = serde_json::from_slice(body)
+            .map_err(|error| WireError::request(None, format!("the body cannot be read: {error}")))?;
+        let model: String = serde_json::from_str(head.model.get())
+            .map_err(|_| WireError::request(Some("model".into()), "`model` is no text"))?;
+        let (dialect, path, streams) = passing.facts();
+        let targets = self.targets(&model, dialect)?;
+        let place = place_of(body, head.model.get())
+            .ok_or_else(|| WireError::new(Code::Internal, None, "the model's name is part of the body"))?;
+        let (front, back) = (body.get(..place.start), body.get(place.end..));
+        let (front, back) = (front.unwrap_or_default().to_vec(), back.unwrap_or_default().to_vec());
+        let bound = [head.max_tokens, head.max_completion_tokens, head.max_output_tokens];
+        let written = bound.into_iter().flatten().max().unwrap_or(MOST_WRITTEN);
+        let request = Relayable {
+            path,
+            streams: streams.filter(|_| head.stream == Some(true)),
+            body: Box::new(move |model| {
+                let name = serde_json::Value::from(model).to_string();
+                [front.as_slice(), name.as_bytes(), back.as_slice()].concat().into()
+            }),
+            most_written: match passing {
+                Passing::Embeddings => 0,
+                _ => written.saturating_mul(head.n.unwrap_or(1).max(1)),
+            },
+        };
+        let deadline = Instant::now() + PATIENCE;
+        match relay(&targets, &request, (&self.money, deadline)).await {
+            Ok(answer) => Ok(reply(answer, passing)),
+            Err(why) => {
+                let (code, way_out) = match why.kind {
+                    Why::Budget => (Code::BudgetSpent, "whoever runs the server can raise it under [relay]"),
+                    Why::Unavailable => (Code::SourceUnavailable, "it was tried as often as makes sense"),
+                };
+                let calls = if why.attempts == 1 { "call" } else { "calls" };
+                Err(WireError::new(
+                    code,
+                    None,
+                    format!("no provider answered after {} {calls}: {}", why.attempts, why.problem),
+                )
+                .with_hint(way_out))
+            }
+        }
+    }
+}
+
+/// Where a part of a text stands in it.
+fn place_of(body: &[u8], part: &str) -> Option<std::ops::Range<usize>> {
+    let start = (part.as_ptr() as usize).checked_sub(body.as_ptr() as usize)?;
+    (start + part.len() <= body.len()).then(|| start..start + part.len())
+}
+
+fn reply(answer: Answer, passing: Passing) -> Reply {
+    let mut headers = HeaderMap::new();
+    for name in KEPT {
+        if let Some(value) = answer.headers.get(name) {
+            headers.insert(HeaderName::from_static(name), value.clone());
+        }
+    }
+    headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+    if let Ok(provider) = HeaderValue::from_str(&answer.provider) {
+        headers.insert("x-sizewise-provider", provider);
+    }
+    headers.insert("x-sizewise-attempts", HeaderValue::from(answer.attempts));
+    let body = match answer.rest {
+        None => Body::Whole(answer.begun.into()),
+        Some(rest) => {
+            let (sender, receiver) = mpsc::channel(PIECES);
+            tokio::spawn(pump(answer.begun, rest, (sender, passing)));
+            Body::Stream(receiver)
+        }
+    };
+    Reply::relayed(answer.status, body, headers)
+}
+
+/// Hands a stream on until it ends, breaks, or nobody reads it any more.
+async fn pump(begun: Bytes, mut rest: Stream, (sender, passing): (mpsc::Sender<Bytes>, Passing)) {
+    let mut next = Some(begun);
+    while let Some(piece) = next {
+        if sender.send(piece).await.is_err() {
+            break;
+        }
+        let following = tokio::select! {
+            following = rest.next() => following,
+            () = sender.closed() => break,
+        };
+        next = match following {
+            Ok(piece) => piece,
+            Err(problem) => {
+                let _ = sender.send(passing.error_event(&problem)).await;
+                None
+            }
+        };
+    }
+    rest.settle().await;
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test")]
+
+    use super::*;
+
+    #[test]
+    fn only_the_models_name_is_replaced() {
+        let body =
+            br#"{ "messages":[{"role":"user","content":"model"}],  "model" : "primary/m\u002d9" , "x":1e3}"#;
+        let head: Head<'_> = serde_json::from_slice(body).unwrap();
+        let place = place_of(body, head.model.get()).unwrap();
+        assert_eq!(&body[place], br#""primary/m\u002d9""#);
+        assert_eq!(model_of(body).as_deref(), Some("primary/m-9"));
+        assert_eq!(
+            model_of(br#"{"model":"a","model":"b"}"#),
+            None,
+            "a name that stands twice could be read twice"
+        );
+        assert_eq!(model_of(br#"{"model":7}"#), None);
+    }
+
+    #[test]
+    fn what_breaks_off_says_so_in_the_words_of_its_protocol() {
+        for passing in [Passing::Chat, Passing::Responses, Passing::Messages] {
+            let event = passing.error_event("a \"quote\"");
+            let text = std::str::from_utf8(&event).unwrap();
+            let data = text.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
+            let value: serde_json::Value = serde_json::from_str(data).unwrap();
+            assert!(value.to_string().contains("broke off") && text.ends_with("\n\n"));
+            let mut events = sizewise_models::remote::Events::new(passing.facts().2.unwrap());
+            events.feed(&event).unwrap();
+            assert!(events.has_ended(), "nobody takes it for success");
+        }
+    }
+}
