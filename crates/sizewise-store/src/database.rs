@@ -104,6 +104,7 @@ CREATE TABLE reserved (
     day       TEXT NOT NULL,
     micro_usd INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX reserved_of_task ON reserved (task, day);
 ";
 
 /// Opens a database, making its tables when the file is new.

@@ -17,7 +17,12 @@ use sizewise_contract::{
 use sizewise_engine::{Escalation, Ledger};
 use sizewise_models::remote::{Provider, ProviderSettings};
 use sizewise_store::{Limit, Period, Store};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 /// Until when an answer must have come where a caller waits; shorter than the server waits for itself.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(25);
@@ -29,51 +34,85 @@ const RELAY: &str = "(relay)";
 /// The providers of a project.
 #[derive(Debug)]
 pub(crate) struct Providers {
-    known: BTreeMap<String, (Arc<Provider>, Option<String>)>,
+    root: PathBuf,
+    settings: BTreeMap<String, ProviderSettings>,
+    /// Those that somebody has needed: a key that nobody needs may be missing.
+    made: Mutex<BTreeMap<String, Arc<Provider>>>,
 }
 
+/// Who is asked for each task, and what is wrong with those that were to ask somebody.
+pub(crate) type Escalations = (BTreeMap<String, Escalation>, Vec<(String, Error)>);
+
 impl Providers {
-    /// Reads them from the project's settings. Their keys are read now, and shown nowhere.
-    pub(crate) fn new(project: &Project) -> Result<Self> {
-        let mut known = BTreeMap::new();
-        let settings = &project.settings().provider;
-        for (name, one) in settings {
-            if !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')) {
-                return Err(Error::usage(format!("[provider.{name}]: use a-z, 0-9, - and _ in its name")));
-            }
-            let key = match &one.key {
-                Some(named) => Some(secrets::key(named, project.root())?),
-                None => None,
-            };
-            let provider = Provider::new(name, one, key.as_deref()).map_err(sizewise_engine::Error::Model)?;
-            if let Some(next) = &one.fallback {
-                find(settings, next, &format!("[provider.{name}] fallback"))?;
-            }
-            known.insert(name.clone(), (Arc::new(provider), one.fallback.clone()));
+    /// Those that the project's settings describe.
+    pub(crate) fn new(project: &Project) -> Self {
+        let settings = project.settings().provider.clone();
+        Self { root: project.root().to_owned(), settings, made: Mutex::default() }
+    }
+
+    /// Every provider that was needed so far.
+    pub(crate) fn all(&self) -> Vec<Arc<Provider>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Those of them that say nothing of what they cost, though they are somebody else's.
+    pub(crate) fn unpriced(&self) -> Vec<String> {
+        let unpriced = |one: &Arc<Provider>| {
+            !one.is_on_premises() && self.settings.get(one.name()).is_some_and(|s| s.price_in.is_none())
+        };
+        self.all().iter().filter(|one| unpriced(one)).map(|one| one.name().to_owned()).collect()
+    }
+
+    /// The provider of this name. Its key is read when it is first needed, and shown nowhere.
+    fn provider(&self, name: &str, place: &str) -> Result<(Arc<Provider>, Option<&String>)> {
+        let settings = find(&self.settings, name, place)?;
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = made.get(name) {
+            return Ok((Arc::clone(known), settings.fallback.as_ref()));
         }
-        Ok(Self { known })
+        if !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')) {
+            return Err(Error::usage(format!("[provider.{name}]: use a-z, 0-9, - and _ in its name")));
+        }
+        let key = match &settings.key {
+            Some(named) => Some(secrets::key(named, &self.root)?),
+            None => None,
+        };
+        let mut whole = settings.clone();
+        for value in whole.headers.values_mut() {
+            // A secret may be named here as well.
+            if value.starts_with("env:") || value.starts_with("file:") {
+                *value = secrets::key(value, &self.root)?;
+            }
+        }
+        let provider = Provider::new(name, &whole, key.as_deref()).map_err(sizewise_engine::Error::Model)?;
+        let provider = Arc::new(provider);
+        made.insert(name.to_owned(), Arc::clone(&provider));
+        Ok((provider, settings.fallback.as_ref()))
     }
 
-    /// Every provider.
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Provider>> {
-        self.known.values().map(|(provider, _)| provider)
+    /// Who is asked for each of these tasks, as their files say now; tasks that name nobody are left out, and so are those that
+    /// name somebody who may not be asked: what cannot be read never lets anything leave.
+    pub(crate) fn escalations(&self, project: &Project, tasks: &[String], patience: Duration) -> Escalations {
+        let (mut found, mut problems) = (BTreeMap::new(), Vec::new());
+        for name in tasks {
+            match project.task(name).and_then(|task| self.escalation(&task, patience)) {
+                Ok(Some(escalation)) => drop(found.insert(name.clone(), escalation)),
+                Ok(None) => {}
+                Err(error) => problems.push((name.clone(), error)),
+            }
+        }
+        (found, problems)
     }
 
-    /// Who is asked for each of these tasks, as their files say now; tasks that name nobody are left out.
-    pub(crate) fn escalations(
+    /// Who is asked for one task, for commands that serve no other.
+    pub(crate) fn only(
         &self,
         project: &Project,
-        tasks: &[String],
+        name: &str,
         patience: Duration,
     ) -> Result<BTreeMap<String, Escalation>> {
-        let mut found = BTreeMap::new();
-        for name in tasks {
-            let task = project.task(name)?;
-            if let Some(escalation) = self.escalation(&task, patience)? {
-                found.insert(name.clone(), escalation);
-            }
-        }
-        Ok(found)
+        let (found, problems) = self.escalations(project, &[name.to_owned()], patience);
+        problems.into_iter().next().map_or(Ok(found), |(_, error)| Err(error))
     }
 
     /// What programs may call by name, paid from `store`.
@@ -103,12 +142,12 @@ impl Providers {
         let mut targets: Vec<Arc<Provider>> = Vec::new();
         let mut next = Some(first);
         while let Some(name) = next {
-            let (provider, fallback) = find(&self.known, name, place)?;
+            let (provider, fallback) = self.provider(name, place)?;
             if targets.iter().any(|known| known.name() == name) || targets.len() == CHAIN {
                 break;
             }
-            targets.push(Arc::clone(provider));
-            next = fallback.as_ref();
+            targets.push(provider);
+            next = fallback;
         }
         Ok(targets)
     }
@@ -163,11 +202,6 @@ fn find<'a, T>(known: &'a BTreeMap<String, T>, name: &str, place: &str) -> Resul
     })
 }
 
-/// Whether a provider says what it costs, where it is somebody else's.
-pub(crate) fn unpriced(settings: &ProviderSettings, provider: &Provider) -> bool {
-    settings.price_in.is_none() && !provider.is_on_premises()
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test")]
@@ -189,11 +223,15 @@ mod tests {
         fallback = "primary"
     "#;
 
+    const ASKS: &str =
+        "[cascade]\nremote = \"primary\"\n[privacy]\nmay_leave = \"yes\"\n[budget]\nusd_total = 1\n";
+
     fn escalation(settings: &str, task: &str) -> Result<Option<Escalation>> {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("sizewise.toml"), settings).unwrap();
         let project = Project::find(Some(folder.path()))?;
-        Providers::new(&project)?.escalation(&Task::parse(&format!("{TASK}{task}")).unwrap(), PATIENCE)
+        let providers = Providers::new(&project);
+        providers.escalation(&Task::parse(&format!("{TASK}{task}")).unwrap(), PATIENCE)
     }
 
     #[test]
@@ -219,17 +257,17 @@ mod tests {
             (SETTINGS, "[cascade]\nremote = \"primry\"\n", "did you mean `primary`"),
             (SETTINGS, "[cascade]\nremote = \"primary\"\n[privacy]\nmay_leave = \"yes\"\n", "has no budget"),
             (never.as_str(), "[cascade]\nremote = \"primary\"\n", "may not leave"),
-            (&SETTINGS.replace("\"house\"", "\"nobody\""), "", "no provider is called `nobody`"),
-            (&SETTINGS.replace("https://models", "ftp://models"), "", "neither https"),
-            (&SETTINGS.replace("price_out = 0.6", ""), "", "prices is missing"),
+            (&SETTINGS.replace("\"house\"", "\"nobody\""), ASKS, "no provider is called `nobody`"),
+            (&SETTINGS.replace("https://models", "ftp://models"), ASKS, "neither https"),
+            (&SETTINGS.replace("price_out = 0.6", ""), ASKS, "prices is missing"),
             (
                 &SETTINGS.replace("price_in = 0.15", "price_in = 0.15\nkey = \"sk-123\""),
-                "",
+                ASKS,
                 "a key is named, never written",
             ),
             (
                 &SETTINGS.replace("model = \"m-2\"", "model = \"m-2\"\nheaders = { host = \"x\" }"),
-                "",
+                ASKS,
                 "no header that may be set",
             ),
         ] {

@@ -22,6 +22,9 @@ use std::{
 };
 use tokio::task::JoinSet;
 
+/// Inputs of one request about which a larger model is asked at the same time.
+const TOGETHER: usize = 16;
+
 /// Who is asked for a task what no local tier may answer, and on which terms.
 #[derive(Debug, Clone)]
 pub struct Escalation {
@@ -103,23 +106,34 @@ pub(super) async fn ask(
         limits: escalation.limits.clone(),
     });
     let deadline = begun + escalation.patience;
+    let mut open_inputs = answered
+        .iter()
+        .zip(&admitted.texts)
+        .enumerate()
+        .map(|(position, (input, text))| {
+            let names = input.answers.iter().filter(|answer| open(answer)).map(|a| a.question.clone());
+            (position, names.collect::<Vec<String>>(), text)
+        })
+        .filter(|(_, names, _)| !names.is_empty())
+        .collect::<Vec<_>>()
+        .into_iter();
     // Dropped with the request: then every call under way is cut off.
     let mut calls = JoinSet::new();
-    for (position, (input, text)) in answered.iter().zip(&admitted.texts).enumerate() {
-        let names: Vec<String> =
-            input.answers.iter().filter(|answer| open(answer)).map(|a| a.question.clone()).collect();
-        if names.is_empty() {
-            continue;
+    loop {
+        // Not all at once: other requests want to be served as well.
+        while calls.len() < TOGETHER
+            && let Some((position, names, text)) = open_inputs.next()
+        {
+            let text = if as_it_is { text.clone() } else { protect::redact(text) };
+            let task = Arc::clone(&served.info.task);
+            let (targets, money) = (allowed.clone(), Arc::clone(&money));
+            calls.spawn(async move {
+                let asked = Instant::now();
+                let delivered = one(&task, &names, &text, (&targets, &money, deadline)).await;
+                (position, delivered, asked.elapsed().as_micros() as u64)
+            });
         }
-        let text = if as_it_is { text.clone() } else { protect::redact(text) };
-        let (task, targets, money) = (Arc::clone(&served.info.task), allowed.clone(), Arc::clone(&money));
-        calls.spawn(async move {
-            let asked = Instant::now();
-            let delivered = one(&task, &names, &text, (&targets, &money, deadline)).await;
-            (position, delivered, asked.elapsed().as_micros() as u64)
-        });
-    }
-    while let Some(ended) = calls.join_next().await {
+        let Some(ended) = calls.join_next().await else { break };
         let Ok((position, delivered, elapsed_us)) = ended else { continue };
         if let Some(input) = answered.get_mut(position) {
             input.cost = input.cost.saturating_add(delivered.cost);

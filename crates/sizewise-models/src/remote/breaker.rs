@@ -15,6 +15,8 @@ const FAILURES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// For how long at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Between two looks while one call has gone ahead to see.
+const LOOK: Duration = Duration::from_millis(100);
 /// What a first call earns towards a retry, in tenths.
 const EARNED: u32 = 1;
 /// What a retry costs, in tenths.
@@ -53,17 +55,20 @@ impl Breaker {
         Self { state: Mutex::new(state) }
     }
 
-    /// Leave to call now; none while the provider is left alone.
-    pub(super) fn leave(&self, now: Instant) -> Option<Leave<'_>> {
+    /// Leave to call now.
+    ///
+    /// # Errors
+    /// While the provider is left alone: when to ask again.
+    pub(super) fn leave(&self, now: Instant) -> Result<Leave<'_>, Instant> {
         let mut state = self.state();
         let probe = match state.until {
-            Some(until) if now < until => return None,
-            Some(_) if state.probing => return None,
+            Some(until) if now < until => return Err(until),
+            Some(_) if state.probing => return Err(now + LOOK),
             Some(_) => true,
             None => false,
         };
         state.probing |= probe;
-        Some(Leave { breaker: self, probe, told: false })
+        Ok(Leave { breaker: self, probe, told: false })
     }
 
     /// Whether calls are let through.
@@ -105,7 +110,10 @@ impl Leave<'_> {
     pub(super) fn worked(mut self) {
         self.told = true;
         let mut state = self.breaker.state();
-        (state.failures, state.pauses, state.until) = (0, 0, None);
+        // A call from before says nothing of a pause that began after it.
+        if self.probe || state.until.is_none() {
+            (state.failures, state.pauses, state.until) = (0, 0, None);
+        }
         state.probing &= !self.probe;
     }
 
@@ -115,7 +123,8 @@ impl Leave<'_> {
         let mut state = self.breaker.state();
         state.failures += 1;
         state.probing &= !self.probe;
-        if state.failures >= FAILURES || self.probe {
+        // Those that were under way when a pause began do not make it longer.
+        if self.probe || (state.until.is_none() && state.failures >= FAILURES) {
             let pause = FIRST_PAUSE.saturating_mul(1 << state.pauses.min(8)).min(LONGEST_PAUSE);
             state.pauses += 1;
             state.until = Some(state.until.map_or(now + pause, |known| known.max(now + pause)));
@@ -144,16 +153,17 @@ mod tests {
         for _ in 0..FAILURES {
             breaker.leave(now).unwrap().failed(now);
         }
-        assert!(breaker.leave(now).is_none() && breaker.is_open(now));
+        assert_eq!(breaker.leave(now).unwrap_err(), now + FIRST_PAUSE);
+        assert!(breaker.is_open(now));
         let later = now + FIRST_PAUSE;
         let probe = breaker.leave(later).unwrap();
-        assert!(breaker.leave(later).is_none(), "a second one waits");
+        assert_eq!(breaker.leave(later).unwrap_err(), later + LOOK, "a second one waits");
         probe.failed(later);
-        assert!(breaker.leave(later + FIRST_PAUSE).is_none(), "the pause has doubled");
+        assert!(breaker.leave(later + FIRST_PAUSE).is_err(), "the pause has doubled");
         let again = later + 2 * FIRST_PAUSE;
         drop(breaker.leave(again).unwrap());
         breaker.leave(again).unwrap().worked();
-        assert!(breaker.leave(again).is_some() && breaker.leave(again).is_some());
+        assert!(breaker.leave(again).is_ok() && breaker.leave(again).is_ok());
     }
 
     #[test]
@@ -166,6 +176,19 @@ mod tests {
             breaker.leave(now).unwrap().worked();
         }
         assert!(!breaker.is_open(now));
+    }
+
+    #[test]
+    fn calls_that_were_under_way_neither_lengthen_a_pause_nor_end_it() {
+        let (breaker, now) = (Breaker::new(), Instant::now());
+        let mut under_way: Vec<_> = (0..20).map(|_| breaker.leave(now).unwrap()).collect();
+        let late = under_way.pop().unwrap();
+        under_way.into_iter().for_each(|leave| leave.failed(now));
+        assert_eq!(breaker.leave(now).unwrap_err(), now + FIRST_PAUSE);
+        late.worked();
+        assert!(breaker.is_open(now));
+        breaker.hold(now + 10 * FIRST_PAUSE);
+        assert_eq!(breaker.leave(now).unwrap_err(), now + 10 * FIRST_PAUSE);
     }
 
     #[test]

@@ -14,7 +14,10 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use std::{
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::{
@@ -29,6 +32,8 @@ use tokio_rustls::{
 
 /// Until when a connection must stand.
 const CONNECT: Duration = Duration::from_secs(10);
+/// The same for one address while there are others.
+const CONNECT_ONE: Duration = Duration::from_secs(3);
 /// For how long an unused connection is kept; shorter than servers keep theirs.
 const IDLE: Duration = Duration::from_secs(15);
 /// Unused connections that are kept.
@@ -147,7 +152,7 @@ impl Client {
         self.https
     }
 
-    /// Sends a request and returns once the head of the reply is there.
+    /// Sends a request and returns once the head of the reply is there; raises `sent` before the first byte goes out.
     ///
     /// # Errors
     /// Whatever stands in the way. There is no deadline here: drop the call.
@@ -156,6 +161,7 @@ impl Client {
         (method, path): (hyper::Method, &str),
         headers: &[(HeaderName, HeaderValue)],
         body: Bytes,
+        sent: &AtomicBool,
     ) -> Result<Incoming, Broken> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
@@ -184,11 +190,15 @@ impl Client {
                     false => return Err(unsent("it closed the connection".into())),
                 }
             }
+            sent.store(true, Ordering::Relaxed);
             match connection.sender.try_send_request(request).await {
                 Ok(reply) => return Ok(self.incoming(reply, connection)),
                 Err(mut failed) => match failed.take_message() {
                     // The server closed it while it was unused.
-                    Some(unsent) if used_before => request = unsent,
+                    Some(unsent) if used_before => {
+                        sent.store(false, Ordering::Relaxed);
+                        request = unsent;
+                    }
                     message => {
                         let problem = failed.into_error().to_string();
                         return Err(Broken { problem, sent: message.is_none() });
@@ -234,12 +244,16 @@ impl Client {
             .await
             .map_err(|_| unsent("no such host".into()))?;
         let mut problem = "no such host".to_owned();
-        for address in found {
+        let mut found = found.peekable();
+        while let Some(address) = found.next() {
             if !self.reach.allows(address.ip()) {
                 problem = "its name leads to an address that may not be called (private = true allows private networks)".into();
                 continue;
             }
-            match TcpStream::connect(address).await {
+            // An address that swallows what it is sent must not use up the time of the others.
+            let patience = if found.peek().is_some() { CONNECT_ONE } else { CONNECT };
+            let connected = tokio::time::timeout(patience, TcpStream::connect(address)).await;
+            match connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
                 Ok(stream) => {
                     let _ = stream.set_nodelay(true);
                     return match self.https {

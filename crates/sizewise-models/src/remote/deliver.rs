@@ -12,7 +12,10 @@ use super::{
 use serde_json::Value;
 use sizewise_contract::units::MicroUsd;
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -22,6 +25,8 @@ pub(super) const TRIES: u32 = 4;
 pub(super) const TRIES_OF_MANY: u32 = 2;
 /// The first wait after trouble; each further one is twice as long, and half of it is chance.
 const FIRST_WAIT: Duration = Duration::from_millis(150);
+/// With less than that before the deadline no call is begun.
+const LEAST_TIME: Duration = Duration::from_millis(200);
 /// A provider that wants a longer wait than that is passed over while there is another.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -167,21 +172,30 @@ impl<T> Delivery<'_, T> {
         let ask = Ask { model: target.model(), messages, schema: &self.question.schema, most_tokens };
         let mut tries = 0;
         loop {
-            let permit = tokio::time::timeout_at(self.deadline.into(), target.permit()).await;
-            let _permit = permit.map_err(|_| late())?.ok_or_else(late)?;
-            let Some(leave) = target.breaker().leave(Instant::now()) else {
-                return Err(none(
-                    Undelivered::Unavailable,
-                    "it failed too often and is left alone for a while",
-                ));
+            if self.deadline.saturating_duration_since(Instant::now()) < LEAST_TIME {
+                return Err(late());
+            }
+            let waited = self.until(target, others);
+            let permit = tokio::time::timeout_at(waited.into(), target.permit()).await;
+            let permit = permit.map_err(|_| late())?.ok_or_else(late)?;
+            let leave = match target.breaker().leave(Instant::now()) {
+                Ok(leave) => leave,
+                // Whoever has nobody else to ask waits with the others.
+                Err(at) if others == 0 && at + LEAST_TIME < self.deadline => {
+                    drop(permit);
+                    tokio::time::sleep_until(at.into()).await;
+                    tokio::time::sleep(pause(0)).await;
+                    continue;
+                }
+                Err(_) => {
+                    let problem = "it failed too often, or wants to be left alone for a while";
+                    return Err(none(Undelivered::Unavailable, problem));
+                }
             };
             let most = target.prices().of(target.most_read(&ask), u64::from(most_tokens));
-            let reservation = match reserve(self.money, target.name(), most).await {
-                Reserve::Held(reservation) => reservation,
-                Reserve::Spent => {
-                    return Err(none(Undelivered::Budget, "the budget does not hold another call"));
-                }
-                Reserve::Broken => return Err(none(Undelivered::Budget, "the ledger cannot be written")),
+            let held = match reserve(self.money, target.name(), most, self.deadline).await {
+                Ok(held) => held,
+                Err(problem) => return Err(none(Undelivered::Budget, problem)),
             };
             if tries == 0 {
                 target.breaker().earn();
@@ -189,14 +203,15 @@ impl<T> Delivery<'_, T> {
             tries += 1;
             self.attempts += 1;
             let until = self.until(target, others);
-            let outcome = target.call(&ask, until, leave).await;
+            let outcome = target.call(&ask, until, (leave, held.sent())).await;
+            drop(permit);
             let cost = match &outcome {
                 Ok(reply) => reply.usage.map_or(most, |usage| target.prices().of(usage.read, usage.written)),
                 Err(Trouble { may_cost: true, .. }) => most,
                 Err(_) => MicroUsd(0),
             };
             self.cost = self.cost.saturating_add(cost);
-            settle(self.money, reservation, cost).await;
+            held.settle(cost).await;
             let trouble = match outcome {
                 Ok(reply) => return Ok(reply),
                 Err(trouble) => trouble,
@@ -227,16 +242,64 @@ impl<T> Delivery<'_, T> {
     }
 }
 
-/// Takes money out, away from the threads that answer.
-pub(super) async fn reserve(money: &Arc<dyn Money>, provider: &str, most: MicroUsd) -> Reserve {
-    let (money, name) = (Arc::clone(money), provider.to_owned());
-    tokio::task::spawn_blocking(move || money.reserve(&name, most)).await.unwrap_or(Reserve::Broken)
+/// Money that is taken out for one call. Given up before anything was sent it is put back; afterwards it stays taken out until
+/// somebody says what the call did cost.
+#[derive(Debug)]
+pub(super) struct Held {
+    money: Arc<dyn Money>,
+    reservation: u64,
+    sent: AtomicBool,
+    settled: bool,
 }
 
-/// Puts down what a call did cost. What cannot be put down stays taken out: it counts as spent.
-pub(super) async fn settle(money: &Arc<dyn Money>, reservation: u64, cost: MicroUsd) {
-    let money = Arc::clone(money);
-    let _ = tokio::task::spawn_blocking(move || money.settle(reservation, cost)).await;
+impl Held {
+    /// To be raised before the first byte goes out.
+    pub(super) fn sent(&self) -> &AtomicBool {
+        &self.sent
+    }
+
+    /// Puts down what the call did cost. What cannot be put down stays taken out: it counts as spent.
+    pub(super) async fn settle(mut self, cost: MicroUsd) {
+        self.settled = true;
+        let (money, reservation) = (Arc::clone(&self.money), self.reservation);
+        let _ = tokio::task::spawn_blocking(move || money.settle(reservation, cost)).await;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.settled || self.sent.load(Ordering::Relaxed) {
+            return;
+        }
+        let (money, reservation) = (Arc::clone(&self.money), self.reservation);
+        let put_back = move || money.settle(reservation, MicroUsd(0));
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(put_back)),
+            Err(_) => put_back(),
+        }
+    }
+}
+
+/// Takes money out, away from the threads that answer.
+pub(super) async fn reserve(
+    money: &Arc<dyn Money>,
+    provider: &str,
+    most: MicroUsd,
+    deadline: Instant,
+) -> Result<Held, &'static str> {
+    let (money, name) = (Arc::clone(money), provider.to_owned());
+    let taken = tokio::task::spawn_blocking(move || match money.reserve(&name, most) {
+        // Held from here on, so that a caller who has left gets it back.
+        Reserve::Held(reservation) => {
+            Ok(Held { money, reservation, sent: AtomicBool::new(false), settled: false })
+        }
+        Reserve::Spent => Err("the budget does not hold another call"),
+        Reserve::Broken => Err("the ledger cannot be written"),
+    });
+    let taken = tokio::time::timeout_at(deadline.into(), taken).await;
+    taken
+        .map_err(|_| "the ledger could not be written in time")?
+        .map_err(|_| "the ledger cannot be written")?
 }
 
 /// The wait after so many tries: half of it by chance, so that callers do not come back together.

@@ -165,6 +165,8 @@ impl Dialect {
         };
         let mut reply = found.map_err(odd)?;
         reply.request = heard.request.map(printable).or(reply.request);
+        // No question is read in no token: whoever says so does not count.
+        reply.usage = reply.usage.filter(|usage| usage.read > 0);
         Ok(reply)
     }
 }

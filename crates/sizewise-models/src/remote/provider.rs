@@ -17,8 +17,8 @@ use sizewise_contract::units::{Dollars, Prices};
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
-        atomic::{AtomicU8, AtomicU64, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -30,6 +30,8 @@ const REPLY_BYTES: usize = 1 << 20;
 const KEY_BYTES: usize = 4_096;
 /// Tokens of a request that are not in its bytes, at most: what separates its messages.
 const FRAME_TOKENS: u64 = 64;
+/// A call that was given that much less than its time was given its time.
+const HASTE: Duration = Duration::from_millis(50);
 /// Names of headers that a provider's own may not replace.
 const OURS: [&str; 6] =
     ["host", "content-length", "transfer-encoding", "connection", "content-type", "authorization"];
@@ -112,10 +114,12 @@ pub struct Provider {
     unknown: AtomicU8,
     calls: AtomicU64,
     failures: AtomicU64,
+    /// Why the last call that failed did so; nothing that a provider says of a text is in it.
+    problem: Mutex<Option<String>>,
 }
 
 /// How a provider is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProviderState {
     /// Calls so far.
     pub calls: u64,
@@ -123,6 +127,8 @@ pub struct ProviderState {
     pub failures: u64,
     /// Whether it is left alone for now.
     pub resting: bool,
+    /// Why the last call that failed did so.
+    pub problem: Option<String>,
 }
 
 impl Provider {
@@ -146,10 +152,10 @@ impl Provider {
                     "look at what `key` names",
                 ));
             }
-            let guarded = client.is_https() || super::chat::is_this_machine(client.host());
-            if !guarded && settings.residency != Some(Residency::OnPremises) {
-                return Err(refused("a key would cross the network unprotected", "use https://"));
-            }
+        }
+        let guarded = client.is_https() || super::chat::is_this_machine(client.host());
+        if !guarded && settings.residency != Some(Residency::OnPremises) {
+            return Err(refused("texts and keys would cross the network unprotected", "use https://"));
         }
         let mut headers = vec![
             (CONTENT_TYPE, HeaderValue::from_static("application/json")),
@@ -190,6 +196,7 @@ impl Provider {
             unknown: AtomicU8::new(0),
             calls: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            problem: Mutex::default(),
         })
     }
 
@@ -239,6 +246,7 @@ impl Provider {
             calls: self.calls.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
             resting: self.breaker.is_open(Instant::now()),
+            problem: self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 
@@ -249,8 +257,13 @@ impl Provider {
     }
 
     /// Sends somebody's own request.
-    pub(super) async fn send(&self, path: &str, body: Bytes) -> std::result::Result<Incoming, Broken> {
-        self.client.send((Method::POST, path), &self.headers, body).await
+    pub(super) async fn send(
+        &self,
+        path: &str,
+        body: Bytes,
+        sent: &AtomicBool,
+    ) -> std::result::Result<Incoming, Broken> {
+        self.client.send((Method::POST, path), &self.headers, body, sent).await
     }
 
     /// Its protocol.
@@ -278,38 +291,49 @@ impl Provider {
         Arc::clone(&self.permits).acquire_owned().await.ok()
     }
 
-    /// Asks once, until a moment.
+    /// Asks once, until a moment; `sent` is raised before the first byte goes out. A call that was given less time than the provider
+    /// is due says nothing of it when that runs out.
     pub(super) async fn call(
         &self,
         ask: &Ask<'_>,
         until: Instant,
-        leave: Leave<'_>,
+        (leave, sent): (Leave<'_>, &AtomicBool),
     ) -> std::result::Result<Reply, Trouble> {
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        let answered = tokio::time::timeout_at(until.into(), self.exchange(ask)).await;
-        let outcome = answered.unwrap_or_else(|_| {
+        self.counts(1, 0);
+        let due = until.saturating_duration_since(Instant::now()) + HASTE >= self.timeout;
+        let Ok(outcome) = tokio::time::timeout_at(until.into(), self.exchange(ask, sent)).await else {
             let problem = "it did not answer in time".to_owned();
-            Err(Trouble { problem, may_cost: true, then: Then::Later(None) })
-        });
+            if due {
+                self.failed(leave, &problem, None);
+            }
+            let may_cost = sent.load(Ordering::Relaxed);
+            return Err(Trouble { problem, may_cost, then: Then::Later(None) });
+        };
         match &outcome {
-            Ok(_) => leave.worked(),
-            Err(Trouble { then: Then::NotThis | Then::AtOnce, .. }) => leave.worked(),
-            Err(Trouble { then, .. }) => {
-                self.failures.fetch_add(1, Ordering::Relaxed);
-                leave.failed(Instant::now());
-                if let Then::Later(Some(wait)) = then {
-                    self.breaker.hold(Instant::now() + *wait);
-                }
+            Ok(_) | Err(Trouble { then: Then::NotThis | Then::AtOnce, .. }) => leave.worked(),
+            Err(Trouble { problem, then, .. }) => {
+                let wait = if let Then::Later(wait) = then { *wait } else { None };
+                self.failed(leave, problem, wait);
             }
         }
         outcome
     }
 
-    async fn exchange(&self, ask: &Ask<'_>) -> std::result::Result<Reply, Trouble> {
+    /// Remembers a failure, and for how long the provider wants to be left alone.
+    pub(super) fn failed(&self, leave: Leave<'_>, problem: &str, wait: Option<Duration>) {
+        self.counts(0, 1);
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem.to_owned());
+        let now = Instant::now();
+        leave.failed(now);
+        if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
+            self.breaker.hold(now + wait);
+        }
+    }
+
+    async fn exchange(&self, ask: &Ask<'_>, sent: &AtomicBool) -> std::result::Result<Reply, Trouble> {
         let unknown = self.unknown.load(Ordering::Relaxed);
         let body = Bytes::from(self.dialect.body(ask, unknown).to_string());
-        let call = (Method::POST, self.dialect.path(ask.model));
-        let reply = self.client.send((call.0, &call.1), &self.headers, body).await.map_err(broken)?;
+        let reply = self.send(&self.dialect.path(ask.model), body, sent).await.map_err(broken)?;
         let (status, headers) = (reply.status.as_u16(), reply.headers.clone());
         let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let body = reply.whole(REPLY_BYTES).await;

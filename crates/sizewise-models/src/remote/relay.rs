@@ -6,7 +6,7 @@
 
 use super::{
     client::Incoming,
-    deliver::{Money, PATIENCE, Reserve, TRIES, TRIES_OF_MANY, pause, reserve, settle},
+    deliver::{Held, Money, PATIENCE, TRIES, TRIES_OF_MANY, pause, reserve},
     dialect::{Usage, wait},
     events::{Events, Streams},
     provider::Provider,
@@ -68,8 +68,7 @@ pub struct Stream {
 /// What a call was allowed to cost, to be settled.
 #[derive(Debug)]
 struct Bill {
-    money: Arc<dyn Money>,
-    reservation: u64,
+    held: Held,
     provider: Arc<Provider>,
     most: MicroUsd,
     most_read: u64,
@@ -104,7 +103,6 @@ enum Tried {
     TooLong(Box<Answer>),
     Failed {
         problem: String,
-        may_cost: bool,
         wait: Option<std::time::Duration>,
         again: bool,
     },
@@ -170,14 +168,21 @@ async fn one(
     loop {
         let permit = tokio::time::timeout_at(deadline.into(), provider.permit()).await;
         let permit = permit.ok().flatten().ok_or_else(|| unavailable("the deadline came first"))?;
-        let Some(leave) = provider.breaker().leave(Instant::now()) else {
-            return Err(unavailable("it failed too often and is left alone for a while"));
+        let leave = match provider.breaker().leave(Instant::now()) {
+            Ok(leave) => leave,
+            // Short pauses are waited for; a longer one is the caller's to know of.
+            Err(at) if others == 0 && at < Instant::now() + PATIENCE && at < deadline => {
+                drop(permit);
+                tokio::time::sleep_until(at.into()).await;
+                continue;
+            }
+            Err(_) => {
+                return Err(unavailable("it failed too often, or wants to be left alone for a while"));
+            }
         };
-        let reservation = match reserve(money, provider.name(), most).await {
-            Reserve::Held(reservation) => reservation,
-            Reserve::Spent => return Err((Why::Budget, "the budget does not hold another call".into())),
-            Reserve::Broken => return Err((Why::Budget, "the ledger cannot be written".into())),
-        };
+        let held = reserve(money, provider.name(), most, deadline)
+            .await
+            .map_err(|problem| (Why::Budget, problem.to_owned()))?;
         if tries == 0 {
             provider.breaker().earn();
         }
@@ -185,53 +190,42 @@ async fn one(
         *attempts += 1;
         let left = deadline.saturating_duration_since(Instant::now());
         let until = Instant::now() + provider.timeout().min(if others > 0 { left / 2 } else { left });
-        let bill = Bill {
-            money: Arc::clone(money),
-            reservation,
-            provider: Arc::clone(provider),
-            most,
-            most_read,
-            _permit: permit,
-        };
+        let bill = Bill { held, provider: Arc::clone(provider), most, most_read, _permit: permit };
         provider.counts(1, 0);
         let called = call(provider, request, body.clone(), bill);
         let tried = tokio::time::timeout_at(until.into(), called).await.unwrap_or_else(|_| Tried::Failed {
             problem: "it did not answer in time".into(),
-            may_cost: true,
             wait: None,
             again: true,
         });
-        let Tried::Failed { problem, may_cost, wait, again } = tried else {
+        let Tried::Failed { problem, wait, again } = tried else {
             leave.worked();
             return Ok(tried);
         };
-        provider.counts(0, 1);
-        leave.failed(Instant::now());
-        // A call that was given up keeps its reservation: it may have cost.
-        if !may_cost {
-            settle(money, reservation, MicroUsd(0)).await;
-        }
-        if let Some(wait) = wait {
-            provider.breaker().hold(Instant::now() + wait);
-        }
+        provider.failed(leave, &problem, wait);
         let pause = wait.unwrap_or_else(|| pause(tries));
         let silent = Instant::now() >= until;
         let passed_over = others > 0 && (pause > PATIENCE || silent);
         let most_tries = if others > 0 { TRIES_OF_MANY } else { TRIES };
         let gone = Instant::now() + pause >= deadline;
         if !again || tries >= most_tries || passed_over || gone || !provider.breaker().pays_retry() {
-            return Ok(Tried::Failed { problem, may_cost, wait, again });
+            return Ok(Tried::Failed { problem, wait, again });
         }
         tokio::time::sleep(pause).await;
     }
 }
 
 async fn call(provider: &Arc<Provider>, request: &Relayable, body: Bytes, bill: Bill) -> Tried {
-    let failed =
-        |problem: String, may_cost: bool| Tried::Failed { problem, may_cost, wait: None, again: true };
-    let incoming = match provider.send(request.path, body).await {
+    // A bill that is dropped stays taken out where something was sent, and is put back where nothing was.
+    let failed = |problem: String| Tried::Failed { problem, wait: None, again: true };
+    let incoming = match provider.send(request.path, body, bill.held.sent()).await {
         Ok(incoming) => incoming,
-        Err(broken) => return failed(broken.problem, broken.sent),
+        Err(broken) => {
+            if !broken.sent {
+                bill.settle(MicroUsd(0)).await;
+            }
+            return failed(broken.problem);
+        }
     };
     let (status, headers) = (incoming.status, incoming.headers.clone());
     let is_stream = headers
@@ -251,29 +245,31 @@ async fn call(provider: &Arc<Provider>, request: &Relayable, body: Bytes, bill: 
     match (status.as_u16(), request.streams, is_stream) {
         (200, Some(streams), true) => begin(incoming, Events::new(streams), (bill, provider))
             .await
-            .map_or_else(|problem| failed(problem, true), |(begun, rest)| Tried::Answer(answer(begun, rest))),
+            .map_or_else(failed, |(begun, rest)| Tried::Answer(answer(begun, rest))),
         (200..=299, ..) => match incoming.whole(ANSWER_BYTES).await {
             Ok(body) if serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok() => {
                 let cost = bill.of(usage(&body));
                 bill.settle(cost).await;
                 Tried::Answer(answer(body.into(), None))
             }
-            Ok(_) => failed("its answer is no JSON".into(), true),
-            Err(broken) => failed(broken.problem, true),
+            Ok(_) => failed("its answer is no JSON".into()),
+            Err(broken) => failed(broken.problem),
         },
         (code, ..) => {
             let retry_after = headers.get("retry-after").and_then(|value| value.to_str().ok()).and_then(wait);
             let body = incoming.whole(ANSWER_BYTES).await.unwrap_or_default();
             let problem = format!("it answered with status {code}");
-            let may_cost = matches!(code, 502 | 504);
+            // A gateway that gave up may have handed the call on.
+            if !matches!(code, 502 | 504) {
+                bill.settle(MicroUsd(0)).await;
+            }
             match code {
                 408 | 409 | 425 | 429 | 500..=599 => {
-                    Tried::Failed { problem, may_cost, wait: retry_after, again: true }
+                    Tried::Failed { problem, wait: retry_after, again: true }
                 }
                 // Our key, our account or our address: nothing that the caller could mend.
-                300..=399 | 401..=404 | 407 => Tried::Failed { problem, may_cost, wait: None, again: false },
+                300..=399 | 401..=404 | 407 => Tried::Failed { problem, wait: None, again: false },
                 _ => {
-                    bill.settle(MicroUsd(0)).await;
                     let too_long = is_too_long(&body);
                     let answer = answer(body.into(), None);
                     if too_long { Tried::TooLong(answer) } else { Tried::Answer(answer) }
@@ -347,8 +343,8 @@ impl Bill {
         usage.map_or(self.most, |usage| self.provider.prices().of(usage.read, usage.written))
     }
 
-    async fn settle(&self, cost: MicroUsd) {
-        settle(&self.money, self.reservation, cost).await;
+    async fn settle(self, cost: MicroUsd) {
+        self.held.settle(cost).await;
     }
 }
 

@@ -101,11 +101,7 @@ pub(super) fn run(project: &Project, arguments: &Batch, screen: &Screen) -> Resu
     }
     let info = engine.task(&name)?;
     // Rows can wait longer for a larger model than callers do.
-    engine.escalate_to(Providers::new(project)?.escalations(
-        project,
-        std::slice::from_ref(&name),
-        BATCH_PATIENCE,
-    )?);
+    engine.escalate_to(Providers::new(project).only(project, &name, BATCH_PATIENCE)?);
     if !arguments.allow_uncertified && !info.certificates.iter().any(|c| c.verdict.is_certified()) {
         return Err(Error::Policy {
             message: format!(

@@ -47,8 +47,7 @@ pub(super) fn run(project: &Project, arguments: &Decide, screen: &Screen) -> Res
     if let Some((_, error)) = engine.load(std::slice::from_ref(&task.name)).pop() {
         return Err(error.into());
     }
-    let names = [task.name.clone()];
-    engine.escalate_to(Providers::new(project)?.escalations(project, &names, PATIENCE)?);
+    engine.escalate_to(Providers::new(project).only(project, &task.name, PATIENCE)?);
     let request = Request {
         task: task.name.clone(),
         inputs: vec![InputValue::Text(text.clone())],

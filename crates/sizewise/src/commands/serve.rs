@@ -9,14 +9,15 @@ use crate::{
     clock,
     error::{Error, Result},
     project::Project,
-    providers::{self, PATIENCE, Providers},
+    providers::{PATIENCE, Providers},
     screen::Screen,
     serve::{self, KeyCheck, Settings},
 };
 use sizewise_contract::{Code, Diagnose, units::UnixMillis};
-use sizewise_engine::Engine;
+use sizewise_engine::{Engine, Escalation};
 use sizewise_store::{KeyRing, Store};
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     num::NonZeroUsize,
     sync::{
@@ -59,6 +60,8 @@ pub(super) struct Serving {
     project: Project,
     providers: Providers,
     problems: Vec<(String, sizewise_engine::Error)>,
+    /// Tasks whose larger model may not be asked, and why.
+    unasked: Vec<(String, Error)>,
 }
 
 struct Keys(KeyRing);
@@ -82,10 +85,11 @@ impl Serving {
             sizewise_engine::Settings { allow_uncertified, encoder_workers: workers, record: true };
         let engine = Arc::new(Engine::start(Arc::clone(&store), settings)?);
         let problems = engine.load(&names);
-        let providers = Providers::new(project)?;
-        engine.escalate_to(providers.escalations(project, &names, PATIENCE)?);
+        let providers = Providers::new(project);
+        let (escalations, unasked) = providers.escalations(project, &names, PATIENCE);
+        engine.escalate_to(escalations);
         let keys = Arc::new(Keys(store.key_ring()?));
-        Ok(Self { store, engine, keys, names, project: project.clone(), providers, problems })
+        Ok(Self { store, engine, keys, names, project: project.clone(), providers, problems, unasked })
     }
 
     /// Says which tasks are served, and which are not and why.
@@ -120,10 +124,18 @@ impl Serving {
             };
             screen.remark(&format!("serving {} (release {}): {told}", info.task.name, info.release.short()));
         }
-        for name in &self.names {
-            let Some(escalation) = self.providers.escalation(&self.project.task(name)?, PATIENCE)? else {
-                continue;
-            };
+        self.tell_larger(screen, &self.providers.escalations(&self.project, &self.names, PATIENCE).0);
+        tell_unasked(screen, &self.unasked);
+        for name in self.providers.unpriced() {
+            screen.remark(&format!(
+                "provider {name} has no prices, so what it costs is neither known nor limited (price_in, price_out)"
+            ));
+        }
+        Ok(())
+    }
+
+    fn tell_larger(&self, screen: &Screen, escalations: &BTreeMap<String, Escalation>) {
+        for (name, escalation) in escalations {
             let targets: Vec<String> = escalation
                 .targets
                 .iter()
@@ -131,17 +143,6 @@ impl Serving {
                 .collect();
             screen.remark(&format!("{name} hands what it is not sure of to {}", targets.join(", then ")));
         }
-        let settings = &self.project.settings().provider;
-        let unpriced = |one: &&Arc<sizewise_models::remote::Provider>| {
-            settings.get(one.name()).is_some_and(|settings| providers::unpriced(settings, one))
-        };
-        for provider in self.providers.all().filter(unpriced) {
-            screen.remark(&format!(
-                "provider {} has no prices, so what it costs is neither known nor limited (price_in, price_out)",
-                provider.name()
-            ));
-        }
-        Ok(())
     }
 
     /// What programs may call by name.
@@ -183,6 +184,7 @@ impl Serving {
     fn watch(&self, ended: &AtomicBool, screen: &Screen) {
         let mut seen = self.store.mark().ok();
         let mut rules = self.rules();
+        let mut troubles: BTreeMap<String, String> = BTreeMap::new();
         let mut swept: Option<Instant> = None;
         while !ended.load(Ordering::Relaxed) {
             std::thread::sleep(LOOK);
@@ -199,12 +201,18 @@ impl Serving {
                 Ok(_) => {}
                 Err(error) => screen.remark(&format!("the store cannot be read: {error}")),
             }
+            for (name, state) in self.engine.providers() {
+                if let Some(problem) = state.problem.filter(|problem| troubles.get(&name) != Some(problem)) {
+                    screen.remark(&format!("provider {name}: {problem}"));
+                    troubles.insert(name, problem);
+                }
+            }
             let now = self.rules();
             if now != rules {
-                match self.providers.escalations(&self.project, &self.names, PATIENCE) {
-                    Ok(escalations) => self.engine.escalate_to(escalations),
-                    Err(error) => screen.remark(&format!("who gets the rest stays as it was: {error}")),
-                }
+                let (escalations, unasked) = self.providers.escalations(&self.project, &self.names, PATIENCE);
+                self.tell_larger(screen, &escalations);
+                tell_unasked(screen, &unasked);
+                self.engine.escalate_to(escalations);
                 rules = now;
             }
             if swept.is_none_or(|at| at.elapsed() > SWEEP) {
@@ -229,5 +237,13 @@ impl Serving {
                 screen.remark(&format!("old records of {} could not be erased: {error}", info.task.name));
             }
         }
+    }
+}
+
+/// Says whose larger model is not asked, and why.
+fn tell_unasked(screen: &Screen, unasked: &[(String, Error)]) {
+    for (name, error) in unasked {
+        let hint = error.hint().map_or(String::new(), |hint| format!(" — {hint}"));
+        screen.remark(&format!("{name} asks no larger model: {error}{hint}"));
     }
 }

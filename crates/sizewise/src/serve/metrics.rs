@@ -287,7 +287,7 @@ mod tests {
             tasks: Vec::new(),
             providers: BTreeMap::from([(
                 "primary".to_owned(),
-                ProviderState { calls: 7, failures: 2, resting: true },
+                ProviderState { calls: 7, failures: 2, resting: true, problem: None },
             )]),
         })
     }

@@ -44,16 +44,13 @@ struct Block {
     input: Option<Value>,
 }
 
+/// Counts that were not made are null.
 #[derive(Deserialize)]
 struct Tokens {
-    #[serde(default)]
-    input_tokens: u64,
-    #[serde(default)]
-    cache_creation_input_tokens: u64,
-    #[serde(default)]
-    cache_read_input_tokens: u64,
-    #[serde(default)]
-    output_tokens: u64,
+    input_tokens: Option<u64>,
+    cache_creation_input_tokens: Option<u64>,
+    cache_read_input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
 }
 
 pub(super) fn read(body: &[u8]) -> Result<Reply, &'static str> {
@@ -62,9 +59,12 @@ pub(super) fn read(body: &[u8]) -> Result<Reply, &'static str> {
     let text = || reply.content.iter().filter_map(|block| block.text.as_deref()).collect::<String>();
     Ok(Reply {
         content: input.unwrap_or_else(text),
-        usage: reply.usage.map(|tokens| Usage {
-            read: tokens.input_tokens + tokens.cache_creation_input_tokens + tokens.cache_read_input_tokens,
-            written: tokens.output_tokens,
+        usage: reply.usage.and_then(|tokens| {
+            let cached = [tokens.cache_creation_input_tokens, tokens.cache_read_input_tokens];
+            Some(Usage {
+                read: tokens.input_tokens? + cached.into_iter().flatten().sum::<u64>(),
+                written: tokens.output_tokens?,
+            })
         }),
         request: reply.id.as_deref().map(printable),
         model: reply.model.as_deref().map(printable),

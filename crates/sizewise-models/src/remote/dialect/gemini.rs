@@ -54,15 +54,13 @@ struct Part {
     thought: bool,
 }
 
+/// Counts of nothing are left out.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Tokens {
-    #[serde(default)]
-    prompt_token_count: u64,
-    #[serde(default)]
-    candidates_token_count: u64,
-    #[serde(default)]
-    thoughts_token_count: u64,
+    prompt_token_count: Option<u64>,
+    candidates_token_count: Option<u64>,
+    thoughts_token_count: Option<u64>,
 }
 
 pub(super) fn read(body: &[u8]) -> Result<Reply, &'static str> {
@@ -74,9 +72,9 @@ pub(super) fn read(body: &[u8]) -> Result<Reply, &'static str> {
     let parts = candidate.and_then(|candidate| candidate.content).map_or_else(Vec::new, |c| c.parts);
     Ok(Reply {
         content: parts.into_iter().filter(|part| !part.thought).map(|part| part.text).collect(),
-        usage: reply.usage_metadata.map(|tokens| Usage {
-            read: tokens.prompt_token_count,
-            written: tokens.candidates_token_count + tokens.thoughts_token_count,
+        usage: reply.usage_metadata.and_then(|tokens| {
+            let written = [tokens.candidates_token_count, tokens.thoughts_token_count];
+            Some(Usage { read: tokens.prompt_token_count?, written: written.into_iter().flatten().sum() })
         }),
         request: reply.response_id.as_deref().map(printable),
         model: reply.model_version.as_deref().map(printable),
