@@ -260,7 +260,9 @@ impl Held {
 
     /// Puts down what the call did cost. What cannot be put down stays taken out: it counts as spent.
     pub(super) async fn settle(mut self, cost: MicroUsd) {
-        self.settled = true;
+        if std::mem::replace(&mut self.settled, true) {
+            return;
+        }
         let (money, reservation) = (Arc::clone(&self.money), self.reservation);
         let _ = tokio::task::spawn_blocking(move || money.settle(reservation, cost)).await;
     }
@@ -288,6 +290,10 @@ pub(super) async fn reserve(
     deadline: Instant,
 ) -> Result<Held, &'static str> {
     let (money, name) = (Arc::clone(money), provider.to_owned());
+    if most == MicroUsd(0) {
+        // What costs nothing is never in a budget's way, and waits for no disk.
+        return Ok(Held { money, reservation: 0, sent: AtomicBool::new(true), settled: true });
+    }
     let taken = tokio::task::spawn_blocking(move || match money.reserve(&name, most) {
         // Held from here on, so that a caller who has left gets it back.
         Reserve::Held(reservation) => {

@@ -95,19 +95,23 @@ impl Serving {
     /// Says which tasks are served, and which are not and why.
     fn tell(&mut self, screen: &Screen, allow_uncertified: bool) -> Result<()> {
         let tasks = self.engine.tasks();
-        if tasks.is_empty() && !self.problems.is_empty() {
+        let relayed = &self.project.settings().relay.providers;
+        if tasks.is_empty() && relayed.is_empty() && !self.problems.is_empty() {
             return Err(self.problems.swap_remove(0).1.into());
         }
         for (name, error) in &self.problems {
             let hint = error.hint().map_or(String::new(), |hint| format!(" — {hint}"));
             screen.remark(&format!("not served: {name}: {error}{hint}"));
         }
-        if tasks.is_empty() {
+        if tasks.is_empty() && relayed.is_empty() {
             return Err(Error::Policy {
                 message: "there is no task to serve".into(),
                 code: Code::NotTrained,
                 hint: "run `sizewise init`, `train` and `certify` first, or `sizewise quickstart`".into(),
             });
+        }
+        if !relayed.is_empty() {
+            screen.remark(&format!("passing on to {} what is asked of them by name", relayed.join(", ")));
         }
         for info in tasks {
             let certified = info.certificates.iter().filter(|c| c.verdict.is_certified()).count();

@@ -193,10 +193,11 @@ fn answers_what_was_asked(decision: &Decision, info: &TaskInfo, asked: Option<&[
 
 fn ready<D: Decider>(serving: &Serving<D>) -> Reply {
     let tasks = serving.decider.tasks().len();
-    let (reason, status) = match (serving.is_draining(), tasks) {
+    let served = tasks > 0 || serving.settings.relay.is_some();
+    let (reason, status) = match (serving.is_draining(), served) {
         (true, _) => ("stopping", StatusCode::SERVICE_UNAVAILABLE),
-        (false, 0) => ("no task is served", StatusCode::SERVICE_UNAVAILABLE),
-        (false, _) => ("ready", StatusCode::OK),
+        (false, false) => ("no task is served", StatusCode::SERVICE_UNAVAILABLE),
+        (false, true) => ("ready", StatusCode::OK),
     };
     let body = format!("{{\"status\":\"{reason}\",\"tasks\":{tasks}}}");
     Reply::new(Kind::Json, body).with_status(status)

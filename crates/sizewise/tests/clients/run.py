@@ -1,7 +1,7 @@
 """Do the public clients of each protocol work when only their base URL is changed?
 
 Starts `sizewise serve` on a project whose task `support` asks `team` (choice) and `urgent` (predicate), drives it with the
-`openai` and `typesafe-sdk` packages and looks at the objects that they parse. See README.md beside this file.
+`openai`, `anthropic` and `typesafe-sdk` packages and looks at the objects that they parse. See README.md beside this file.
 """
 
 import os
@@ -12,6 +12,8 @@ import subprocess
 import sys
 import threading
 import tempfile
+
+import upstream
 
 HERE = pathlib.Path(__file__).resolve().parent
 
@@ -70,7 +72,7 @@ class Server:
 def ask(python: pathlib.Path, checks: str, url: str, key: str | None) -> bool:
     """Runs one file of checks in the environment of the clients."""
     command = [str(python), str(HERE / checks), url, *([key] if key else [])]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "TYPESAFE_"))}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "TYPESAFE_", "ANTHROPIC_"))}
     return subprocess.run(command, env=clean, check=False).returncode == 0
 
 
@@ -96,6 +98,14 @@ def main() -> int:
             return 1
         with Server(binary, str(copy)) as url:
             good = ask(python, "checks.py", url, key.group(0)) and good
+        # The same task with a larger model for the rest, and providers that are called by name.
+        (copy / "sizewise.toml").write_text(upstream.settings(upstream.start()))
+        file = copy / "tasks" / "support" / "task.toml"
+        text = re.sub(r"^# remote = .*$", 'remote = "chatty"', file.read_text(), flags=re.MULTILINE)
+        file.write_text(text + "\n[budget]\nusd_per_day = 1.00\n")
+        os.environ["SIZEWISE_UPSTREAM_KEY"] = "upstream-key"
+        with Server(binary, str(copy)) as url:
+            good = ask(python, "larger.py", url, key.group(0)) and good
     return 0 if good else 1
 
 
