@@ -22,7 +22,7 @@ mod settle;
 
 pub use error::Error;
 pub use escalate::{Escalation, Ledger};
-pub use protect::redact;
+pub use protect::{PersonalData, find as find_personal_data, redact};
 pub use request::{InputValue, QuestionRef, Request};
 pub use served::{ENCODER_PARTS, TaskInfo, encoder_files};
 

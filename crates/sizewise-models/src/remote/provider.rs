@@ -145,13 +145,11 @@ impl Provider {
         let reach = settings.private.then_some(Reach::Private);
         let client = Client::new(&settings.url, reach)
             .map_err(|problem| refused(problem, "write url = \"https://HOST/v1\""))?;
-        if let Some(key) = key {
-            if key.is_empty() || key.len() > KEY_BYTES || !key.bytes().all(|b| (0x21..0x7f).contains(&b)) {
-                return Err(refused(
-                    "the key is empty, or holds what no key does",
-                    "look at what `key` names",
-                ));
-            }
+        let is_none = |key: &str| {
+            key.is_empty() || key.len() > KEY_BYTES || !key.bytes().all(|b| (0x21..0x7f).contains(&b))
+        };
+        if key.is_some_and(is_none) {
+            return Err(refused("the key is empty, or holds what no key does", "look at what `key` names"));
         }
         let guarded = client.is_https() || super::chat::is_this_machine(client.host());
         if !guarded && settings.residency != Some(Residency::OnPremises) {
