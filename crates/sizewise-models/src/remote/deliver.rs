@@ -30,11 +30,13 @@ const LEAST_TIME: Duration = Duration::from_millis(200);
 /// A provider that wants a longer wait than that is passed over while there is another.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The money that calls are paid from. Its calls may wait for a disk.
+/// The money that calls are paid from.
 pub trait Money: Send + Sync + std::fmt::Debug {
-    /// Takes out the most that a call to a provider can cost.
+    /// Takes out the most that a call to a provider can cost, of what is at hand; none where a disk must be asked.
+    fn reserve_at_hand(&self, provider: &str, most: MicroUsd) -> Option<u64>;
+    /// The same; may wait for a disk.
     fn reserve(&self, provider: &str, most: MicroUsd) -> Reserve;
-    /// Puts down what it did cost.
+    /// Says what the call did cost. Waits for nothing.
     fn settle(&self, reservation: u64, cost: MicroUsd);
 }
 
@@ -211,7 +213,7 @@ impl<T> Delivery<'_, T> {
                 Err(_) => MicroUsd(0),
             };
             self.cost = self.cost.saturating_add(cost);
-            held.settle(cost).await;
+            held.settle(cost);
             let trouble = match outcome {
                 Ok(reply) => return Ok(reply),
                 Err(trouble) => trouble,
@@ -242,12 +244,13 @@ impl<T> Delivery<'_, T> {
     }
 }
 
-/// Money that is taken out for one call. Given up before anything was sent it is put back; afterwards it stays taken out until
-/// somebody says what the call did cost.
+/// Money that is taken out for one call. Given up before anything was sent it is put back; given up afterwards it is spent, as the
+/// call may have cost that much.
 #[derive(Debug)]
 pub(super) struct Held {
     money: Arc<dyn Money>,
     reservation: u64,
+    most: MicroUsd,
     sent: AtomicBool,
     settled: bool,
 }
@@ -258,47 +261,49 @@ impl Held {
         &self.sent
     }
 
-    /// Puts down what the call did cost. What cannot be put down stays taken out: it counts as spent.
-    pub(super) async fn settle(mut self, cost: MicroUsd) {
-        if std::mem::replace(&mut self.settled, true) {
-            return;
+    /// Says what the call did cost.
+    pub(super) fn settle(mut self, cost: MicroUsd) {
+        if !std::mem::replace(&mut self.settled, true) {
+            self.money.settle(self.reservation, cost);
         }
-        let (money, reservation) = (Arc::clone(&self.money), self.reservation);
-        let _ = tokio::task::spawn_blocking(move || money.settle(reservation, cost)).await;
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if self.settled || self.sent.load(Ordering::Relaxed) {
-            return;
-        }
-        let (money, reservation) = (Arc::clone(&self.money), self.reservation);
-        let put_back = move || money.settle(reservation, MicroUsd(0));
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(put_back)),
-            Err(_) => put_back(),
+        if !self.settled {
+            let cost = if self.sent.load(Ordering::Relaxed) { self.most } else { MicroUsd(0) };
+            self.money.settle(self.reservation, cost);
         }
     }
 }
 
-/// Takes money out, away from the threads that answer.
+/// Takes money out; where a disk must be asked, away from the threads that answer.
 pub(super) async fn reserve(
     money: &Arc<dyn Money>,
     provider: &str,
     most: MicroUsd,
     deadline: Instant,
 ) -> Result<Held, &'static str> {
-    let (money, name) = (Arc::clone(money), provider.to_owned());
+    let money = Arc::clone(money);
+    let held = move |money: Arc<dyn Money>, reservation: u64, free: bool| Held {
+        money,
+        reservation,
+        most,
+        sent: AtomicBool::new(false),
+        settled: free,
+    };
     if most == MicroUsd(0) {
-        // What costs nothing is never in a budget's way, and waits for no disk.
-        return Ok(Held { money, reservation: 0, sent: AtomicBool::new(true), settled: true });
+        // What costs nothing is never in a budget's way.
+        return Ok(held(money, 0, true));
     }
+    if let Some(reservation) = money.reserve_at_hand(provider, most) {
+        return Ok(held(money, reservation, false));
+    }
+    let name = provider.to_owned();
     let taken = tokio::task::spawn_blocking(move || match money.reserve(&name, most) {
-        // Held from here on, so that a caller who has left gets it back.
-        Reserve::Held(reservation) => {
-            Ok(Held { money, reservation, sent: AtomicBool::new(false), settled: false })
-        }
+        // Held from here on, so that a caller who has left gives it back.
+        Reserve::Held(reservation) => Ok(held(money, reservation, false)),
         Reserve::Spent => Err("the budget does not hold another call"),
         Reserve::Broken => Err("the ledger cannot be written"),
     });

@@ -222,7 +222,7 @@ async fn call(provider: &Arc<Provider>, request: &Relayable, body: Bytes, bill: 
         Ok(incoming) => incoming,
         Err(broken) => {
             if !broken.sent {
-                bill.settle(MicroUsd(0)).await;
+                bill.settle(MicroUsd(0));
             }
             return failed(broken.problem);
         }
@@ -249,7 +249,7 @@ async fn call(provider: &Arc<Provider>, request: &Relayable, body: Bytes, bill: 
         (200..=299, ..) => match incoming.whole(ANSWER_BYTES).await {
             Ok(body) if serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok() => {
                 let cost = bill.of(usage(&body));
-                bill.settle(cost).await;
+                bill.settle(cost);
                 Tried::Answer(answer(body.into(), None))
             }
             Ok(_) => failed("its answer is no JSON".into()),
@@ -261,7 +261,7 @@ async fn call(provider: &Arc<Provider>, request: &Relayable, body: Bytes, bill: 
             let problem = format!("it answered with status {code}");
             // A gateway that gave up may have handed the call on.
             if !matches!(code, 502 | 504) {
-                bill.settle(MicroUsd(0)).await;
+                bill.settle(MicroUsd(0));
             }
             match code {
                 408 | 409 | 425 | 429 | 500..=599 => {
@@ -324,7 +324,7 @@ impl Stream {
     }
 
     /// Puts down what the stream has cost, as far as it came.
-    pub async fn settle(self) -> MicroUsd {
+    pub fn settle(self) -> MicroUsd {
         let (usage, said) = (self.events.usage(), self.events.said());
         let bound = Usage { read: self.bill.most_read, written: said };
         // A stream that was cut off may go on being written on the other side.
@@ -333,7 +333,7 @@ impl Stream {
             (None, true) => self.bill.of(Some(bound)),
             (_, false) => self.bill.most,
         };
-        self.bill.settle(cost).await;
+        self.bill.settle(cost);
         cost
     }
 }
@@ -343,8 +343,8 @@ impl Bill {
         usage.map_or(self.most, |usage| self.provider.prices().of(usage.read, usage.written))
     }
 
-    async fn settle(self, cost: MicroUsd) {
-        self.held.settle(cost).await;
+    fn settle(self, cost: MicroUsd) {
+        self.held.settle(cost);
     }
 }
 

@@ -88,8 +88,9 @@ pub(super) fn run(project: &Project, arguments: &Batch, screen: &Screen) -> Resu
         return Err(Error::usage(format!("{} is a folder; name a file in it", output.display())));
     }
     let name = project.task(&arguments.task)?.name;
+    let store = Arc::new(store(project)?);
     let engine = Engine::start(
-        Arc::new(store(project)?),
+        Arc::clone(&store),
         Settings {
             allow_uncertified: arguments.allow_uncertified,
             encoder_workers: threads(),
@@ -101,7 +102,7 @@ pub(super) fn run(project: &Project, arguments: &Batch, screen: &Screen) -> Resu
     }
     let info = engine.task(&name)?;
     // Rows can wait longer for a larger model than callers do.
-    engine.escalate_to(Providers::new(project).only(project, &name, BATCH_PATIENCE)?);
+    engine.escalate_to(Providers::new(project).only(project, &name, (&store, BATCH_PATIENCE))?);
     if !arguments.allow_uncertified && !info.certificates.iter().any(|c| c.verdict.is_certified()) {
         return Err(Error::Policy {
             message: format!(

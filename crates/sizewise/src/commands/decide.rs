@@ -43,11 +43,11 @@ pub(super) fn run(project: &Project, arguments: &Decide, screen: &Screen) -> Res
         encoder_workers: threads(),
         record: arguments.record,
     };
-    let engine = Engine::start(store, settings)?;
+    let engine = Engine::start(Arc::clone(&store), settings)?;
     if let Some((_, error)) = engine.load(std::slice::from_ref(&task.name)).pop() {
         return Err(error.into());
     }
-    engine.escalate_to(Providers::new(project).only(project, &task.name, PATIENCE)?);
+    engine.escalate_to(Providers::new(project).only(project, &task.name, (&store, PATIENCE))?);
     let request = Request {
         task: task.name.clone(),
         inputs: vec![InputValue::Text(text.clone())],

@@ -8,7 +8,7 @@ use crate::{
     cli::Lint,
     error::{Error, Result},
     project::{Project, SETTINGS_FILE},
-    providers::{PATIENCE, Providers},
+    providers::Providers,
     screen::Screen,
 };
 use serde::Serialize;
@@ -248,7 +248,7 @@ fn remote(project: &Project, task: &Task, checks: &mut Vec<Check>) {
         return;
     }
     let what = format!("{}: [cascade] remote", task.name);
-    match Providers::new(project).escalation(task, PATIENCE) {
+    match Providers::new(project).terms(task) {
         Ok(Some(found)) => {
             let names: Vec<&str> = found.targets.iter().map(|target| target.name()).collect();
             checks.push(ok(what, format!("what is left goes to {}", names.join(", then "))));

@@ -14,7 +14,7 @@ use crate::{
     serve::{self, KeyCheck, Settings},
 };
 use sizewise_contract::{Code, Diagnose, units::UnixMillis};
-use sizewise_engine::{Engine, Escalation};
+use sizewise_engine::Engine;
 use sizewise_store::{KeyRing, Store};
 use std::{
     collections::BTreeMap,
@@ -86,7 +86,7 @@ impl Serving {
         let engine = Arc::new(Engine::start(Arc::clone(&store), settings)?);
         let problems = engine.load(&names);
         let providers = Providers::new(project);
-        let (escalations, unasked) = providers.escalations(project, &names, PATIENCE);
+        let (escalations, unasked) = providers.escalations(project, &names, (&store, PATIENCE));
         engine.escalate_to(escalations);
         let keys = Arc::new(Keys(store.key_ring()?));
         Ok(Self { store, engine, keys, names, project: project.clone(), providers, problems, unasked })
@@ -128,7 +128,7 @@ impl Serving {
             };
             screen.remark(&format!("serving {} (release {}): {told}", info.task.name, info.release.short()));
         }
-        self.tell_larger(screen, &self.providers.escalations(&self.project, &self.names, PATIENCE).0);
+        self.tell_larger(screen);
         tell_unasked(screen, &self.unasked);
         for name in self.providers.unpriced() {
             screen.remark(&format!(
@@ -138,9 +138,11 @@ impl Serving {
         Ok(())
     }
 
-    fn tell_larger(&self, screen: &Screen, escalations: &BTreeMap<String, Escalation>) {
-        for (name, escalation) in escalations {
-            let targets: Vec<String> = escalation
+    fn tell_larger(&self, screen: &Screen) {
+        for name in &self.names {
+            let terms = self.project.task(name).and_then(|task| self.providers.terms(&task));
+            let Ok(Some(terms)) = terms else { continue };
+            let targets: Vec<String> = terms
                 .targets
                 .iter()
                 .map(|target| format!("{} ({} on {})", target.name(), target.model(), target.host()))
@@ -213,8 +215,9 @@ impl Serving {
             }
             let now = self.rules();
             if now != rules {
-                let (escalations, unasked) = self.providers.escalations(&self.project, &self.names, PATIENCE);
-                self.tell_larger(screen, &escalations);
+                let (escalations, unasked) =
+                    self.providers.escalations(&self.project, &self.names, (&self.store, PATIENCE));
+                self.tell_larger(screen);
                 tell_unasked(screen, &unasked);
                 self.engine.escalate_to(escalations);
                 rules = now;

@@ -248,7 +248,7 @@ async fn pump(begun: Bytes, mut rest: Stream, (sender, passing): (mpsc::Sender<B
             }
         };
     }
-    rest.settle().await;
+    rest.settle();
 }
 
 #[cfg(test)]

@@ -1,0 +1,360 @@
+//! How is money counted as fast as calls are made, and still never too much of it spent?
+//!
+//! Money is taken out of the store in blocks, on disk before the first call is paid from one, and handed out to calls from memory.
+//! What calls did cost is put down twice a second, and a block that nobody uses goes back. Were the program to end at any moment, the
+//! rest of its blocks would count as spent: a budget can seem used up too early, never too late.
+
+use sizewise_contract::units::{MicroUsd, UnixMillis};
+use sizewise_models::remote::{Money, Reserve};
+use sizewise_store::{Limit, Store};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// How many calls a block should pay for; less where the budget holds less.
+const CALLS: [u64; 3] = [64, 8, 1];
+/// Between two times of putting down.
+const TICK: Duration = Duration::from_millis(500);
+const DAY_MS: i64 = 86_400_000;
+
+/// The money of one task, or of whatever else spends some.
+#[derive(Debug)]
+pub struct Ledger {
+    store: Arc<Store>,
+    task: String,
+    limits: Vec<Limit>,
+    state: Mutex<State>,
+    /// One at a time changes blocks in the store.
+    writing: Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By provider and day since 1970.
+    blocks: HashMap<(String, i64), Block>,
+    calls: HashMap<u64, Call>,
+    next: u64,
+}
+
+/// What is taken out of the store. `left + open + spent` is what the store holds for it.
+#[derive(Debug)]
+struct Block {
+    /// Its number there.
+    number: u64,
+    left: MicroUsd,
+    /// Handed out to calls under way.
+    open: MicroUsd,
+    /// Not put down yet.
+    spent: MicroUsd,
+    calls: u64,
+    /// Whether a call was paid from it since the last tick.
+    used: bool,
+}
+
+#[derive(Debug)]
+struct Call {
+    block: (String, i64),
+    most: MicroUsd,
+}
+
+impl Ledger {
+    /// The money of `task`, whose blocks go back when the last user of it is gone.
+    #[must_use]
+    pub fn new(store: Arc<Store>, task: impl Into<String>, limits: Vec<Limit>) -> Arc<Self> {
+        let ledger = Arc::new(Self {
+            store,
+            task: task.into(),
+            limits,
+            state: Mutex::default(),
+            writing: Mutex::default(),
+        });
+        let watched = Arc::downgrade(&ledger);
+        // Where no thread can be had, blocks are put down at the end alone.
+        let _ = std::thread::Builder::new().name("ledger".into()).spawn(move || {
+            loop {
+                std::thread::sleep(TICK);
+                match watched.upgrade() {
+                    Some(ledger) => ledger.put_down(),
+                    None => return,
+                }
+            }
+        });
+        ledger
+    }
+
+    /// Puts down what calls have cost so far, and gives back what nobody uses.
+    pub fn put_down(&self) {
+        self.write_blocks(false);
+    }
+
+    fn write_blocks(&self, at_the_end: bool) {
+        let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let today = today();
+        let mut changed = Vec::new();
+        {
+            let mut state = self.state();
+            state.blocks.retain(|(provider, day), block| {
+                let idle = block.open == MicroUsd(0) && (!std::mem::take(&mut block.used) || *day < today);
+                let gone = idle || at_the_end;
+                let spent = std::mem::take(&mut block.spent);
+                let calls = std::mem::take(&mut block.calls);
+                if gone || calls > 0 {
+                    let rest = if gone { block.open } else { block.left.saturating_add(block.open) };
+                    changed.push((block.number, spent, calls, rest, (provider.clone(), *day)));
+                }
+                !gone
+            });
+        }
+        for (number, spent, calls, rest, key) in changed {
+            if self.store.settle_part(number, (spent, calls), rest).is_err() {
+                // It stays taken out there; here it waits for the next time.
+                if let Some(block) = self.state().blocks.get_mut(&key) {
+                    block.spent = block.spent.saturating_add(spent);
+                    block.calls += calls;
+                }
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Money for Ledger {
+    fn reserve_at_hand(&self, provider: &str, most: MicroUsd) -> Option<u64> {
+        let key = (provider.to_owned(), today());
+        let mut state = self.state();
+        let block = state.blocks.get_mut(&key).filter(|block| block.left >= most)?;
+        block.left.0 -= most.0;
+        block.open = block.open.saturating_add(most);
+        block.used = true;
+        let number = state.next;
+        state.next += 1;
+        state.calls.insert(number, Call { block: key, most });
+        Some(number)
+    }
+
+    fn reserve(&self, provider: &str, most: MicroUsd) -> Reserve {
+        for last in [false, true] {
+            {
+                let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+                // Somebody else may have fetched a block meanwhile.
+                if let Some(number) = self.reserve_at_hand(provider, most) {
+                    return Reserve::Held(number);
+                }
+                let key = (provider.to_owned(), today());
+                let day = day(UnixMillis(key.1 * DAY_MS));
+                let known = self.state().blocks.get(&key).map(|block| block.number);
+                for calls in CALLS {
+                    let amount = MicroUsd(most.0.saturating_mul(calls));
+                    match self.store.enlarge_money(
+                        (&self.task, provider, &day),
+                        (known, amount),
+                        &self.limits,
+                    ) {
+                        Ok(None) => {}
+                        Err(_) => return Reserve::Broken,
+                        Ok(Some(number)) => {
+                            let mut state = self.state();
+                            let block = state.blocks.entry(key.clone()).or_insert(Block {
+                                number,
+                                left: MicroUsd(0),
+                                open: MicroUsd(0),
+                                spent: MicroUsd(0),
+                                calls: 0,
+                                used: true,
+                            });
+                            // What was given back to the last micro-dollar has a new number.
+                            block.number = number;
+                            block.left = block.left.saturating_add(amount);
+                            break;
+                        }
+                    }
+                }
+                if let Some(number) = self.reserve_at_hand(provider, most) {
+                    return Reserve::Held(number);
+                }
+            }
+            if last {
+                break;
+            }
+            // What other blocks hold without need may be what is missing.
+            self.give_back();
+        }
+        Reserve::Spent
+    }
+
+    fn settle(&self, reservation: u64, cost: MicroUsd) {
+        let mut state = self.state();
+        let Some(Call { block, most }) = state.calls.remove(&reservation) else { return };
+        let Some(block) = state.blocks.get_mut(&block) else { return };
+        block.open.0 = block.open.0.saturating_sub(most.0);
+        // A provider that charges more than the bound has broken it; the truth is put down all the same.
+        let rest = block.left.saturating_add(most);
+        block.left = MicroUsd(rest.0.saturating_sub(cost.0));
+        block.spent = block.spent.saturating_add(cost);
+        block.calls += u64::from(cost > MicroUsd(0));
+        block.used = true;
+    }
+}
+
+impl Ledger {
+    /// Gives back what no call under way needs.
+    fn give_back(&self) {
+        let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changed = Vec::new();
+        for block in self.state().blocks.values_mut() {
+            let (spent, calls) = (std::mem::take(&mut block.spent), std::mem::take(&mut block.calls));
+            block.left = MicroUsd(0);
+            changed.push((block.number, spent, calls, block.open));
+        }
+        for (number, spent, calls, rest) in changed {
+            let _ = self.store.settle_part(number, (spent, calls), rest);
+        }
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        self.write_blocks(true);
+    }
+}
+
+fn now() -> UnixMillis {
+    UnixMillis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64)
+}
+
+fn today() -> i64 {
+    now().0.div_euclid(DAY_MS)
+}
+
+/// The day of UTC, as 2026-01-31 (Howard Hinnant's `civil_from_days`).
+fn day(at: UnixMillis) -> String {
+    let days = at.0.div_euclid(DAY_MS) + 719_468;
+    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let part = (5 * of_year + 2) / 153;
+    let (month, day) = (if part < 10 { part + 3 } else { part - 9 }, of_year - (153 * part + 2) / 5 + 1);
+    format!("{:04}-{month:02}-{day:02}", era * 400 + year_of_era + i64::from(month <= 2))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+    use super::*;
+    use sizewise_store::Period;
+
+    fn ledger(store: &Arc<Store>, most: u64) -> Arc<Ledger> {
+        let limits = vec![Limit { period: Period::Total, most: MicroUsd(most) }];
+        Ledger::new(Arc::clone(store), "desk", limits)
+    }
+
+    fn spent(store: &Store) -> (u64, u64) {
+        let all = store.spending().unwrap();
+        (all.iter().map(|spent| spent.micro_usd.0).sum(), all.iter().map(|spent| spent.calls).sum())
+    }
+
+    #[test]
+    fn calls_are_paid_from_memory_and_put_down_to_the_last_micro_dollar() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(folder.path()).unwrap());
+        let ledger = ledger(&store, 100_000);
+        assert_eq!(ledger.reserve_at_hand("primary", MicroUsd(100)), None);
+        let Reserve::Held(first) = ledger.reserve("primary", MicroUsd(100)) else { panic!("there is money") };
+        assert_eq!(spent(&store), (6_400, 0), "a block is taken out before the first call");
+        let second = ledger.reserve_at_hand("primary", MicroUsd(100)).unwrap();
+        ledger.settle(first, MicroUsd(70));
+        ledger.settle(first, MicroUsd(70));
+        ledger.settle(second, MicroUsd(0));
+        ledger.put_down();
+        assert_eq!(spent(&store), (6_400, 1), "the rest of the block is still held");
+        ledger.put_down();
+        assert_eq!(spent(&store), (70, 1), "nobody used it since");
+        drop(ledger);
+        assert_eq!(spent(&store), (70, 1));
+    }
+
+    #[test]
+    fn a_program_that_ends_leaves_its_open_calls_as_spent() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(folder.path()).unwrap());
+        let first = ledger(&store, 1_000);
+        let Reserve::Held(done) = first.reserve("primary", MicroUsd(300)) else { panic!("there is money") };
+        let Reserve::Held(_) = first.reserve("primary", MicroUsd(300)) else { panic!("there is money") };
+        first.settle(done, MicroUsd(10));
+        drop(first);
+        assert_eq!(spent(&store), (310, 1));
+        let second = ledger(&store, 1_000);
+        assert_eq!(second.reserve("primary", MicroUsd(691)), Reserve::Spent);
+        let Reserve::Held(_) = second.reserve("primary", MicroUsd(690)) else { panic!("so much is left") };
+        // The program is killed: nothing is put down any more.
+        std::mem::forget(second);
+        assert_eq!(spent(&store).0, 1_000);
+    }
+
+    #[test]
+    fn what_one_provider_holds_without_need_pays_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(folder.path()).unwrap());
+        let ledger = ledger(&store, 1_000);
+        let Reserve::Held(call) = ledger.reserve("primary", MicroUsd(100)) else { panic!("there is money") };
+        ledger.settle(call, MicroUsd(100));
+        assert_eq!(spent(&store).0, 800, "eight calls at once");
+        let Reserve::Held(_) = ledger.reserve("second", MicroUsd(900)) else { panic!("it is only held") };
+        assert_eq!(ledger.reserve("second", MicroUsd(1)), Reserve::Spent);
+    }
+
+    #[test]
+    fn callers_who_come_together_never_get_more_than_there_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(folder.path()).unwrap());
+        let ledgers = [ledger(&store, 20_000), ledger(&store, 20_000)];
+        let taken: u64 = std::thread::scope(|scope| {
+            let caller = |number: u64| {
+                let ledger = &ledgers[(number % 2) as usize];
+                let mut taken = 0;
+                for call in 0..400 {
+                    let most = 7 + (call * 13 + number * 5) % 90;
+                    let held = ledger
+                        .reserve_at_hand("primary", MicroUsd(most))
+                        .map_or_else(|| ledger.reserve("primary", MicroUsd(most)), Reserve::Held);
+                    let Reserve::Held(held) = held else { continue };
+                    let cost = if call % 3 == 0 { most } else { most / 2 };
+                    ledger.settle(held, MicroUsd(cost));
+                    taken += cost;
+                }
+                taken
+            };
+            let callers: Vec<_> = (0..8).map(|number| scope.spawn(move || caller(number))).collect();
+            callers.into_iter().map(|caller| caller.join().unwrap()).sum()
+        });
+        drop(ledgers);
+        // The thread that puts down may be at it just now, and is then the last user.
+        let begun = std::time::Instant::now();
+        while spent(&store).0 != taken && begun.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(spent(&store).0, taken);
+        assert!(taken <= 20_000 && taken > 19_000, "{taken}");
+    }
+
+    #[test]
+    fn days_are_those_of_utc() {
+        // Golden values from `date -u -d @… +%F`.
+        for (seconds, expected) in [
+            (0, "1970-01-01"),
+            (951_782_399, "2000-02-28"),
+            (951_782_400, "2000-02-29"),
+            (951_868_800, "2000-03-01"),
+            (1_798_761_599, "2026-12-31"),
+            (-1, "1969-12-31"),
+        ] {
+            assert_eq!(day(UnixMillis(seconds * 1_000)), expected);
+        }
+    }
+}

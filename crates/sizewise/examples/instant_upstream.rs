@@ -1,0 +1,39 @@
+//! What does a provider say that takes no time at all? Answers every call with the same chat completion, whole or streamed.
+//!
+//! `cargo run --release --example instant_upstream -- 127.0.0.1:9099` serves until it is stopped; `scripts/measure-relay` puts our server
+//! before it.
+
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, Response, body::Bytes, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use std::convert::Infallible;
+
+const WHOLE: &str = r#"{"id":"c1","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"An answer of about twenty words, as models give them to short questions, when they are asked to be brief."},"finish_reason":"stop"}],"usage":{"prompt_tokens":20,"completion_tokens":22,"total_tokens":42}}"#;
+
+async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let streams = body.windows(13).any(|window| window == b"\"stream\":true");
+    let (kind, body) = match streams {
+        true => {
+            let chunk = r#"data: {"id":"c1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"word "},"finish_reason":null}]}"#;
+            ("text/event-stream", format!("{}data: [DONE]\n\n", format!("{chunk}\n\n").repeat(20)))
+        }
+        false => ("application/json", WHOLE.to_owned()),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    response.headers_mut().insert("content-type", hyper::header::HeaderValue::from_static(kind));
+    Ok(response)
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9099".into());
+    let listener = tokio::net::TcpListener::bind(&address).await?;
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        tokio::spawn(async move {
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer)).await;
+        });
+    }
+}
