@@ -62,7 +62,7 @@ pub struct RemoteUse {
     pub provider: String,
     /// The model that answered, as the provider calls it.
     pub model: String,
-    /// Calls that were made, to every provider together.
+    /// Calls that were made, to every provider together; none where the answer was remembered.
     pub attempts: u32,
     /// Why it gave no answer that may be used.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -263,6 +263,9 @@ pub struct Cascade {
     /// The provider, by its name in the settings, whose model is asked what no local tier may answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remote: Option<String>,
+    /// For how many hours a remote model's answer to the same input is remembered, in memory alone; not at all unless said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recall_hours: Option<u32>,
     /// Who gets what no model may answer.
     pub escalate_to: EscalateTo,
 }
@@ -409,7 +412,7 @@ impl Task {
             &self.input,
             &self.questions,
             &self.promise,
-            &Cascade { remote: None, ..self.cascade.clone() },
+            &Cascade { remote: None, recall_hours: None, ..self.cascade.clone() },
             self.data.train_labels,
         );
         // Every part has a JSON form: there are no maps in a task.

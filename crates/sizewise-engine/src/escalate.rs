@@ -36,12 +36,12 @@ pub(crate) async fn escalate(
     served: &Served,
     admitted: &Admitted,
     outcome: Outcome,
-    larger: Option<&Escalation>,
+    (larger, caller): (Option<&Escalation>, Option<&str>),
     begun: Instant,
 ) -> Vec<Answered> {
     let mut answered = locally(served, admitted, outcome);
     if let Some(larger) = larger {
-        remote::ask(larger, served, admitted, &mut answered, begun).await;
+        remote::ask((larger, caller), served, admitted, &mut answered, begun).await;
     }
     answered
 }

@@ -17,6 +17,7 @@ mod error;
 mod escalate;
 mod ledger;
 mod protect;
+mod recall;
 mod request;
 mod served;
 mod settle;
@@ -25,6 +26,7 @@ pub use error::Error;
 pub use escalate::Escalation;
 pub use ledger::Ledger;
 pub use protect::{PersonalData, find as find_personal_data, redact};
+pub use recall::Recall;
 pub use request::{InputValue, QuestionRef, Request};
 pub use served::{ENCODER_PARTS, TaskInfo, encoder_files};
 
@@ -124,7 +126,8 @@ impl Engine {
         let admitted = admit::admit(&served, &request)?;
         let judged = cascade::run(&served, &admitted).await?;
         let larger = self.larger(&request.task);
-        let answers = escalate::escalate(&served, &admitted, judged, larger.as_deref(), begun).await;
+        let larger = (larger.as_deref(), request.key_id.as_deref());
+        let answers = escalate::escalate(&served, &admitted, judged, larger, begun).await;
         settle::settle(self.recorder.as_ref(), &served, (admitted, answers), (&request, begun)).await
     }
 

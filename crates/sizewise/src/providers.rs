@@ -14,7 +14,7 @@ use sizewise_contract::{
     task::{Budget, MayLeave},
     units::Dollars,
 };
-use sizewise_engine::{Escalation, Ledger};
+use sizewise_engine::{Escalation, Ledger, Recall};
 use sizewise_models::remote::{Provider, ProviderSettings};
 use sizewise_store::{Limit, Period, Store};
 use std::{
@@ -172,7 +172,9 @@ impl Providers {
     ) -> Result<Option<Escalation>> {
         let Some(Terms { targets, limits }) = self.terms(task)? else { return Ok(None) };
         let money = Ledger::new(Arc::clone(store), task.name.clone(), limits);
-        Ok(Some(Escalation { targets, may_leave: task.privacy.may_leave, money, patience }))
+        let hours = task.cascade.recall_hours.map(|hours| Duration::from_secs(3_600 * u64::from(hours)));
+        let recall = hours.map(|lifetime| Arc::new(Recall::new(lifetime)));
+        Ok(Some(Escalation { targets, may_leave: task.privacy.may_leave, recall, money, patience }))
     }
 
     /// Who may be asked for a task, and what that may cost.

@@ -106,7 +106,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("question.promise", &["max_served_error", "confidence", "openings", "p95_latency_ms"]),
     ("data", &["train", "dev", "locked", "train_labels", "group", "time", "out_of_scope_share"]),
     ("promise", &["max_served_error", "confidence", "openings", "p95_latency_ms"]),
-    ("cascade", &["tiers", "remote", "escalate_to"]),
+    ("cascade", &["tiers", "remote", "recall_hours", "escalate_to"]),
     ("privacy", &["may_leave", "store", "retention_days"]),
     ("live", &["probe_share"]),
     ("budget", &["usd_per_day", "usd_per_month", "usd_total"]),
@@ -275,6 +275,9 @@ fn check_promise(place: &str, promise: &Promise) -> Result<(), TaskError> {
 fn check_cascade(cascade: &Cascade) -> Result<(), TaskError> {
     if let Some(provider) = &cascade.remote {
         check_label("cascade.remote", provider)?;
+    }
+    if cascade.recall_hours.is_some_and(|hours| !(1..=720).contains(&hours)) {
+        return Err(rule("cascade.recall_hours", "must be 1 to 720; leave it out to remember nothing"));
     }
     let Tiers::List(tiers) = &cascade.tiers else { return Ok(()) };
     if tiers.is_empty() || !tiers.is_sorted_by(|a, b| a < b) {
@@ -485,7 +488,7 @@ type = "predicate"
                 ..Data::default()
             },
             promise,
-            cascade: Cascade { remote: Some("primary".into()), ..Cascade::default() },
+            cascade: Cascade { remote: Some("primary".into()), recall_hours: Some(1), ..Cascade::default() },
             privacy: Privacy::default(),
             live: Live::default(),
             budget: Budget {

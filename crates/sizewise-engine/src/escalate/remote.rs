@@ -4,11 +4,17 @@
 //! redacted; every call is paid from the task's budget. Whatever goes wrong, the question goes on to whom it would have gone without.
 
 use super::Answered;
-use crate::{admit::Admitted, protect, served::Served};
+use crate::{
+    admit::Admitted,
+    protect,
+    recall::{Recall, Remembered},
+    served::Served,
+};
 use sizewise_contract::{
-    Answer, ClassLabel, Disposition, EscalationReason, Question, Step, Task, Tier,
+    Answer, ClassLabel, ContentHash, Disposition, EscalationReason, Question, Step, Task, Tier,
     answer::{RemoteProblem, RemoteUse},
     task::MayLeave,
+    units::MicroUsd,
 };
 use sizewise_models::remote::{
     Delivered, Money, Provider, Question as Asked, Undelivered, deliver, questions,
@@ -30,6 +36,8 @@ pub struct Escalation {
     pub targets: Vec<Arc<Provider>>,
     /// Whether inputs may be sent to a provider that is not in the house.
     pub may_leave: MayLeave,
+    /// Answers that are remembered, where the task allows it.
+    pub recall: Option<Arc<Recall>>,
     /// What calls are paid from.
     pub money: Arc<dyn Money>,
     /// Until when an answer must have come, from when the request began.
@@ -40,7 +48,7 @@ type Labels = BTreeMap<String, String>;
 
 /// Asks about every input that has open questions, all at the same time.
 pub(super) async fn ask(
-    escalation: &Escalation,
+    (escalation, caller): (&Escalation, Option<&str>),
     served: &Served,
     admitted: &Admitted,
     answered: &mut [Answered],
@@ -93,10 +101,23 @@ pub(super) async fn ask(
         {
             let text = if as_it_is { text.clone() } else { protect::redact(text) };
             let task = Arc::clone(&served.info.task);
-            let (targets, money) = (allowed.clone(), Arc::clone(&money));
+            let (targets, money, recall) = (allowed.clone(), Arc::clone(&money), escalation.recall.clone());
+            // What is remembered is the text as it came: two that are redacted alike are not the same.
+            let key = recall.as_ref().map(|_| {
+                Recall::key(
+                    caller,
+                    served.info.release,
+                    &names,
+                    admitted.texts.get(position).map_or("", String::as_str),
+                )
+            });
             calls.spawn(async move {
                 let asked = Instant::now();
-                let delivered = one(&task, &names, &text, (&targets, &money, deadline)).await;
+                let ask = one(&task, &names, &text, (&targets, &money, deadline));
+                let delivered = match recall.zip(key) {
+                    Some((recall, key)) => recalled(&recall, key, (ask, deadline)).await,
+                    None => ask.await,
+                };
                 (position, delivered, asked.elapsed().as_micros() as u64)
             });
         }
@@ -109,6 +130,25 @@ pub(super) async fn ask(
             }
         }
     }
+}
+
+/// What was said before, or what is said now; callers who ask the same wait for one answer.
+async fn recalled(
+    recall: &Recall,
+    key: ContentHash,
+    (ask, deadline): (impl Future<Output = Delivered<Labels>>, Instant),
+) -> Delivered<Labels> {
+    let turn = tokio::time::timeout_at(deadline.into(), recall.turn(key)).await;
+    if let Some(Remembered { labels, provider, model }) = recall.get(&key) {
+        return Delivered { answer: Ok(labels), provider, model, attempts: 0, cost: MicroUsd(0) };
+    }
+    let delivered = ask.await;
+    if let Ok(labels) = &delivered.answer {
+        let (provider, model) = (delivered.provider.clone(), delivered.model.clone());
+        recall.put(key, Remembered { labels: labels.clone(), provider, model });
+    }
+    drop(turn);
+    delivered
 }
 
 async fn one(

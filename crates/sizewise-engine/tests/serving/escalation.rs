@@ -11,7 +11,7 @@ use sizewise_contract::{
     task::MayLeave,
     units::MicroUsd,
 };
-use sizewise_engine::{Engine, Escalation, Ledger};
+use sizewise_engine::{Engine, Escalation, Ledger, Recall, Request};
 use sizewise_store::{Limit, Period};
 use std::{
     collections::BTreeMap,
@@ -28,6 +28,7 @@ fn escalating(desk: &Desk, targets: &[&Scripted], change: impl FnOnce(&mut Escal
     let mut escalation = Escalation {
         targets: targets.iter().map(|target| Arc::clone(&target.provider)).collect(),
         may_leave: MayLeave::Never,
+        recall: None,
         money: money(desk, Period::Total, 1_000_000),
         patience: Duration::from_secs(5),
     };
@@ -228,6 +229,33 @@ async fn a_budget_is_never_exceeded_by_callers_who_come_together() {
     assert!(answered > 0 && refused > 0, "{answered} {refused}");
     assert_eq!((spent.0, scripted.calls()), (120 * answered, answered as usize));
     assert!(spent <= MicroUsd(5_000));
+}
+
+#[tokio::test]
+async fn what_the_same_caller_asked_before_is_asked_once() {
+    let desk = Desk::trained(TASK);
+    let scripted = Scripted::plays(&[SAYS]).await;
+    let engine = Arc::new(escalating(&desk, &[&scripted], |escalation| {
+        escalation.recall = Some(Arc::new(Recall::new(Duration::from_secs(60))));
+    }));
+    let ask_as = |caller: &'static str| {
+        let engine = Arc::clone(&engine);
+        tokio::spawn(async move {
+            let request = Request { key_id: Some(caller.into()), ..ask(STRANGE) };
+            engine.decide(request).await.unwrap().remove(0)
+        })
+    };
+    let asked: Vec<_> = (0..10).map(|_| ask_as("first")).collect();
+    let mut paid = 0;
+    for one in asked {
+        let decision = one.await.unwrap();
+        assert_eq!(decision.answers[0].value, "delivery");
+        assert_eq!(decision.cost_micro_usd.0 > 0, decision.answers[0].remote.as_ref().unwrap().attempts == 1);
+        paid += usize::from(decision.cost_micro_usd.0 > 0);
+    }
+    assert_eq!((paid, scripted.calls()), (1, 1));
+    ask_as("second").await.unwrap();
+    assert_eq!(scripted.calls(), 2, "another caller's answers are not to be seen");
 }
 
 #[tokio::test]

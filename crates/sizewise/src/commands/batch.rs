@@ -395,13 +395,17 @@ fn columns(table: &TableReader, task: &Task) -> Vec<String> {
 
 /// The cells of one answer; the first is empty where the question was escalated.
 fn cells(answer: &Answer) -> [Value; 4] {
+    let given = || Value::from(answer.value.as_str());
     let (value, disposition) = match answer.disposition {
-        Disposition::Answered if answer.certified => (answer.value.as_str().into(), "answered"),
-        Disposition::Answered if answer.tier == Tier::Remote => {
-            (answer.value.as_str().into(), "answered_remotely")
+        Disposition::Answered if answer.certified => (given(), "answered".to_owned()),
+        Disposition::Answered if answer.tier == Tier::Remote => (given(), "answered_remotely".to_owned()),
+        Disposition::Answered => (given(), "answered_uncertified".to_owned()),
+        Disposition::Escalated { reason, .. } => {
+            // Why a larger model did not answer tells whether to ask again.
+            let problem = answer.remote.as_ref().and_then(|remote| remote.problem);
+            let problem = problem.map_or_else(String::new, |problem| format!("/{}", problem.name()));
+            (Value::Null, format!("{}{problem}", reason.name()))
         }
-        Disposition::Answered => (answer.value.as_str().into(), "answered_uncertified"),
-        Disposition::Escalated { reason, .. } => (Value::Null, reason.name()),
     };
     // Six digits, as a number: more would only differ in noise.
     let confidence = answer.confidence.map(|confidence| (confidence * 1e6).round() / 1e6);
