@@ -100,8 +100,11 @@ impl<'a> Run<'a> {
             return Err(Error::Internal("a checkpoint fits what made it"));
         }
         let steps_per_epoch = self.rows.train.len().div_ceil(self.settings.batch.max(1)) as u64;
-        let pace =
-            Pace { began, from: state.optimizer.steps, steps: steps_per_epoch * self.settings.epochs as u64 };
+        let pace = Pace {
+            began: Instant::now(),
+            from: state.optimizer.steps,
+            steps: steps_per_epoch * self.settings.epochs as u64,
+        };
         let mut gradients = Gradients::default();
         while state.epochs.len() <= self.settings.epochs && self.network.weights.parameters() > 0 {
             self.epoch(&mut state, &objective, (&pace, &mut gradients))?;

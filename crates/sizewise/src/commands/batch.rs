@@ -20,7 +20,9 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sizewise_contract::{Answer, Code, ContentHash, Decision, Diagnose, Disposition, Task, Tier};
+use sizewise_contract::{
+    Answer, Code, ContentHash, Decision, Diagnose, Disposition, Task, Tier, answer::RemoteProblem,
+};
 use sizewise_engine::{Engine, InputValue, Request, Settings};
 use sizewise_learn::{
     prepare::hash_file,
@@ -33,9 +35,11 @@ use std::{
 };
 
 /// How long the rows of one step may wait for a larger model.
-const BATCH_PATIENCE: std::time::Duration = std::time::Duration::from_secs(600);
+const BATCH_PATIENCE: std::time::Duration = std::time::Duration::from_secs(120);
 /// Rows that are answered together.
 const CHUNK: usize = 256;
+/// The same where a larger model is asked: Ctrl-C waits for that many.
+const CHUNK_WITH_LARGER: usize = 32;
 
 /// How far an interrupted run got.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
@@ -243,7 +247,8 @@ impl<'a> Job<'a> {
     /// Answers the next chunk; false at the end of the table.
     fn step(&mut self) -> Result<bool> {
         let (mut rows, mut values) = (Vec::new(), Vec::new());
-        while rows.len() < CHUNK {
+        let chunk = if self.engine.providers().is_empty() { CHUNK } else { CHUNK_WITH_LARGER };
+        while rows.len() < chunk {
             let mut row = Vec::new();
             if self.table.next_row(&mut row)?.is_none() {
                 break;
@@ -254,7 +259,15 @@ impl<'a> Job<'a> {
         if rows.is_empty() {
             return Ok(false);
         }
-        for (mut row, decided) in values.into_iter().zip(self.decide(&rows)?) {
+        let decided = self.decide(&rows)?;
+        if let Some(problem) = stuck(decided.iter().filter_map(|row| row.as_ref().ok())) {
+            return Err(Error::Policy {
+                message: format!("the larger model does not answer ({}); {} rows are done", problem.name().replace('_', " "), self.progress.rows),
+                code: if problem == RemoteProblem::BudgetSpent { Code::BudgetSpent } else { Code::SourceUnavailable },
+                hint: "run the same command again when it does: it goes on there; or take `remote` out of the task file".into(),
+            });
+        }
+        for (mut row, decided) in values.into_iter().zip(decided) {
             match decided {
                 Ok(decision) => {
                     for (count, answer) in self.progress.answered.iter_mut().zip(&decision.answers) {
@@ -391,6 +404,21 @@ fn columns(table: &TableReader, task: &Task) -> Vec<String> {
         }
     }
     columns
+}
+
+/// Why it makes no sense to go on: the budget is spent, or nobody answered any of the questions that were handed on.
+fn stuck<'a>(decisions: impl Iterator<Item = &'a Decision>) -> Option<RemoteProblem> {
+    let problems: Vec<Option<RemoteProblem>> = decisions
+        .flat_map(|decision| &decision.answers)
+        .filter_map(|answer| answer.remote.as_ref())
+        .map(|remote| remote.problem)
+        .collect();
+    let all = |problem| !problems.is_empty() && problems.iter().all(|found| *found == Some(problem));
+    let spent = problems.contains(&Some(RemoteProblem::BudgetSpent));
+    if spent {
+        return Some(RemoteProblem::BudgetSpent);
+    }
+    all(RemoteProblem::Unavailable).then_some(RemoteProblem::Unavailable)
 }
 
 /// The cells of one answer; the first is empty where the question was escalated.

@@ -14,6 +14,7 @@ use crate::{
     screen::Screen,
     table::percent,
 };
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use sizewise_contract::{Certificate, ContentHash, Tier};
 use sizewise_learn::{
@@ -189,9 +190,11 @@ impl Maker<'_> {
         if let Some(made) = self.made_before(if has_encoder { ADAPTED } else { SUMMARY })? {
             return Ok(made);
         }
+        let method = adapt.to_possible_value().filter(|_| has_encoder);
+        let method = method.map_or_else(String::new, |method| format!("--adapt {} ", method.get_name()));
         self.step(
             "train",
-            "--adapt --distil",
+            &format!("{method}--distil"),
             "Train the encoder, let it teach the static tier, and fit the tiers, smallest first.",
         );
         let train = Train {
