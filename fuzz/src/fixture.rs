@@ -78,11 +78,13 @@ pub(crate) fn decisions(task: &Task, asked: Option<&[QuestionRef]>) -> [Decision
             disposition: Disposition::Answered,
             value: classes[classes.len() - 1].to_owned(),
             class: classes.len() - 1,
-            confidence: 0.875,
+            confidence: Some(0.875),
             threshold: Some(0.75),
             probabilities: vec![1.0 / classes.len() as f32; classes.len()],
             tier: Tier::Static,
             certified: true,
+            handed_on: None,
+            remote: None,
             path: Vec::new(),
         }
     };
