@@ -13,6 +13,9 @@ use std::{
 /// Most answers that are remembered; the oldest go first.
 const MOST: usize = 50_000;
 
+/// From so many locks on those that nobody holds are looked for.
+const UNDER_WAY: usize = 1_024;
+
 /// Answers of a larger model to one task.
 #[derive(Debug)]
 pub struct Recall {
@@ -91,7 +94,14 @@ impl Recall {
 
     /// Waits until nobody else asks the same.
     pub(crate) async fn turn(&self, key: ContentHash) -> Turn<'_> {
-        let lock = Arc::clone(self.state().under_way.entry(key).or_default());
+        let lock = {
+            let mut state = self.state();
+            // Callers who left while they waited leave locks behind that nobody holds.
+            if state.under_way.len() >= UNDER_WAY {
+                state.under_way.retain(|_, lock| Arc::strong_count(lock) > 1);
+            }
+            Arc::clone(state.under_way.entry(key).or_default())
+        };
         let guard = Arc::clone(&lock).lock_owned().await;
         Turn { recall: self, key, lock, _guard: guard }
     }

@@ -166,8 +166,10 @@ async fn one(
     let unavailable = |problem: &str| (Why::Unavailable, problem.to_owned());
     let mut tries = 0;
     loop {
-        let permit = tokio::time::timeout_at(deadline.into(), provider.permit()).await;
-        let permit = permit.ok().flatten().ok_or_else(|| unavailable("the deadline came first"))?;
+        // While another could be asked, a provider whose places are all taken is not waited for long.
+        let waited = if others > 0 { deadline.min(Instant::now() + PATIENCE) } else { deadline };
+        let permit = tokio::time::timeout_at(waited.into(), provider.permit()).await;
+        let permit = permit.ok().flatten().ok_or_else(|| unavailable("all of its places are taken"))?;
         let leave = match provider.breaker().leave(Instant::now()) {
             Ok(leave) => leave,
             // Short pauses are waited for; a longer one is the caller's to know of.

@@ -26,6 +26,8 @@ use tokio::sync::mpsc;
 pub(super) const PATIENCE: Duration = Duration::from_secs(600);
 /// What a model may write where a request says nothing, in tokens.
 const MOST_WRITTEN: u64 = 32_768;
+/// For how long a piece waits for its reader.
+const SLOW_READER: Duration = Duration::from_secs(60);
 /// Pieces of a stream that wait for a slow reader.
 const PIECES: usize = 16;
 /// Headers of an answer that go back with it.
@@ -166,7 +168,12 @@ impl Relay {
             .ok_or_else(|| WireError::new(Code::Internal, None, "the model's name is part of the body"))?;
         let (front, back) = (body.get(..place.start), body.get(place.end..));
         let (front, back) = (front.unwrap_or_default().to_vec(), back.unwrap_or_default().to_vec());
-        let bound = [head.max_tokens, head.max_completion_tokens, head.max_output_tokens];
+        // A bound that this protocol does not know binds nobody.
+        let bound = match passing {
+            Passing::Chat => [head.max_tokens, head.max_completion_tokens],
+            Passing::Responses => [head.max_output_tokens, None],
+            Passing::Messages | Passing::Embeddings => [head.max_tokens, None],
+        };
         let written = bound.into_iter().flatten().max().unwrap_or(MOST_WRITTEN);
         let request = Relayable {
             path,
@@ -233,7 +240,9 @@ fn reply(answer: Answer, passing: Passing) -> Reply {
 async fn pump(begun: Bytes, mut rest: Stream, (sender, passing): (mpsc::Sender<Bytes>, Passing)) {
     let mut next = Some(begun);
     while let Some(piece) = next {
-        if sender.send(piece).await.is_err() {
+        // A reader who does not read must not keep the provider's connection.
+        let sent = tokio::time::timeout(SLOW_READER, sender.send(piece)).await;
+        if !matches!(sent, Ok(Ok(()))) {
             break;
         }
         let following = tokio::select! {
@@ -243,7 +252,8 @@ async fn pump(begun: Bytes, mut rest: Stream, (sender, passing): (mpsc::Sender<B
         next = match following {
             Ok(piece) => piece,
             Err(problem) => {
-                let _ = sender.send(passing.error_event(&problem)).await;
+                let told = sender.send(passing.error_event(&problem));
+                let _ = tokio::time::timeout(SLOW_READER, told).await;
                 None
             }
         };
