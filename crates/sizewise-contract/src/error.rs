@@ -95,6 +95,8 @@ codes! {
     PromiseImpossible, "promise_impossible", Policy, false, "the evidence shows that the promise cannot be kept";
     KeyMissing, "key_missing", Caller, false, "the request carries no API key";
     KeyInvalid, "key_invalid", Caller, false, "the API key is unknown or revoked";
+    NotAllowed, "not_allowed", Policy, false, "the API key may not do this";
+    RateLimited, "rate_limited", Overload, true, "the API key or its team has used up its rate for now";
     UnknownRoute, "unknown_route", Caller, false, "the server has nothing under that path";
     MethodNotAllowed, "method_not_allowed", Caller, false, "the path exists but not for that method";
     MediaUnsupported, "media_unsupported", Caller, false, "the body is of a kind or compression that is not read";

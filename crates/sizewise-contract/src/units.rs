@@ -111,9 +111,58 @@ impl<'de> Deserialize<'de> for Dollars {
 #[serde(transparent)]
 pub struct UnixMillis(pub i64);
 
+/// Milliseconds of a day.
+const DAY_MS: i64 = 86_400_000;
+
+impl UnixMillis {
+    /// Days since 1970-01-01.
+    #[must_use]
+    pub fn day_number(self) -> i64 {
+        self.0.div_euclid(DAY_MS)
+    }
+
+    /// The beginning of a day.
+    #[must_use]
+    pub fn of_day(number: i64) -> Self {
+        Self(number.saturating_mul(DAY_MS))
+    }
+
+    /// The day of UTC as `2026-01-31`, after Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.
+    #[must_use]
+    pub fn day(self) -> String {
+        let days = self.day_number() + 719_468;
+        let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+        let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+        let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let part = (5 * of_year + 2) / 153;
+        let day = of_year - (153 * part + 2) / 5 + 1;
+        let month = if part < 10 { part + 3 } else { part - 9 };
+        format!("{:04}-{month:02}-{day:02}", era * 400 + year_of_era + i64::from(month <= 2))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn days_are_those_of_utc() {
+        // Golden values from `date -u -d @SECONDS +%F`.
+        for (seconds, expected) in [
+            (0, "1970-01-01"),
+            (951_782_399, "2000-02-28"),
+            (951_782_400, "2000-02-29"),
+            (951_868_800, "2000-03-01"),
+            (1_790_726_399, "2026-09-29"),
+            (1_798_761_599, "2026-12-31"),
+            (4_107_542_400, "2100-03-01"),
+            (-1, "1969-12-31"),
+        ] {
+            let moment = UnixMillis(seconds * 1_000);
+            assert_eq!(moment.day(), expected);
+            assert_eq!(UnixMillis::of_day(moment.day_number()).day(), expected);
+        }
+    }
 
     #[test]
     fn money_prints_in_dollars_with_all_six_decimals() {

@@ -7,6 +7,7 @@ mod remote;
 pub use remote::Escalation;
 
 use crate::{
+    Request,
     admit::Admitted,
     cascade::{Judged, Outcome},
     served::{Asked, Served},
@@ -36,12 +37,12 @@ pub(crate) async fn escalate(
     served: &Served,
     admitted: &Admitted,
     outcome: Outcome,
-    (larger, caller): (Option<&Escalation>, Option<&str>),
+    (larger, request): (Option<&Escalation>, &Request),
     begun: Instant,
 ) -> Vec<Answered> {
     let mut answered = locally(served, admitted, outcome);
     if let Some(larger) = larger {
-        remote::ask((larger, caller), served, admitted, &mut answered, begun).await;
+        remote::ask((larger, request), served, admitted, &mut answered, begun).await;
     }
     answered
 }

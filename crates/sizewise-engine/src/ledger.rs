@@ -6,10 +6,10 @@
 
 use sizewise_contract::units::{MicroUsd, UnixMillis};
 use sizewise_models::remote::{Money, Reserve};
-use sizewise_store::{Limit, Store};
+use sizewise_store::{Limit, Settled, Store};
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -17,18 +17,84 @@ use std::{
 const CALLS: [u64; 3] = [64, 8, 1];
 /// Between two times of putting down.
 const TICK: Duration = Duration::from_millis(500);
-const DAY_MS: i64 = 86_400_000;
 
-/// The money of one task, or of whatever else spends some.
+/// Everybody's money: puts down what calls have cost, of all payers together.
+#[derive(Debug)]
+pub struct Ledgers {
+    store: Arc<Store>,
+    all: Mutex<Vec<Weak<Ledger>>>,
+    /// One at a time puts down.
+    putting: Mutex<()>,
+}
+
+impl Ledgers {
+    /// Those that `store` keeps. What they hold goes back when their last user is gone.
+    #[must_use]
+    pub fn start(store: Arc<Store>) -> Arc<Self> {
+        let ledgers = Arc::new(Self { store, all: Mutex::default(), putting: Mutex::default() });
+        let watched = Arc::downgrade(&ledgers);
+        // Where no thread can be had, blocks are put down at the end alone.
+        let _ = std::thread::Builder::new().name("ledger".into()).spawn(move || {
+            loop {
+                std::thread::sleep(TICK);
+                match watched.upgrade() {
+                    Some(ledgers) => ledgers.put_down(),
+                    None => return,
+                }
+            }
+        });
+        ledgers
+    }
+
+    /// The money of one payer: a task, or whoever else has a purse of its own.
+    #[must_use]
+    pub fn ledger(self: &Arc<Self>, payer: impl Into<String>, limits: Vec<Limit>) -> Arc<Ledger> {
+        let ledger = Arc::new(Ledger {
+            ledgers: Arc::clone(self),
+            payer: payer.into(),
+            limits,
+            state: Mutex::default(),
+            writing: Mutex::default(),
+        });
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|one| one.strong_count() > 0);
+        all.push(Arc::downgrade(&ledger));
+        ledger
+    }
+
+    /// Puts down what calls have cost so far, and gives back what nobody uses.
+    pub fn put_down(&self) {
+        let _one = self.putting.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: Vec<Arc<Ledger>> = {
+            let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+            all.iter().filter_map(Weak::upgrade).collect()
+        };
+        let writing: Vec<MutexGuard<'_, ()>> = all.iter().map(|ledger| ledger.writing()).collect();
+        let changes: Vec<(&Arc<Ledger>, Vec<Change>)> =
+            all.iter().map(|ledger| (ledger, ledger.changes(false))).collect();
+        let parts: Vec<Settled> = changes.iter().flat_map(|(_, changes)| changes).map(|c| c.0).collect();
+        if self.store.settle_parts(&parts).is_err() {
+            for (ledger, changes) in &changes {
+                ledger.take_back(changes);
+            }
+        }
+        drop(writing);
+    }
+}
+
+/// The money of one payer.
 #[derive(Debug)]
 pub struct Ledger {
-    store: Arc<Store>,
-    task: String,
+    ledgers: Arc<Ledgers>,
+    payer: String,
     limits: Vec<Limit>,
     state: Mutex<State>,
     /// One at a time changes blocks in the store.
     writing: Mutex<()>,
 }
+
+/// What is to be put down of a block, and which one it is.
+type Change = (Settled, (String, i64));
 
 #[derive(Debug, Default)]
 struct State {
@@ -60,66 +126,59 @@ struct Call {
 }
 
 impl Ledger {
-    /// The money of `task`, whose blocks go back when the last user of it is gone.
-    #[must_use]
-    pub fn new(store: Arc<Store>, task: impl Into<String>, limits: Vec<Limit>) -> Arc<Self> {
-        let ledger = Arc::new(Self {
-            store,
-            task: task.into(),
-            limits,
-            state: Mutex::default(),
-            writing: Mutex::default(),
-        });
-        let watched = Arc::downgrade(&ledger);
-        // Where no thread can be had, blocks are put down at the end alone.
-        let _ = std::thread::Builder::new().name("ledger".into()).spawn(move || {
-            loop {
-                std::thread::sleep(TICK);
-                match watched.upgrade() {
-                    Some(ledger) => ledger.put_down(),
-                    None => return,
-                }
-            }
-        });
-        ledger
-    }
-
-    /// Puts down what calls have cost so far, and gives back what nobody uses.
+    /// Puts down what calls have cost so far, of this payer and all others.
     pub fn put_down(&self) {
-        self.write_blocks(false);
+        self.ledgers.put_down();
     }
 
-    fn write_blocks(&self, at_the_end: bool) {
-        let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let today = today();
-        let mut changed = Vec::new();
-        {
-            let mut state = self.state();
-            state.blocks.retain(|(provider, day), block| {
-                let idle = block.open == MicroUsd(0) && (!std::mem::take(&mut block.used) || *day < today);
-                let gone = idle || at_the_end;
-                let spent = std::mem::take(&mut block.spent);
-                let calls = std::mem::take(&mut block.calls);
-                if gone || calls > 0 {
-                    let rest = if gone { block.open } else { block.left.saturating_add(block.open) };
-                    changed.push((block.number, spent, calls, rest, (provider.clone(), *day)));
-                }
-                !gone
-            });
-        }
-        for (number, spent, calls, rest, key) in changed {
-            if self.store.settle_part(number, (spent, calls), rest).is_err() {
-                // It stays taken out there; here it waits for the next time.
-                if let Some(block) = self.state().blocks.get_mut(&key) {
-                    block.spent = block.spent.saturating_add(spent);
-                    block.calls += calls;
-                }
-            }
-        }
+    fn writing(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes out of memory what is to be put down; whoever asks holds [`Self::writing`].
+    fn changes(&self, at_the_end: bool) -> Vec<Change> {
+        let today = today();
+        let mut changed = Vec::new();
+        self.state().blocks.retain(|(provider, day), block| {
+            let idle = block.open == MicroUsd(0) && (!std::mem::take(&mut block.used) || *day < today);
+            let gone = idle || at_the_end;
+            let cost = std::mem::take(&mut block.spent);
+            let calls = std::mem::take(&mut block.calls);
+            if gone || calls > 0 {
+                let rest = if gone { block.open } else { block.left.saturating_add(block.open) };
+                let settled = Settled { reservation: block.number, cost, calls, rest };
+                changed.push((settled, (provider.clone(), *day)));
+            }
+            !gone
+        });
+        changed
+    }
+
+    /// What could not be put down waits for the next time; what is gone from memory stays taken out in the store.
+    fn take_back(&self, changes: &[Change]) {
+        let mut state = self.state();
+        for (settled, key) in changes {
+            if let Some(block) = state.blocks.get_mut(key) {
+                block.spent = block.spent.saturating_add(settled.cost);
+                block.calls += settled.calls;
+            }
+        }
+    }
+
+    /// Gives back what no call under way needs.
+    fn give_back(&self) {
+        let _one = self.writing();
+        let mut parts = Vec::new();
+        for block in self.state().blocks.values_mut() {
+            let (cost, calls) = (std::mem::take(&mut block.spent), std::mem::take(&mut block.calls));
+            block.left = MicroUsd(0);
+            parts.push(Settled { reservation: block.number, cost, calls, rest: block.open });
+        }
+        let _ = self.ledgers.store.settle_parts(&parts);
     }
 }
 
@@ -140,21 +199,18 @@ impl Money for Ledger {
     fn reserve(&self, provider: &str, most: MicroUsd) -> Reserve {
         for last in [false, true] {
             {
-                let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+                let _one = self.writing();
                 // Somebody else may have fetched a block meanwhile.
                 if let Some(number) = self.reserve_at_hand(provider, most) {
                     return Reserve::Held(number);
                 }
                 let key = (provider.to_owned(), today());
-                let day = day(UnixMillis(key.1 * DAY_MS));
+                let day = UnixMillis::of_day(key.1).day();
                 let known = self.state().blocks.get(&key).map(|block| block.number);
                 for calls in CALLS {
                     let amount = MicroUsd(most.0.saturating_mul(calls));
-                    match self.store.enlarge_money(
-                        (&self.task, provider, &day),
-                        (known, amount),
-                        &self.limits,
-                    ) {
+                    let payer = (self.payer.as_str(), provider, day.as_str());
+                    match self.ledgers.store.enlarge_money(payer, (known, amount), &self.limits) {
                         Ok(None) => {}
                         Err(_) => return Reserve::Broken,
                         Ok(Some(number)) => {
@@ -201,45 +257,16 @@ impl Money for Ledger {
     }
 }
 
-impl Ledger {
-    /// Gives back what no call under way needs.
-    fn give_back(&self) {
-        let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut changed = Vec::new();
-        for block in self.state().blocks.values_mut() {
-            let (spent, calls) = (std::mem::take(&mut block.spent), std::mem::take(&mut block.calls));
-            block.left = MicroUsd(0);
-            changed.push((block.number, spent, calls, block.open));
-        }
-        for (number, spent, calls, rest) in changed {
-            let _ = self.store.settle_part(number, (spent, calls), rest);
-        }
-    }
-}
-
 impl Drop for Ledger {
     fn drop(&mut self) {
-        self.write_blocks(true);
+        let parts: Vec<Settled> = self.changes(true).into_iter().map(|(settled, _)| settled).collect();
+        let _ = self.ledgers.store.settle_parts(&parts);
     }
-}
-
-fn now() -> UnixMillis {
-    UnixMillis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64)
 }
 
 fn today() -> i64 {
-    now().0.div_euclid(DAY_MS)
-}
-
-/// The day of UTC, as 2026-01-31 (Howard Hinnant's `civil_from_days`).
-fn day(at: UnixMillis) -> String {
-    let days = at.0.div_euclid(DAY_MS) + 719_468;
-    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let part = (5 * of_year + 2) / 153;
-    let (month, day) = (if part < 10 { part + 3 } else { part - 9 }, of_year - (153 * part + 2) / 5 + 1);
-    format!("{:04}-{month:02}-{day:02}", era * 400 + year_of_era + i64::from(month <= 2))
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMillis(i64::try_from(now.as_millis()).unwrap_or(i64::MAX)).day_number()
 }
 
 #[cfg(test)]
@@ -251,7 +278,7 @@ mod tests {
 
     fn ledger(store: &Arc<Store>, most: u64) -> Arc<Ledger> {
         let limits = vec![Limit { period: Period::Total, most: MicroUsd(most) }];
-        Ledger::new(Arc::clone(store), "desk", limits)
+        Ledgers::start(Arc::clone(store)).ledger("desk", limits)
     }
 
     fn spent(store: &Store) -> (u64, u64) {
@@ -341,20 +368,5 @@ mod tests {
         }
         assert_eq!(spent(&store).0, taken);
         assert!(taken <= 20_000 && taken > 19_000, "{taken}");
-    }
-
-    #[test]
-    fn days_are_those_of_utc() {
-        // Golden values from `date -u -d @… +%F`.
-        for (seconds, expected) in [
-            (0, "1970-01-01"),
-            (951_782_399, "2000-02-28"),
-            (951_782_400, "2000-02-29"),
-            (951_868_800, "2000-03-01"),
-            (1_798_761_599, "2026-12-31"),
-            (-1, "1969-12-31"),
-        ] {
-            assert_eq!(day(UnixMillis(seconds * 1_000)), expected);
-        }
     }
 }

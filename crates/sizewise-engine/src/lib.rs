@@ -17,6 +17,7 @@ mod error;
 mod escalate;
 mod ledger;
 mod protect;
+mod purses;
 mod recall;
 mod request;
 mod served;
@@ -24,8 +25,9 @@ mod settle;
 
 pub use error::Error;
 pub use escalate::Escalation;
-pub use ledger::Ledger;
+pub use ledger::{Ledger, Ledgers};
 pub use protect::{PersonalData, find as find_personal_data, redact};
+pub use purses::{Purse, Purses};
 pub use recall::Recall;
 pub use request::{InputValue, QuestionRef, Request};
 pub use served::{ENCODER_PARTS, TaskInfo, encoder_files};
@@ -126,7 +128,7 @@ impl Engine {
         let admitted = admit::admit(&served, &request)?;
         let judged = cascade::run(&served, &admitted).await?;
         let larger = self.larger(&request.task);
-        let larger = (larger.as_deref(), request.key_id.as_deref());
+        let larger = (larger.as_deref(), &request);
         let answers = escalate::escalate(&served, &admitted, judged, larger, begun).await;
         settle::settle(self.recorder.as_ref(), &served, (admitted, answers), (&request, begun)).await
     }

@@ -1,5 +1,6 @@
 //! What is the engine asked?
 
+use crate::Purse;
 use std::collections::BTreeMap;
 
 /// Some inputs for one task, from one caller.
@@ -13,6 +14,8 @@ pub struct Request {
     pub questions: Option<Vec<QuestionRef>>,
     /// Public id of the API key that asks.
     pub key_id: Option<String>,
+    /// Who has to pay for larger models besides the task: the key, its team.
+    pub purses: Vec<Purse>,
     /// Whether inputs nobody here is sure of may enter the review queue; a dry run leaves nothing behind.
     pub dry_run: bool,
 }

@@ -7,7 +7,9 @@ use std::{path::Path, time::Duration};
 /// Name of the database in the store's folder.
 pub(crate) const FILE: &str = "store.db";
 /// Version of the tables below; `PRAGMA user_version` of the file.
-const VERSION: i64 = 3;
+const VERSION: i64 = FIRST + STEPS.len() as i64;
+/// The oldest version that is read.
+const FIRST: i64 = 2;
 /// How long a call waits for another process.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -88,7 +90,7 @@ CREATE TABLE keys (
 const SPENDING: &str = "
 -- Settled, and summed up: a line for each day.
 CREATE TABLE spent (
-    task      TEXT NOT NULL,
+    task      TEXT NOT NULL,                 -- who pays: a task, or key/ID, team/NAME, provider/NAME
     provider  TEXT NOT NULL,
     day       TEXT NOT NULL,                 -- UTC, as 2026-01-31
     micro_usd INTEGER NOT NULL,
@@ -106,6 +108,13 @@ CREATE TABLE reserved (
 ) STRICT;
 CREATE INDEX reserved_of_task ON reserved (task, day);
 ";
+
+/// What later versions have and earlier ones had not, in order: version 2 had the tables above alone.
+const STEPS: &[&str] = &[
+    SPENDING,
+    // Whoever had a key before keys had rights could do everything.
+    "ALTER TABLE keys ADD COLUMN rights TEXT NOT NULL DEFAULT '{\"role\":\"operator\"}';",
+];
 
 /// Opens a database, making its tables when the file is new.
 pub(crate) fn open(path: &Path) -> Result<Connection> {
@@ -128,23 +137,25 @@ pub(crate) fn open(path: &Path) -> Result<Connection> {
         .map_err(named)?;
     let making = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(named)?;
     let version: i64 = making.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(named)?;
-    match version {
-        VERSION => {}
+    let from = match version {
         0 => {
             making.execute_batch(TABLES).map_err(named)?;
-            making.execute_batch(SPENDING).map_err(named)?;
-            making.pragma_update(None, "user_version", VERSION)?;
+            FIRST
         }
-        2 => {
-            making.execute_batch(SPENDING).map_err(named)?;
-            making.pragma_update(None, "user_version", VERSION)?;
-        }
+        FIRST..=VERSION => version,
         other => {
             return Err(Error::Damaged {
                 path: path.to_owned(),
                 problem: format!("its version is {other}; this build reads {VERSION}"),
             });
         }
+    };
+    if from < VERSION {
+        let done = usize::try_from(from - FIRST).unwrap_or(0);
+        for step in STEPS.iter().skip(done) {
+            making.execute_batch(step).map_err(named)?;
+        }
+        making.pragma_update(None, "user_version", VERSION)?;
     }
     making.commit()?;
     Ok(connection)

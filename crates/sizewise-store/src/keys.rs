@@ -1,7 +1,8 @@
 //! Who may call?
 //!
 //! A key is `sw_ID_SECRET`. The ID is public and stands in records and logs; of the secret only a keyed hash is stored,
-//! and it is compared in constant time. The secret has 160 random bits, so no slow hash is needed.
+//! and it is compared in constant time. The secret has 160 random bits, so no slow hash is needed. What a key may do, and how much
+//! of it, are its [`Rights`].
 
 use crate::{
     Store,
@@ -10,9 +11,9 @@ use crate::{
 };
 use hmac::{Hmac, KeyInit, Mac};
 use rusqlite::{OptionalExtension, params};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
-use sizewise_contract::units::UnixMillis;
+use sizewise_contract::{task::Budget, units::UnixMillis};
 use std::{
     collections::HashMap,
     io::Write,
@@ -24,6 +25,68 @@ use subtle::ConstantTimeEq;
 const SECRET_FILE: &str = "secret";
 const ID_DIGITS: usize = 10;
 const SECRET_DIGITS: usize = 32;
+
+/// What whoever holds a key is there for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// A program that asks tasks and models.
+    #[default]
+    Caller,
+    /// A program that reads the metrics, and nothing else.
+    Monitor,
+    /// Whoever runs the server: everything.
+    Operator,
+}
+
+/// What a key may do; what is not set does not bind.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rights {
+    /// What its holder is there for.
+    pub role: Role,
+    /// The only tasks that it may ask.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<Vec<String>>,
+    /// The only providers that it may call by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub models: Option<Vec<String>>,
+    /// The team whose limits it shares.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub team: Option<String>,
+    /// Most requests a minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_per_minute: Option<u32>,
+    /// Most tokens a minute that larger models read and write for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_per_minute: Option<u32>,
+    /// What larger models may cost for it.
+    #[serde(skip_serializing_if = "Budget::is_unset")]
+    pub budget: Budget,
+}
+
+impl Rights {
+    /// Whether it may ask a task.
+    #[must_use]
+    pub fn allow_task(&self, name: &str) -> bool {
+        self.tasks.as_ref().is_none_or(|allowed| allowed.iter().any(|known| known == name))
+    }
+
+    /// Whether it may call a provider by name.
+    #[must_use]
+    pub fn allow_model(&self, name: &str) -> bool {
+        self.models.as_ref().is_none_or(|allowed| allowed.iter().any(|known| known == name))
+    }
+}
+
+/// Whoever presents a key that is known and not revoked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The public id of the key.
+    pub id: String,
+    /// What it may do.
+    pub rights: Rights,
+}
 
 /// A key that was just made. This is the only time its secret is known.
 #[derive(Debug, Clone)]
@@ -41,6 +104,8 @@ pub struct KeyInfo {
     pub id: String,
     /// Who or what it is for.
     pub name: String,
+    /// What it may do.
+    pub rights: Rights,
     /// When it was made.
     pub created_at: UnixMillis,
     /// When it was revoked.
@@ -51,25 +116,28 @@ pub struct KeyInfo {
 #[derive(Debug)]
 pub struct KeyRing {
     secret: [u8; 32],
-    digests: RwLock<Arc<HashMap<String, [u8; 32]>>>,
+    keys: RwLock<Arc<Known>>,
 }
+
+/// Digest and holder of each key, by public id.
+type Known = HashMap<String, ([u8; 32], Arc<Holder>)>;
 
 impl KeyRing {
     /// Whether any key may call.
     #[must_use]
     pub fn any(&self) -> bool {
-        !self.digests.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+        !self.keys.read().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// The public id of a key, if it is one and is not revoked.
+    /// Who presents a key, if it is one and is not revoked.
     #[must_use]
-    pub fn verify(&self, key: &str) -> Option<String> {
+    pub fn verify(&self, key: &str) -> Option<Arc<Holder>> {
         let (id, secret) = key.strip_prefix("sw_")?.split_once('_')?;
-        let known = self.digests.read().unwrap_or_else(PoisonError::into_inner).get(id).copied();
+        let known = self.keys.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
         // An unknown id costs as much as a known one.
-        let expected = known.unwrap_or([0; 32]);
+        let expected = known.as_ref().map_or([0; 32], |(digest, _)| *digest);
         let same = digest(&self.secret, id, secret).ct_eq(&expected);
-        (bool::from(same) && known.is_some()).then(|| id.to_owned())
+        known.filter(|_| bool::from(same)).map(|(_, holder)| holder)
     }
 
     /// Reads the keys again.
@@ -77,8 +145,8 @@ impl KeyRing {
     /// # Errors
     /// Fails when the database cannot be read; the keys stay as they were.
     pub fn reload(&self, store: &Store) -> Result<()> {
-        let digests = Arc::new(store.digests()?);
-        *self.digests.write().unwrap_or_else(PoisonError::into_inner) = digests;
+        let keys = Arc::new(store.known_keys()?);
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
         Ok(())
     }
 }
@@ -88,15 +156,27 @@ impl Store {
     ///
     /// # Errors
     /// Fails when it cannot be written.
-    pub fn create_key(&self, name: &str) -> Result<NewKey> {
+    pub fn create_key(&self, name: &str, rights: &Rights) -> Result<NewKey> {
         let secret = self.secret()?;
         let id = ids::random_digits(ID_DIGITS)?;
         let own = ids::random_digits(SECRET_DIGITS)?;
         self.connection().execute(
-            "INSERT INTO keys (id, name, digest, created_at) VALUES (?1, ?2, ?3, ?4)",
-            params![id, name, digest(&secret, &id, &own), ids::now().0],
+            "INSERT INTO keys (id, name, digest, created_at, rights) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![id, name, digest(&secret, &id, &own), ids::now().0, written(rights)?],
         )?;
         Ok(NewKey { key: format!("sw_{id}_{own}"), id })
+    }
+
+    /// Gives a key other rights; servers notice within a second.
+    ///
+    /// # Errors
+    /// Fails when there is no such key, or it is revoked.
+    pub fn change_key(&self, id: &str, rights: &Rights) -> Result<()> {
+        let changed = self.connection().execute(
+            "UPDATE keys SET rights = ?2 WHERE id = ?1 AND revoked_at IS NULL",
+            params![id, written(rights)?],
+        )?;
+        if changed == 1 { Ok(()) } else { Err(Error::UnknownKey { id: id.to_owned() }) }
     }
 
     /// The keys, oldest first.
@@ -106,16 +186,22 @@ impl Store {
     pub fn keys(&self) -> Result<Vec<KeyInfo>> {
         let connection = self.connection();
         let mut statement = connection
-            .prepare("SELECT id, name, created_at, revoked_at FROM keys ORDER BY created_at, id")?;
+            .prepare("SELECT id, name, created_at, revoked_at, rights FROM keys ORDER BY created_at, id")?;
         let rows = statement.query_map([], |row| {
-            Ok(KeyInfo {
+            let info = KeyInfo {
                 id: row.get(0)?,
                 name: row.get(1)?,
+                rights: Rights::default(),
                 created_at: UnixMillis(row.get(2)?),
                 revoked_at: row.get::<_, Option<i64>>(3)?.map(UnixMillis),
-            })
+            };
+            Ok((info, row.get::<_, String>(4)?))
         })?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        let whole = |row: rusqlite::Result<(KeyInfo, String)>| {
+            let (info, rights) = row?;
+            Ok(KeyInfo { rights: read(&rights)?, ..info })
+        };
+        rows.map(whole).collect()
     }
 
     /// Revokes a key, for good. Revoking it again changes nothing.
@@ -138,14 +224,22 @@ impl Store {
     /// # Errors
     /// Fails when the database or the secret cannot be read.
     pub fn key_ring(&self) -> Result<KeyRing> {
-        Ok(KeyRing { secret: self.secret()?, digests: RwLock::new(Arc::new(self.digests()?)) })
+        Ok(KeyRing { secret: self.secret()?, keys: RwLock::new(Arc::new(self.known_keys()?)) })
     }
 
-    fn digests(&self) -> Result<HashMap<String, [u8; 32]>> {
+    fn known_keys(&self) -> Result<Known> {
         let connection = self.connection();
-        let mut statement = connection.prepare("SELECT id, digest FROM keys WHERE revoked_at IS NULL")?;
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, [u8; 32]>(1)?)))?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        let mut statement =
+            connection.prepare("SELECT id, digest, rights FROM keys WHERE revoked_at IS NULL")?;
+        let rows = statement.query_map([], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, [u8; 32]>(1)?, row.get::<_, String>(2)?))
+        })?;
+        let known = |row: rusqlite::Result<(String, [u8; 32], String)>| {
+            let (id, digest, rights) = row?;
+            let rights = read(&rights)?;
+            Ok((id.clone(), (digest, Arc::new(Holder { id, rights }))))
+        };
+        rows.map(known).collect()
     }
 
     /// The secret of this store, made the first time it is needed.
@@ -172,6 +266,14 @@ impl Store {
             problem: "it does not hold the 32 bytes that it was made with".into(),
         })
     }
+}
+
+fn written(rights: &Rights) -> Result<String> {
+    serde_json::to_string(rights).map_err(|_| Error::Internal("the rights of a key have a JSON form"))
+}
+
+fn read(text: &str) -> Result<Rights> {
+    serde_json::from_str(text).map_err(|_| Error::Internal("the rights of a key can be read"))
 }
 
 fn digest(secret: &[u8; 32], id: &str, own: &str) -> [u8; 32] {

@@ -25,13 +25,13 @@ mod spending;
 
 pub use error::{Error, Result};
 pub use ids::new_id;
-pub use keys::{KeyInfo, KeyRing, NewKey};
+pub use keys::{Holder, KeyInfo, KeyRing, NewKey, Rights, Role};
 pub use models::{Model, ModelFile};
 pub use openings::{Opening, OpeningInfo};
 pub use queue::{GoldAnswer, QueueDepth};
 pub use records::{Entry, Recorder};
 pub use releases::{Manifest, NewRelease, Part, Release, Switch};
-pub use spending::{Limit, Period, Spent};
+pub use spending::{Limit, Period, Settled, Spent};
 
 use objects::Objects;
 use rusqlite::Connection;

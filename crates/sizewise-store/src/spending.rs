@@ -29,11 +29,11 @@ pub struct Limit {
     pub most: MicroUsd,
 }
 
-/// What a task has spent on a provider in a day.
+/// What somebody has spent on a provider in a day.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Spent {
-    /// The task.
-    pub task: String,
+    /// Who pays: a task, or whoever else has a purse of its own.
+    pub payer: String,
     /// The provider.
     pub provider: String,
     /// The day, of UTC.
@@ -44,22 +44,35 @@ pub struct Spent {
     pub calls: u64,
 }
 
+/// What became of some of what was taken out under a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// The number.
+    pub reservation: u64,
+    /// What calls did cost.
+    pub cost: MicroUsd,
+    /// How many they were.
+    pub calls: u64,
+    /// What stays taken out; nothing of it where it is 0.
+    pub rest: MicroUsd,
+}
+
 impl Store {
-    /// Takes money out on a day (`2026-01-31`) for calls of a task to a provider: adds it to what was taken out under a number, or to
-    /// nothing. Returns the number; none where a limit of the task does not hold it. On disk when it returns.
+    /// Takes money out on a day (`2026-01-31`) for calls that `payer` makes to a provider: adds it to what was taken out under a number,
+    /// or to nothing. Returns the number; none where a limit of the payer does not hold it. On disk when it returns.
     ///
     /// # Errors
     /// Fails when the database cannot be written; nothing is then taken out.
     pub fn enlarge_money(
         &self,
-        (task, provider, day): (&str, &str, &str),
+        (payer, provider, day): (&str, &str, &str),
         (known, more): (Option<u64>, MicroUsd),
         limits: &[Limit],
     ) -> Result<Option<u64>> {
         let mut connection = self.connection();
         let transaction = database::begin(&mut connection)?;
         for limit in limits {
-            let spent = spent(&transaction, task, &prefix(limit.period, day))?;
+            let spent = spent(&transaction, payer, &prefix(limit.period, day))?;
             if spent.saturating_add(more.0) > limit.most.0 {
                 return Ok(None);
             }
@@ -77,47 +90,47 @@ impl Store {
         }
         transaction.execute(
             "INSERT INTO reserved (task, provider, day, micro_usd) VALUES (?1, ?2, ?3, ?4)",
-            params![task, provider, day, stored(more)],
+            params![payer, provider, day, stored(more)],
         )?;
         let number = transaction.last_insert_rowid();
         transaction.commit()?;
         Ok(u64::try_from(number).ok())
     }
 
-    /// Puts down what so many calls did cost, and leaves `rest` of what was taken out under a number; nothing of it where `rest` is 0.
+    /// Puts down what calls did cost, of many payers in one transaction.
     ///
     /// # Errors
     /// Fails when the database cannot be written; what was taken out then still counts.
-    pub fn settle_part(
-        &self,
-        reservation: u64,
-        (cost, calls): (MicroUsd, u64),
-        rest: MicroUsd,
-    ) -> Result<()> {
+    pub fn settle_parts(&self, parts: &[Settled]) -> Result<()> {
+        if parts.is_empty() {
+            return Ok(());
+        }
         let mut connection = self.connection();
         let transaction = database::begin(&mut connection)?;
-        let number = i64::try_from(reservation).unwrap_or(i64::MAX);
-        if calls > 0 || cost > MicroUsd(0) {
-            transaction.execute(
-                "INSERT INTO spent (task, provider, day, micro_usd, calls)
-                 SELECT task, provider, day, ?2, ?3 FROM reserved WHERE number = ?1
-                 ON CONFLICT (task, provider, day) DO UPDATE
-                 SET micro_usd = micro_usd + excluded.micro_usd, calls = calls + excluded.calls",
-                params![number, stored(cost), i64::try_from(calls).unwrap_or(i64::MAX)],
-            )?;
-        }
-        if rest == MicroUsd(0) {
-            transaction.execute("DELETE FROM reserved WHERE number = ?1", [number])?;
-        } else {
-            transaction.execute(
-                "UPDATE reserved SET micro_usd = ?2 WHERE number = ?1",
-                params![number, stored(rest)],
-            )?;
+        for Settled { reservation, cost, calls, rest } in parts.iter().copied() {
+            let number = i64::try_from(reservation).unwrap_or(i64::MAX);
+            if calls > 0 || cost > MicroUsd(0) {
+                transaction.execute(
+                    "INSERT INTO spent (task, provider, day, micro_usd, calls)
+                     SELECT task, provider, day, ?2, ?3 FROM reserved WHERE number = ?1
+                     ON CONFLICT (task, provider, day) DO UPDATE
+                     SET micro_usd = micro_usd + excluded.micro_usd, calls = calls + excluded.calls",
+                    params![number, stored(cost), i64::try_from(calls).unwrap_or(i64::MAX)],
+                )?;
+            }
+            if rest == MicroUsd(0) {
+                transaction.execute("DELETE FROM reserved WHERE number = ?1", [number])?;
+            } else {
+                transaction.execute(
+                    "UPDATE reserved SET micro_usd = ?2 WHERE number = ?1",
+                    params![number, stored(rest)],
+                )?;
+            }
         }
         Ok(transaction.commit()?)
     }
 
-    /// What was spent, by task, provider and day, the latest days first.
+    /// What was spent, by payer, provider and day, the latest days first.
     ///
     /// # Errors
     /// Fails when the database cannot be read.
@@ -132,7 +145,7 @@ impl Store {
         let lines = statement.query_map([], |row| {
             let amount = |at| Ok::<_, rusqlite::Error>(u64::try_from(row.get::<_, i64>(at)?).unwrap_or(0));
             Ok(Spent {
-                task: row.get(0)?,
+                payer: row.get(0)?,
                 provider: row.get(1)?,
                 day: row.get(2)?,
                 micro_usd: MicroUsd(amount(3)?),
@@ -152,12 +165,12 @@ fn prefix(period: Period, day: &str) -> String {
     }
 }
 
-fn spent(transaction: &Transaction<'_>, task: &str, days: &str) -> Result<u64> {
+fn spent(transaction: &Transaction<'_>, payer: &str, days: &str) -> Result<u64> {
     let sum = |table: &str| {
         let query = format!(
             "SELECT TOTAL(micro_usd) FROM {table} WHERE task = ?1 AND substr(day, 1, length(?2)) = ?2"
         );
-        transaction.query_row(&query, [task, days], |row| row.get::<_, f64>(0))
+        transaction.query_row(&query, [payer, days], |row| row.get::<_, f64>(0))
     };
     // Sums of money stay far below 2^53, up to which they are exact; above, they are large either way.
     Ok((sum("spent")? + sum("reserved")?) as u64)
@@ -188,9 +201,14 @@ mod tests {
         let first = store.enlarge_money(DAY, (None, MicroUsd(60)), &limits).unwrap().unwrap();
         assert_eq!(store.enlarge_money(DAY, (Some(first), MicroUsd(41)), &limits).unwrap(), None);
         assert_eq!(store.enlarge_money(DAY, (Some(first), MicroUsd(40)), &limits).unwrap(), Some(first));
-        store.settle_part(first, (MicroUsd(10), 2), MicroUsd(30)).unwrap();
-        store.settle_part(first, (MicroUsd(5), 1), MicroUsd(0)).unwrap();
-        store.settle_part(first, (MicroUsd(90), 1), MicroUsd(0)).unwrap();
+        let part = |cost, calls, rest| Settled {
+            reservation: first,
+            cost: MicroUsd(cost),
+            calls,
+            rest: MicroUsd(rest),
+        };
+        store.settle_parts(&[part(10, 2, 30), part(5, 1, 0)]).unwrap();
+        store.settle_parts(&[part(90, 1, 0)]).unwrap();
         let second = store.enlarge_money(DAY, (Some(first), MicroUsd(85)), &limits).unwrap().unwrap();
         assert!(second > first, "what is settled is not enlarged");
         drop(store);

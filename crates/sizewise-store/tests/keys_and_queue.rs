@@ -1,7 +1,7 @@
 //! Do keys open only what they should, and does the queue keep what people say?
 
 use sizewise_contract::{QueuedItem, StoredInput, units::UnixMillis};
-use sizewise_store::{Entry, Error, Recorder, Store};
+use sizewise_store::{Entry, Error, Recorder, Rights, Role, Store};
 use std::sync::mpsc;
 
 fn item(decision: &str, question: &str) -> QueuedItem {
@@ -17,15 +17,52 @@ fn item(decision: &str, question: &str) -> QueuedItem {
 }
 
 #[test]
+fn a_key_has_the_rights_that_it_was_given_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let rights = Rights { tasks: Some(vec!["desk".into()]), team: Some("care".into()), ..Rights::default() };
+    let key = store.create_key("the mail gateway", &rights).unwrap();
+    let ring = store.key_ring().unwrap();
+    let held = |ring: &sizewise_store::KeyRing| ring.verify(&key.key).unwrap().rights.clone();
+    assert_eq!(held(&ring), rights);
+    assert!(
+        held(&ring).allow_task("desk") && !held(&ring).allow_task("other") && held(&ring).allow_model("any")
+    );
+    let rights = Rights { role: Role::Monitor, models: Some(Vec::new()), ..Rights::default() };
+    store.change_key(&key.id, &rights).unwrap();
+    ring.reload(&store).unwrap();
+    assert_eq!(held(&ring), rights);
+    assert!(!held(&ring).allow_model("any"));
+    assert_eq!(store.keys().unwrap()[0].rights, rights);
+    store.revoke_key(&key.id).unwrap();
+    assert!(matches!(store.change_key(&key.id, &rights), Err(Error::UnknownKey { .. })));
+}
+
+#[test]
+fn a_key_of_a_version_without_rights_may_do_everything() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = Store::open(folder.path()).unwrap().create_key("old", &Rights::default()).unwrap();
+    let database = rusqlite::Connection::open(folder.path().join("store.db")).unwrap();
+    database
+        .execute_batch("DROP TABLE spent; DROP TABLE reserved; ALTER TABLE keys DROP COLUMN rights; PRAGMA user_version = 2;")
+        .unwrap();
+    drop(database);
+    let store = Store::open(folder.path()).unwrap();
+    let holder = store.key_ring().unwrap().verify(&key.key).unwrap();
+    assert_eq!(holder.rights, Rights { role: Role::Operator, ..Rights::default() });
+    assert!(store.spending().unwrap().is_empty());
+}
+
+#[test]
 fn a_key_opens_until_it_is_revoked() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
     let ring = store.key_ring().unwrap();
     assert!(!ring.any());
-    let key = store.create_key("the mail gateway").unwrap();
-    let other = Store::open(folder.path()).unwrap().create_key("another").unwrap();
+    let key = store.create_key("the mail gateway", &Rights::default()).unwrap();
+    let other = Store::open(folder.path()).unwrap().create_key("another", &Rights::default()).unwrap();
     ring.reload(&store).unwrap();
-    assert_eq!(ring.verify(&key.key).as_ref(), Some(&key.id));
+    assert_eq!(ring.verify(&key.key).map(|holder| holder.id.clone()).as_ref(), Some(&key.id));
     for wrong in [
         "",
         "sw_",

@@ -5,12 +5,13 @@
 //! cargo run --release --example http_load -- --address 127.0.0.1:8099 --pid PID
 //! ```
 
-use sizewise::serve::{self, Decider, KeyCheck, Settings};
+use sizewise::serve::{self, Decider, KeyCheck, Member, Settings};
 use sizewise_contract::{
     Answer, ContentHash, Decision, Disposition, EscalationReason, Task, Tier, answer::EscalatedTo,
     did_you_mean, limits, units::MicroUsd,
 };
 use sizewise_engine::{Error, InputValue, Request, TaskInfo};
+use sizewise_store::{Holder, Rights};
 use std::{io::Read, num::NonZeroUsize, sync::Arc};
 
 const TASK: &str = r#"
@@ -127,8 +128,11 @@ impl KeyCheck for OneKey {
         self.0.is_some()
     }
 
-    fn verify(&self, key: &str) -> Option<String> {
-        (self.0.as_deref() == Some(key)).then(|| "key-1".to_owned())
+    fn verify(&self, key: &str) -> Option<Arc<Member>> {
+        (self.0.as_deref() == Some(key)).then(|| {
+            let holder = Arc::new(Holder { id: "key-1".into(), rights: Rights::default() });
+            Arc::new(Member { holder, quotas: Vec::new() })
+        })
     }
 }
 

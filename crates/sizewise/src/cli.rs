@@ -1,5 +1,9 @@
 //! Which commands are there, and what do they take?
 
+mod keys;
+
+pub use keys::{KeyRights, KeyRole, Keys, Limit};
+
 use clap::{Args, Parser, Subcommand};
 use sizewise_contract::units::Dollars;
 use std::path::PathBuf;
@@ -563,23 +567,6 @@ pub enum Queue {
         /// Replace the file if it exists.
         #[arg(long)]
         force: bool,
-    },
-}
-
-/// The API keys.
-#[derive(Debug, Subcommand)]
-pub enum Keys {
-    /// Make a key; its secret is shown once.
-    Create {
-        /// Who or what will use it.
-        name: String,
-    },
-    /// List the keys, without secrets.
-    List,
-    /// Revoke a key for good.
-    Revoke {
-        /// The key's public id.
-        id: String,
     },
 }
 

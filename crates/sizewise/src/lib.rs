@@ -8,6 +8,7 @@ pub mod commands;
 pub mod error;
 mod evaluation;
 mod html;
+mod members;
 pub mod project;
 mod providers;
 pub mod screen;

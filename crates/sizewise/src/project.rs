@@ -42,6 +42,20 @@ pub struct Settings {
     pub provider: BTreeMap<String, ProviderSettings>,
     /// Which providers may be called by name.
     pub relay: RelaySettings,
+    /// Whose keys share limits.
+    pub team: BTreeMap<String, TeamSettings>,
+}
+
+/// What all keys of a team together may ask for.
+#[derive(Debug, Clone, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct TeamSettings {
+    /// Most requests a minute.
+    pub requests_per_minute: Option<u32>,
+    /// Most tokens a minute that larger models read and write.
+    pub tokens_per_minute: Option<u32>,
+    /// What larger models may cost.
+    pub budget: Budget,
 }
 
 /// Which providers may be called by name, through the server, with whatever a program asks them.

@@ -14,9 +14,9 @@ use sizewise_contract::{
     task::{Budget, MayLeave},
     units::Dollars,
 };
-use sizewise_engine::{Escalation, Ledger, Recall};
+use sizewise_engine::{Escalation, Ledgers, Purse, Purses, Recall};
 use sizewise_models::remote::{Provider, ProviderSettings};
-use sizewise_store::{Limit, Period, Store};
+use sizewise_store::{Limit, Period};
 use std::{
     collections::BTreeMap,
     path::PathBuf,
@@ -38,6 +38,8 @@ pub(crate) struct Providers {
     settings: BTreeMap<String, ProviderSettings>,
     /// Those that somebody has needed: a key that nobody needs may be missing.
     made: Mutex<BTreeMap<String, Arc<Provider>>>,
+    /// The purses of those that have a budget of their own.
+    purses: Mutex<BTreeMap<String, Purse>>,
 }
 
 /// Whom a task may ask, and for how much.
@@ -54,7 +56,7 @@ impl Providers {
     /// Those that the project's settings describe.
     pub(crate) fn new(project: &Project) -> Self {
         let settings = project.settings().provider.clone();
-        Self { root: project.root().to_owned(), settings, made: Mutex::default() }
+        Self { root: project.root().to_owned(), settings, made: Mutex::default(), purses: Mutex::default() }
     }
 
     /// Every provider that was needed so far.
@@ -103,7 +105,7 @@ impl Providers {
         &self,
         project: &Project,
         tasks: &[String],
-        paid: (&Arc<Store>, Duration),
+        paid: (&Arc<Ledgers>, Duration),
     ) -> Escalations {
         let (mut found, mut problems) = (BTreeMap::new(), Vec::new());
         for name in tasks {
@@ -121,21 +123,20 @@ impl Providers {
         &self,
         project: &Project,
         name: &str,
-        paid: (&Arc<Store>, Duration),
+        paid: (&Arc<Ledgers>, Duration),
     ) -> Result<BTreeMap<String, Escalation>> {
         let (found, problems) = self.escalations(project, &[name.to_owned()], paid);
         problems.into_iter().next().map_or(Ok(found), |(_, error)| Err(error))
     }
 
-    /// What programs may call by name, paid from `store`.
-    pub(crate) fn relay(&self, settings: &RelaySettings, store: &Arc<Store>) -> Result<Option<Relay>> {
+    /// What programs may call by name, paid from `ledgers`.
+    pub(crate) fn relay(&self, settings: &RelaySettings, ledgers: &Arc<Ledgers>) -> Result<Option<Relay>> {
         let mut routes = BTreeMap::new();
+        let mut purses = BTreeMap::new();
         let limits = limits(settings.budget);
         for name in &settings.providers {
             let targets = self.chain(name, "[relay] providers")?;
-            if let Some(paid) = targets.iter().find(|target| !target.prices().is_free())
-                && limits.is_empty()
-            {
+            if let Some(paid) = self.unlimited(&targets, &limits) {
                 return Err(Error::Policy {
                     message: format!("provider `{}` costs money, and [relay] has no budget", paid.name()),
                     code: Code::MayNotLeave,
@@ -143,10 +144,40 @@ impl Providers {
                         .into(),
                 });
             }
+            purses.extend(self.purses(&targets, ledgers));
             routes.insert(name.clone(), targets);
         }
-        let ledger = || Ledger::new(Arc::clone(store), RELAY, limits);
-        Ok((!routes.is_empty()).then(|| Relay::new(routes, ledger())))
+        if routes.is_empty() {
+            return Ok(None);
+        }
+        let own = Purse::of(ledgers.ledger(RELAY, limits));
+        let money = Purses::together(std::iter::once(own).chain(purses.into_values()).collect());
+        Ok(Some(Relay::new(routes, money)))
+    }
+
+    /// The first that costs money though neither these limits nor its own bind it.
+    fn unlimited<'t>(&self, targets: &'t [Arc<Provider>], limits: &[Limit]) -> Option<&'t Arc<Provider>> {
+        let bound = |name: &str| self.settings.get(name).is_some_and(|settings| !settings.budget.is_unset());
+        let unbound = |target: &&Arc<Provider>| !target.prices().is_free() && !bound(target.name());
+        targets.iter().find(unbound).filter(|_| limits.is_empty())
+    }
+
+    /// The purses of those that have a budget of their own, whoever calls them.
+    fn purses(&self, targets: &[Arc<Provider>], ledgers: &Arc<Ledgers>) -> BTreeMap<String, Purse> {
+        let mut known = self.purses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = BTreeMap::new();
+        for name in targets.iter().map(|target| target.name().to_owned()) {
+            let Some(settings) = self.settings.get(&name).filter(|settings| !settings.budget.is_unset())
+            else {
+                continue;
+            };
+            let purse = known.entry(name.clone()).or_insert_with(|| Purse {
+                provider: Some(name.clone()),
+                money: ledgers.ledger(format!("provider/{name}"), limits(settings.budget)),
+            });
+            found.insert(name, purse.clone());
+        }
+        found
     }
 
     /// A provider and those that stand in for it.
@@ -164,14 +195,16 @@ impl Providers {
         Ok(targets)
     }
 
-    /// Who is asked for a task, and paid from `store`.
+    /// Who is asked for a task, and paid from `ledgers`.
     fn escalation(
         &self,
         task: &Task,
-        (store, patience): (&Arc<Store>, Duration),
+        (ledgers, patience): (&Arc<Ledgers>, Duration),
     ) -> Result<Option<Escalation>> {
         let Some(Terms { targets, limits }) = self.terms(task)? else { return Ok(None) };
-        let money = Ledger::new(Arc::clone(store), task.name.clone(), limits);
+        let own = Purse::of(ledgers.ledger(task.name.clone(), limits));
+        let purses = self.purses(&targets, ledgers).into_values();
+        let money = Purses::together(std::iter::once(own).chain(purses).collect());
         let hours = task.cascade.recall_hours.map(|hours| Duration::from_secs(3_600 * u64::from(hours)));
         let recall = hours.map(|lifetime| Arc::new(Recall::new(lifetime)));
         Ok(Some(Escalation { targets, may_leave: task.privacy.may_leave, recall, money, patience }))
@@ -190,9 +223,7 @@ impl Providers {
             ));
         }
         let limits = limits(task.budget);
-        if let Some(paid) = targets.iter().find(|target| !target.prices().is_free())
-            && limits.is_empty()
-        {
+        if let Some(paid) = self.unlimited(&targets, &limits) {
             return Err(terms(
                 format!("provider `{}` costs money, and task `{}` has no budget", paid.name(), task.name),
                 "say what it may cost at most: usd_per_month = 20.00 under [budget] in the task file".into(),
@@ -202,7 +233,8 @@ impl Providers {
     }
 }
 
-fn limits(budget: Budget) -> Vec<Limit> {
+/// The limits that a budget sets.
+pub(crate) fn limits(budget: Budget) -> Vec<Limit> {
     let limits = [
         (Period::Day, budget.usd_per_day),
         (Period::Month, budget.usd_per_month),

@@ -17,6 +17,7 @@ mod body;
 mod connections;
 mod endpoints;
 mod metrics;
+mod quota;
 mod relay;
 mod reply;
 pub mod routes;
@@ -26,6 +27,7 @@ pub mod status;
 pub use admit::KeyCheck;
 pub use connections::{Drained, Server, run};
 pub use metrics::QueueDepth;
+pub use quota::{Member, Quota};
 pub use relay::Relay;
 pub use settings::{ServeError, Settings};
 
@@ -177,7 +179,7 @@ impl<D: Decider> Serving<D> {
     ) -> Result<Reply, WireError> {
         let route = found.route()?;
         let caller = admit::admit(self, route, &parts.headers)?;
-        line.key_id.clone_from(&caller.key_id);
+        line.key_id = caller.key_id().map(str::to_owned);
         let body = body::read(body, &parts.headers, self).await?;
         let asked = endpoints::Asked { serving: self, caller: &caller, body: &body };
         endpoints::answer(&asked, route.endpoint, found.param(), line).await

@@ -5,6 +5,7 @@
 
 use super::Answered;
 use crate::{
+    Purse, Purses, Request,
     admit::Admitted,
     protect,
     recall::{Recall, Remembered},
@@ -48,7 +49,7 @@ type Labels = BTreeMap<String, String>;
 
 /// Asks about every input that has open questions, all at the same time.
 pub(super) async fn ask(
-    (escalation, caller): (&Escalation, Option<&str>),
+    (escalation, request): (&Escalation, &Request),
     served: &Served,
     admitted: &Admitted,
     answered: &mut [Answered],
@@ -79,7 +80,8 @@ pub(super) async fn ask(
     // One text for all of them: what the strictest rule lets any of them have.
     let stays = allowed.iter().all(|target| target.is_on_premises());
     let as_it_is = stays || escalation.may_leave == MayLeave::Yes;
-    let money = Arc::clone(&escalation.money);
+    let task_pays = Purse::of(Arc::clone(&escalation.money));
+    let money = Purses::together(std::iter::once(task_pays).chain(request.purses.iter().cloned()).collect());
     let deadline = begun + escalation.patience;
     let mut open_inputs = answered
         .iter()
@@ -105,7 +107,7 @@ pub(super) async fn ask(
             // What is remembered is the text as it came: two that are redacted alike are not the same.
             let key = recall.as_ref().map(|_| {
                 Recall::key(
-                    caller,
+                    request.key_id.as_deref(),
                     served.info.release,
                     &names,
                     admitted.texts.get(position).map_or("", String::as_str),

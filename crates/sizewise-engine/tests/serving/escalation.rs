@@ -11,7 +11,7 @@ use sizewise_contract::{
     task::MayLeave,
     units::MicroUsd,
 };
-use sizewise_engine::{Engine, Escalation, Ledger, Recall, Request};
+use sizewise_engine::{Engine, Escalation, Ledger, Ledgers, Recall, Request};
 use sizewise_store::{Limit, Period};
 use std::{
     collections::BTreeMap,
@@ -38,7 +38,7 @@ fn escalating(desk: &Desk, targets: &[&Scripted], change: impl FnOnce(&mut Escal
 }
 
 fn money(desk: &Desk, period: Period, most: u64) -> Arc<Ledger> {
-    Ledger::new(Arc::clone(&desk.store), "desk", vec![Limit { period, most: MicroUsd(most) }])
+    Ledgers::start(Arc::clone(&desk.store)).ledger("desk", vec![Limit { period, most: MicroUsd(most) }])
 }
 
 /// Puts down what was spent and gives back what was not.

@@ -38,6 +38,10 @@ pub trait Money: Send + Sync + std::fmt::Debug {
     fn reserve(&self, provider: &str, most: MicroUsd) -> Reserve;
     /// Says what the call did cost. Waits for nothing.
     fn settle(&self, reservation: u64, cost: MicroUsd);
+    /// Says how many tokens a call has read and written, whatever they cost. Waits for nothing.
+    fn count(&self, tokens: u64) {
+        let _ = tokens;
+    }
 }
 
 /// What became of taking money out.
@@ -213,6 +217,9 @@ impl<T> Delivery<'_, T> {
                 Err(_) => MicroUsd(0),
             };
             self.cost = self.cost.saturating_add(cost);
+            if let Ok(Reply { usage: Some(usage), .. }) = &outcome {
+                self.money.count(usage.total());
+            }
             held.settle(cost);
             let trouble = match outcome {
                 Ok(reply) => return Ok(reply),
@@ -259,6 +266,11 @@ impl Held {
     /// To be raised before the first byte goes out.
     pub(super) fn sent(&self) -> &AtomicBool {
         &self.sent
+    }
+
+    /// Says how many tokens the call has read and written.
+    pub(super) fn count(&self, tokens: u64) {
+        self.money.count(tokens);
     }
 
     /// Says what the call did cost.

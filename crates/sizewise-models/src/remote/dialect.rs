@@ -71,6 +71,14 @@ pub struct Usage {
     pub written: u64,
 }
 
+impl Usage {
+    /// Both together.
+    #[must_use]
+    pub fn total(self) -> u64 {
+        self.read.saturating_add(self.written)
+    }
+}
+
 /// Why there was no reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {

@@ -13,7 +13,10 @@ use hyper::{
     header::{CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT},
 };
 use serde::Deserialize;
-use sizewise_contract::units::{Dollars, Prices};
+use sizewise_contract::{
+    task::Budget,
+    units::{Dollars, Prices},
+};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -63,6 +66,9 @@ pub struct ProviderSettings {
     /// Seconds until one call is given up; 20 unless said.
     #[serde(default)]
     pub timeout_s: Option<u32>,
+    /// What it may cost, whoever calls it.
+    #[serde(default)]
+    pub budget: Budget,
     /// Calls at the same time; 32 unless said. More wait.
     #[serde(default)]
     pub concurrent: Option<usize>,

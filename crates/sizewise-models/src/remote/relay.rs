@@ -250,8 +250,7 @@ async fn call(provider: &Arc<Provider>, request: &Relayable, body: Bytes, bill: 
             .map_or_else(failed, |(begun, rest)| Tried::Answer(answer(begun, rest))),
         (200..=299, ..) => match incoming.whole(ANSWER_BYTES).await {
             Ok(body) if serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok() => {
-                let cost = bill.of(usage(&body));
-                bill.settle(cost);
+                bill.settle_used(usage(&body));
                 Tried::Answer(answer(body.into(), None))
             }
             Ok(_) => failed("its answer is no JSON".into()),
@@ -330,19 +329,19 @@ impl Stream {
         let (usage, said) = (self.events.usage(), self.events.said());
         let bound = Usage { read: self.bill.most_read, written: said };
         // A stream that was cut off may go on being written on the other side.
-        let cost = match (usage, self.events.has_ended()) {
-            (Some(usage), true) => self.bill.of(Some(usage)),
-            (None, true) => self.bill.of(Some(bound)),
-            (_, false) => self.bill.most,
-        };
-        self.bill.settle(cost);
-        cost
+        self.bill.settle_used(self.events.has_ended().then(|| usage.unwrap_or(bound)))
     }
 }
 
 impl Bill {
-    fn of(&self, usage: Option<Usage>) -> MicroUsd {
-        usage.map_or(self.most, |usage| self.provider.prices().of(usage.read, usage.written))
+    /// Puts down what these tokens cost; the bound where nobody says how many they were.
+    fn settle_used(self, usage: Option<Usage>) -> MicroUsd {
+        let cost = usage.map_or(self.most, |usage| self.provider.prices().of(usage.read, usage.written));
+        if let Some(usage) = usage {
+            self.held.count(usage.total());
+        }
+        self.held.settle(cost);
+        cost
     }
 
     fn settle(self, cost: MicroUsd) {

@@ -23,7 +23,7 @@ use serde_json::Value;
 use sizewise_contract::{
     Answer, Code, ContentHash, Decision, Diagnose, Disposition, Task, Tier, answer::RemoteProblem,
 };
-use sizewise_engine::{Engine, InputValue, Request, Settings};
+use sizewise_engine::{Engine, InputValue, Ledgers, Request, Settings};
 use sizewise_learn::{
     prepare::hash_file,
     table::{Format, TableReader, TableWriter, TableWriterOptions},
@@ -106,7 +106,8 @@ pub(super) fn run(project: &Project, arguments: &Batch, screen: &Screen) -> Resu
     }
     let info = engine.task(&name)?;
     // Rows can wait longer for a larger model than callers do.
-    engine.escalate_to(Providers::new(project).only(project, &name, (&store, BATCH_PATIENCE))?);
+    let ledgers = Ledgers::start(Arc::clone(&store));
+    engine.escalate_to(Providers::new(project).only(project, &name, (&ledgers, BATCH_PATIENCE))?);
     if !arguments.allow_uncertified && !info.certificates.iter().any(|c| c.verdict.is_certified()) {
         return Err(Error::Policy {
             message: format!(

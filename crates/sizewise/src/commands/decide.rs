@@ -15,7 +15,7 @@ use crate::{
 };
 use serde::Serialize;
 use sizewise_contract::{Answer, Decision, Disposition, Example, Label, Task, Tier, limits};
-use sizewise_engine::{Engine, InputValue, Request, Settings};
+use sizewise_engine::{Engine, InputValue, Ledgers, Request, Settings};
 use sizewise_learn::dataset::TrainingRows;
 use std::{fmt::Write, io::Read, sync::Arc};
 
@@ -47,7 +47,8 @@ pub(super) fn run(project: &Project, arguments: &Decide, screen: &Screen) -> Res
     if let Some((_, error)) = engine.load(std::slice::from_ref(&task.name)).pop() {
         return Err(error.into());
     }
-    engine.escalate_to(Providers::new(project).only(project, &task.name, (&store, PATIENCE))?);
+    let ledgers = Ledgers::start(Arc::clone(&store));
+    engine.escalate_to(Providers::new(project).only(project, &task.name, (&ledgers, PATIENCE))?);
     let request = Request {
         task: task.name.clone(),
         inputs: vec![InputValue::Text(text.clone())],

@@ -8,14 +8,15 @@ use crate::{
     cli::Serve,
     clock,
     error::{Error, Result},
+    members::Members,
     project::Project,
     providers::{PATIENCE, Providers},
     screen::Screen,
     serve::{self, KeyCheck, Settings},
 };
 use sizewise_contract::{Code, Diagnose, units::UnixMillis};
-use sizewise_engine::Engine;
-use sizewise_store::{KeyRing, Store};
+use sizewise_engine::{Engine, Ledgers};
+use sizewise_store::Store;
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -55,25 +56,14 @@ pub(super) fn run(project: &Project, arguments: &Serve, screen: &Screen) -> Resu
 pub(super) struct Serving {
     store: Arc<Store>,
     engine: Arc<Engine>,
-    keys: Arc<Keys>,
+    ledgers: Arc<Ledgers>,
+    members: Arc<Members>,
     names: Vec<String>,
     project: Project,
     providers: Providers,
     problems: Vec<(String, sizewise_engine::Error)>,
     /// Tasks whose larger model may not be asked, and why.
     unasked: Vec<(String, Error)>,
-}
-
-struct Keys(KeyRing);
-
-impl KeyCheck for Keys {
-    fn any(&self) -> bool {
-        self.0.any()
-    }
-
-    fn verify(&self, key: &str) -> Option<String> {
-        self.0.verify(key)
-    }
 }
 
 impl Serving {
@@ -86,10 +76,13 @@ impl Serving {
         let engine = Arc::new(Engine::start(Arc::clone(&store), settings)?);
         let problems = engine.load(&names);
         let providers = Providers::new(project);
-        let (escalations, unasked) = providers.escalations(project, &names, (&store, PATIENCE));
+        let ledgers = Ledgers::start(Arc::clone(&store));
+        let (escalations, unasked) = providers.escalations(project, &names, (&ledgers, PATIENCE));
         engine.escalate_to(escalations);
-        let keys = Arc::new(Keys(store.key_ring()?));
-        Ok(Self { store, engine, keys, names, project: project.clone(), providers, problems, unasked })
+        let teams = &project.settings().team;
+        let members = Arc::new(Members::new(store.key_ring()?, Arc::clone(&ledgers), teams));
+        let project = project.clone();
+        Ok(Self { store, engine, ledgers, members, names, project, providers, problems, unasked })
     }
 
     /// Says which tasks are served, and which are not and why.
@@ -130,6 +123,12 @@ impl Serving {
         }
         self.tell_larger(screen);
         tell_unasked(screen, &self.unasked);
+        let teams = &self.project.settings().team;
+        for key in self.store.keys()?.iter().filter(|key| key.revoked_at.is_none()) {
+            if let Some(team) = key.rights.team.as_ref().filter(|team| !teams.contains_key(*team)) {
+                screen.remark(&format!("key {} is refused: sizewise.toml has no [team.{team}]", key.id));
+            }
+        }
         for name in self.providers.unpriced() {
             screen.remark(&format!(
                 "provider {name} has no prices, so what it costs is neither known nor limited (price_in, price_out)"
@@ -153,7 +152,7 @@ impl Serving {
 
     /// What programs may call by name.
     fn relay(&self) -> Result<Option<Arc<serve::Relay>>> {
-        let relay = self.providers.relay(&self.project.settings().relay, &self.store)?;
+        let relay = self.providers.relay(&self.project.settings().relay, &self.ledgers)?;
         Ok(relay.map(Arc::new))
     }
 
@@ -173,7 +172,7 @@ impl Serving {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             };
-            let keys: Arc<dyn KeyCheck> = Arc::<Keys>::clone(&self.keys);
+            let keys: Arc<dyn KeyCheck> = Arc::<Members>::clone(&self.members);
             let outcome = serve::run(settings, keys, Arc::clone(&self.engine), ready, shutdown);
             ended.store(true, Ordering::Relaxed);
             outcome
@@ -199,7 +198,7 @@ impl Serving {
                     for (name, error) in self.engine.load(&self.names) {
                         screen.remark(&format!("{name} stays as it was: {error}"));
                     }
-                    match self.keys.0.reload(&self.store) {
+                    match self.members.reload(&self.store) {
                         Ok(()) => seen = Some(mark),
                         Err(error) => screen.remark(&format!("keys stay as they were: {error}")),
                     }
@@ -216,7 +215,7 @@ impl Serving {
             let now = self.rules();
             if now != rules {
                 let (escalations, unasked) =
-                    self.providers.escalations(&self.project, &self.names, (&self.store, PATIENCE));
+                    self.providers.escalations(&self.project, &self.names, (&self.ledgers, PATIENCE));
                 self.tell_larger(screen);
                 tell_unasked(screen, &unasked);
                 self.engine.escalate_to(escalations);

@@ -15,13 +15,18 @@ use sizewise_store::Spent;
 struct Spending {
     /// In all, what is taken out for calls under way included.
     micro_usd: MicroUsd,
+    /// By task, and what was passed on by name.
     days: Vec<Spent>,
+    /// The same money by those who asked for it (`key/ID`, `team/NAME`), and by provider where it has a budget of its own.
+    also: Vec<Spent>,
 }
 
 pub(super) fn run(project: &Project, screen: &Screen) -> Result<u8> {
-    let days = store(project)?.spending()?;
+    // No task has a slash in its name.
+    let (also, days): (Vec<Spent>, Vec<Spent>) =
+        store(project)?.spending()?.into_iter().partition(|spent| spent.payer.contains('/'));
     let micro_usd = days.iter().fold(MicroUsd(0), |sum, day| sum.saturating_add(day.micro_usd));
-    let spending = Spending { micro_usd, days };
+    let spending = Spending { micro_usd, days, also };
     screen.result("spending", &spending, || text(&spending));
     Ok(DONE)
 }
@@ -31,16 +36,24 @@ fn text(spending: &Spending) -> String {
         return "No remote model was called. A task hands on what it is not sure of with remote = \"NAME\" under [cascade].\n"
             .into();
     }
+    let mut told = format!("{}\n{} in all\n", table("task", &spending.days), spending.micro_usd);
+    if !spending.also.is_empty() {
+        told.push_str(&format!("\nThe same money by who asked for it:\n{}", table("payer", &spending.also)));
+    }
+    told
+}
+
+fn table(payer: &'static str, days: &[Spent]) -> String {
     let mut table = Table::new(&[
         ("day (UTC)", Align::Left),
-        ("task", Align::Left),
+        (payer, Align::Left),
         ("provider", Align::Left),
         ("calls", Align::Right),
         ("cost", Align::Right),
     ]);
-    for day in &spending.days {
+    for day in days {
         let cost = day.micro_usd.to_string();
-        table.row([day.day.clone(), day.task.clone(), day.provider.clone(), day.calls.to_string(), cost]);
+        table.row([day.day.clone(), day.payer.clone(), day.provider.clone(), day.calls.to_string(), cost]);
     }
-    format!("{}\n{} in all\n", table.render(), spending.micro_usd)
+    table.render()
 }

@@ -1,7 +1,8 @@
 //! May this caller use this route now?
 //!
 //! Every route of the table that is not open passes [`admit`], in this order: is the server still taking requests, may a
-//! page of this origin call it, does the caller hold a key, is there a free place.
+//! page of this origin call it, does the caller hold a key, may its holder use the route, is their rate used up, is there a free
+//! place. Which tasks and models a caller may ask is looked at where a request names one: what is not theirs is not there.
 //!
 //! A server without keys trusts whoever reaches it, which is safe only for programs of this machine. A web page from
 //! elsewhere also runs on this machine, in the browser, so without keys the name under which the server is called must be a name
@@ -10,12 +11,19 @@
 
 use super::{
     Serving,
+    quota::Member,
     routes::{Guard, Route},
 };
 use crate::wire::WireError;
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN};
 use sizewise_contract::Code;
-use std::{net::IpAddr, sync::atomic::Ordering};
+use sizewise_engine::Purse;
+use sizewise_store::Role;
+use std::{
+    net::IpAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
 use tokio::sync::SemaphorePermit;
 
 /// Knows the API keys.
@@ -23,16 +31,38 @@ pub trait KeyCheck: Send + Sync {
     /// Whether any key exists; from then on every caller needs one.
     fn any(&self) -> bool;
 
-    /// The public id of a key, if it is one and is not revoked.
-    fn verify(&self, key: &str) -> Option<String>;
+    /// Who presents a key, if it is one and is not revoked.
+    fn verify(&self, key: &str) -> Option<Arc<Member>>;
 }
 
 /// Who asks.
 #[derive(Debug)]
 pub(super) struct Caller<'s> {
-    /// Public id of the key; none where keys are not needed.
-    pub(super) key_id: Option<String>,
+    /// Who holds the key; none where keys are not needed: programs of this machine may do everything.
+    member: Option<Arc<Member>>,
     _place: Option<SemaphorePermit<'s>>,
+}
+
+impl Caller<'_> {
+    /// Public id of the key.
+    pub(super) fn key_id(&self) -> Option<&str> {
+        self.member.as_ref().map(|member| member.holder.id.as_str())
+    }
+
+    /// Whether a task is there for this caller.
+    pub(super) fn may_ask(&self, task: &str) -> bool {
+        self.member.as_ref().is_none_or(|member| member.rights().allow_task(task))
+    }
+
+    /// Whether a provider is there for this caller, by name.
+    pub(super) fn may_call(&self, provider: &str) -> bool {
+        self.member.as_ref().is_none_or(|member| member.rights().allow_model(provider))
+    }
+
+    /// Who has to pay for larger models besides the task.
+    pub(super) fn purses(&self) -> Vec<Purse> {
+        self.member.as_ref().map(|member| member.purses()).unwrap_or_default()
+    }
 }
 
 /// Lets a caller in.
@@ -45,13 +75,20 @@ pub(super) fn admit<'s, D>(
     headers: &HeaderMap,
 ) -> Result<Caller<'s>, WireError> {
     if route.guard == Guard::Open {
-        return Ok(Caller { key_id: None, _place: None });
+        return Ok(Caller { member: None, _place: None });
     }
     if serving.stopping.load(Ordering::Relaxed) {
         return Err(WireError::new(Code::ShuttingDown, None, "the server is stopping"));
     }
-    let key_id = if serving.keys.any() {
-        Some(check_key(serving.keys.as_ref(), headers)?)
+    let member = if serving.keys.any() {
+        let member = check_key(serving.keys.as_ref(), headers)?;
+        check_role(member.rights().role, route.guard)?;
+        member.take(Instant::now()).map_err(|no| {
+            WireError::new(Code::RateLimited, None, no.problem)
+                .with_hint(format!("ask again in {} s", no.wait.as_secs() + 1))
+                .with_wait(no.wait)
+        })?;
+        Some(member)
     } else {
         check_origin(headers, &serving.settings.allowed_hosts)?;
         None
@@ -60,10 +97,23 @@ pub(super) fn admit<'s, D>(
         WireError::new(Code::Overloaded, None, "as many requests as are allowed are being worked on")
             .with_hint("try again in a second")
     })?;
-    Ok(Caller { key_id, _place: Some(place) })
+    Ok(Caller { member, _place: Some(place) })
 }
 
-fn check_key(keys: &dyn KeyCheck, headers: &HeaderMap) -> Result<String, WireError> {
+fn check_role(role: Role, guard: Guard) -> Result<(), WireError> {
+    let may = match guard {
+        Guard::Open => true,
+        Guard::Calls => matches!(role, Role::Caller | Role::Operator),
+        Guard::Watches => matches!(role, Role::Monitor | Role::Operator),
+    };
+    if may {
+        return Ok(());
+    }
+    Err(WireError::new(Code::NotAllowed, None, "the API key is not there for this path")
+        .with_hint("whoever runs the server can make one that is: sizewise keys create --role"))
+}
+
+fn check_key(keys: &dyn KeyCheck, headers: &HeaderMap) -> Result<Arc<Member>, WireError> {
     let Some(key) = presented(headers) else {
         return Err(WireError::new(Code::KeyMissing, None, "the request carries no API key")
             .with_hint("send it as `Authorization: Bearer …` or `x-api-key`"));
@@ -124,6 +174,7 @@ mod tests {
     use super::*;
     use hyper::header::HeaderValue;
     use sizewise_contract::Diagnose;
+    use sizewise_store::{Holder, Rights};
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs
@@ -141,17 +192,19 @@ mod tests {
             true
         }
 
-        fn verify(&self, key: &str) -> Option<String> {
-            (key == "right").then(|| "key-1".to_owned())
+        fn verify(&self, key: &str) -> Option<Arc<Member>> {
+            let holder = Arc::new(Holder { id: "key-1".into(), rights: Rights::default() });
+            (key == "right").then(|| Arc::new(Member { holder, quotas: Vec::new() }))
         }
     }
 
     #[test]
     fn a_key_is_read_from_either_header() {
+        let check = |pairs: &[(&'static str, &'static str)]| check_key(&OneKey, &headers(pairs));
         for pair in
             [("authorization", "Bearer right"), ("authorization", "bearer  right "), ("x-api-key", "right")]
         {
-            assert_eq!(check_key(&OneKey, &headers(&[pair])), Ok("key-1".to_owned()), "{pair:?}");
+            assert_eq!(check(&[pair]).map(|member| member.holder.id.clone()), Ok("key-1".into()), "{pair:?}");
         }
         for (pairs, code) in [
             (vec![], Code::KeyMissing),
@@ -159,7 +212,20 @@ mod tests {
             (vec![("authorization", "Bearer ")], Code::KeyMissing),
             (vec![("authorization", "Bearer wrong"), ("x-api-key", "right")], Code::KeyInvalid),
         ] {
-            assert_eq!(check_key(&OneKey, &headers(&pairs)).expect_err("no key").code(), code, "{pairs:?}");
+            assert_eq!(check(&pairs).expect_err("no key").code(), code, "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn each_role_is_there_for_its_paths() {
+        for (role, expected) in [
+            (Role::Caller, [true, true, false]),
+            (Role::Monitor, [true, false, true]),
+            (Role::Operator, [true, true, true]),
+        ] {
+            let told =
+                [Guard::Open, Guard::Calls, Guard::Watches].map(|guard| check_role(role, guard).is_ok());
+            assert_eq!(told, expected, "{role:?}");
         }
     }
 

@@ -70,8 +70,18 @@ fn encoding(headers: &HeaderMap) -> Result<bool, WireError> {
         Err(WireError::new(Code::MediaUnsupported, None, message).with_hint(hint))
     };
     let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-    if kind.to_ascii_lowercase().starts_with(b"multipart/") {
+    let kind = String::from_utf8_lossy(kind).to_ascii_lowercase();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if kind.starts_with("multipart/") {
         return unsupported("bodies in several parts carry images, which no task reads", "send JSON");
+    }
+    // `curl -d` calls every body a form, and scripts call it text.
+    let may_be_json = kind.is_empty()
+        || kind.ends_with("json")
+        || kind.starts_with("text/")
+        || kind == "application/x-www-form-urlencoded";
+    if !may_be_json {
+        return unsupported("the body is not JSON", "send JSON, as `content-type: application/json`");
     }
     match headers.get(CONTENT_ENCODING).map_or(&b"identity"[..], |value| value.as_bytes()) {
         b"identity" => Ok(false),

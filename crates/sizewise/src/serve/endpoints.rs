@@ -15,7 +15,7 @@ use super::{
 use crate::wire::{WireError, chat, decisions, models, native, systemone};
 use hyper::StatusCode;
 use sizewise_contract::{Code, Decision};
-use sizewise_engine::{InputValue, QuestionRef, TaskInfo};
+use sizewise_engine::{Error, InputValue, QuestionRef, TaskInfo};
 
 /// The OpenAPI document; a test keeps it in step with the table of routes.
 pub(super) const OPENAPI: &str = include_str!("openapi.json");
@@ -45,11 +45,12 @@ pub(super) async fn answer<D: Decider>(
         Endpoint::Messages => return asked.pass(Passing::Messages).await,
         Endpoint::Decide => asked.decide(name).await?,
         Endpoint::Models => {
-            let callable: Vec<&str> = serving.settings.relay.iter().flat_map(|relay| relay.names()).collect();
-            return Ok(json(models::list(&serving.decider.tasks(), &callable, started)));
+            let callable = serving.settings.relay.iter().flat_map(|relay| relay.names());
+            let callable: Vec<&str> = callable.filter(|name| asked.caller.may_call(name)).collect();
+            return Ok(json(models::list(&asked.tasks(), &callable, started)));
         }
         Endpoint::Model => return Ok(json(models::one(&asked.info(name, "model")?, started))),
-        Endpoint::Tasks => return Ok(json(native::tasks(&serving.decider.tasks()))),
+        Endpoint::Tasks => return Ok(json(native::tasks(&asked.tasks()))),
         Endpoint::Task => return Ok(json(native::task(&asked.info(name, "task")?))),
         Endpoint::Certificate => return Ok(json(native::certificates(&asked.info(name, "task")?))),
         Endpoint::Healthy => return Ok(json(b"{\"status\":\"ok\"}".to_vec())),
@@ -118,7 +119,7 @@ impl<D: Decider> Asked<'_, D> {
         let model = relay::model_of(self.body)?;
         let is_task = self.serving.decider.task(&model).is_ok();
         match !is_task && relay.knows(&model) {
-            true => Some(relay.pass(Passing::Chat, self.body).await),
+            true => Some(relay.pass(Passing::Chat, self.body, self.caller).await),
             false => None,
         }
     }
@@ -126,7 +127,7 @@ impl<D: Decider> Asked<'_, D> {
     /// Whatever else goes to a provider alone.
     async fn pass(&self, passing: Passing) -> Result<Reply, WireError> {
         match &self.serving.settings.relay {
-            Some(relay) => relay.pass(passing, self.body).await,
+            Some(relay) => relay.pass(passing, self.body, self.caller).await,
             None => Err(WireError::new(Code::UnknownRoute, None, "no provider may be called here")
                 .with_hint("name some under [relay] in sizewise.toml")),
         }
@@ -142,11 +143,22 @@ impl<D: Decider> Asked<'_, D> {
         Ok(Decided { decisions, kind: Kind::Json, body })
     }
 
+    /// The tasks that are there for the caller.
+    fn tasks(&self) -> Vec<TaskInfo> {
+        let tasks = self.serving.decider.tasks().into_iter();
+        tasks.filter(|info| self.caller.may_ask(&info.task.name)).collect()
+    }
+
     fn info(&self, name: &str, param: &str) -> Result<TaskInfo, WireError> {
-        self.serving
-            .decider
-            .task(name)
-            .map_err(|error| WireError::of_engine(&error, |_| String::new()).with_param(param))
+        let found = match self.serving.decider.task(name) {
+            // Somebody else's task is not there, and its name is no help either.
+            Ok(info) if !self.caller.may_ask(&info.task.name) => Err(unknown(name)),
+            Err(Error::UnknownTask { meant: Some(meant), .. }) if !self.caller.may_ask(&meant) => {
+                Err(unknown(name))
+            }
+            found => found,
+        };
+        found.map_err(|error| WireError::of_engine(&error, |_| String::new()).with_param(param))
     }
 
     async fn ask(
@@ -161,7 +173,8 @@ impl<D: Decider> Asked<'_, D> {
             task: info.task.name.clone(),
             inputs,
             questions: questions.clone(),
-            key_id: self.caller.key_id.clone(),
+            key_id: self.caller.key_id().map(str::to_owned),
+            purses: self.caller.purses(),
             dry_run: false,
         };
         let decisions = self
@@ -179,6 +192,10 @@ impl<D: Decider> Asked<'_, D> {
         Err(WireError::new(Code::Overloaded, None, format!("task `{}` was just replaced", info.task.name))
             .with_hint("send the request again"))
     }
+}
+
+fn unknown(name: &str) -> Error {
+    Error::UnknownTask { name: name.chars().take(100).collect(), meant: None }
 }
 
 fn answers_what_was_asked(decision: &Decision, info: &TaskInfo, asked: Option<&[QuestionRef]>) -> bool {

@@ -3,7 +3,10 @@
 //! Byte for byte, but for the model's name. Until an answer begins it may be tried again, or elsewhere; a stream that has begun ends
 //! as its protocol ends or with an error event of that protocol, never in silence. A caller who leaves cuts the call off.
 
-use super::reply::{Body, Reply};
+use super::{
+    admit::Caller,
+    reply::{Body, Reply},
+};
 use crate::wire::WireError;
 use hyper::{
     body::Bytes,
@@ -12,6 +15,7 @@ use hyper::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use sizewise_contract::{Code, did_you_mean};
+use sizewise_engine::{Purse, Purses};
 use sizewise_models::remote::{
     Answer, Dialect, Money, Provider, Relayable, Stream, Streams, Target, Why, relay,
 };
@@ -119,10 +123,10 @@ impl Relay {
         self.routes.contains_key(model.split_once('/').map_or(model, |(name, _)| name))
     }
 
-    fn targets(&self, model: &str, dialect: Dialect) -> Result<Vec<Target>, WireError> {
+    fn targets(&self, model: &str, dialect: Dialect, caller: &Caller<'_>) -> Result<Vec<Target>, WireError> {
         let (name, own) = model.split_once('/').map_or((model, None), |(name, own)| (name, Some(own)));
         let unknown = || {
-            let hint = match did_you_mean(name, self.names()) {
+            let hint = match did_you_mean(name, self.names().filter(|known| caller.may_call(known))) {
                 Some(meant) => format!("did you mean `{meant}`?"),
                 None => "GET /v1/models lists what may be called".into(),
             };
@@ -134,7 +138,7 @@ impl Relay {
             )
             .with_hint(hint)
         };
-        let chain = self.routes.get(name).ok_or_else(unknown)?;
+        let chain = self.routes.get(name).filter(|_| caller.may_call(name)).ok_or_else(unknown)?;
         let spoken = chain.iter().enumerate().filter(|(_, provider)| provider.dialect() == dialect);
         let targets: Vec<Target> = spoken
             .map(|(position, provider)| {
@@ -157,13 +161,18 @@ impl Relay {
     ///
     /// # Errors
     /// Says what is wrong with the request, or that nobody answers it.
-    pub(super) async fn pass(&self, passing: Passing, body: &[u8]) -> Result<Reply, WireError> {
+    pub(super) async fn pass(
+        &self,
+        passing: Passing,
+        body: &[u8],
+        caller: &Caller<'_>,
+    ) -> Result<Reply, WireError> {
         let head: Head<'_> = serde_json::from_slice(body)
             .map_err(|error| WireError::request(None, format!("the body cannot be read: {error}")))?;
         let model: String = serde_json::from_str(head.model.get())
             .map_err(|_| WireError::request(Some("model".into()), "`model` is no text"))?;
         let (dialect, path, streams) = passing.facts();
-        let targets = self.targets(&model, dialect)?;
+        let targets = self.targets(&model, dialect, caller)?;
         let place = place_of(body, head.model.get())
             .ok_or_else(|| WireError::new(Code::Internal, None, "the model's name is part of the body"))?;
         let (front, back) = (body.get(..place.start), body.get(place.end..));
@@ -188,7 +197,9 @@ impl Relay {
             },
         };
         let deadline = Instant::now() + PATIENCE;
-        match relay(&targets, &request, (&self.money, deadline)).await {
+        let purses = std::iter::once(Purse::of(Arc::clone(&self.money))).chain(caller.purses());
+        let money = Purses::together(purses.collect());
+        match relay(&targets, &request, (&money, deadline)).await {
             Ok(answer) => Ok(reply(answer, passing)),
             Err(why) => {
                 let (code, way_out) = match why.kind {

@@ -124,8 +124,9 @@ impl Reply {
             _ if matches!(error.code(), Code::SourceUnavailable | Code::BudgetSpent) => {
                 headers.insert("x-should-retry", HeaderValue::from_static("false"));
             }
-            StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+                let seconds = error.wait().map_or(1, |wait| wait.as_secs() + 1);
+                headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
             }
             _ => {}
         }

@@ -25,8 +25,10 @@ pub struct Route {
 pub enum Guard {
     /// Everybody.
     Open,
-    /// Whoever [`super::admit`] lets in.
-    Admitted,
+    /// Whoever [`super::admit`] lets in to ask tasks and models.
+    Calls,
+    /// Whoever it lets in to watch the server.
+    Watches,
 }
 
 /// What answers a route.
@@ -64,7 +66,7 @@ const fn get(path: &'static str, endpoint: Endpoint, guard: Guard) -> Route {
 }
 
 const fn post(path: &'static str, endpoint: Endpoint) -> Route {
-    Route { method: "POST", path, endpoint, guard: Guard::Admitted }
+    Route { method: "POST", path, endpoint, guard: Guard::Calls }
 }
 
 /// Every route of the server.
@@ -75,13 +77,13 @@ pub const ROUTES: &[Route] = &[
     post("/v1/responses", Endpoint::Responses),
     post("/v1/embeddings", Endpoint::Embeddings),
     post("/v1/messages", Endpoint::Messages),
-    get("/v1/models", Endpoint::Models, Guard::Admitted),
-    get("/v1/models/{model}", Endpoint::Model, Guard::Admitted),
+    get("/v1/models", Endpoint::Models, Guard::Calls),
+    get("/v1/models/{model}", Endpoint::Model, Guard::Calls),
     post("/v1/tasks/{task}/decide", Endpoint::Decide),
-    get("/v1/tasks", Endpoint::Tasks, Guard::Admitted),
-    get("/v1/tasks/{task}", Endpoint::Task, Guard::Admitted),
-    get("/v1/tasks/{task}/certificate", Endpoint::Certificate, Guard::Admitted),
-    get("/metrics", Endpoint::Metrics, Guard::Admitted),
+    get("/v1/tasks", Endpoint::Tasks, Guard::Calls),
+    get("/v1/tasks/{task}", Endpoint::Task, Guard::Calls),
+    get("/v1/tasks/{task}/certificate", Endpoint::Certificate, Guard::Calls),
+    get("/metrics", Endpoint::Metrics, Guard::Watches),
     get("/healthz", Endpoint::Healthy, Guard::Open),
     get("/readyz", Endpoint::Ready, Guard::Open),
     get("/openapi.json", Endpoint::OpenApi, Guard::Open),

@@ -26,6 +26,8 @@ const STATUSES: &[(Code, StatusCode)] = &[
     (Code::PromiseImpossible, StatusCode::FORBIDDEN),
     (Code::KeyMissing, StatusCode::UNAUTHORIZED),
     (Code::KeyInvalid, StatusCode::UNAUTHORIZED),
+    (Code::NotAllowed, StatusCode::FORBIDDEN),
+    (Code::RateLimited, StatusCode::TOO_MANY_REQUESTS),
     (Code::UnknownRoute, StatusCode::NOT_FOUND),
     (Code::MethodNotAllowed, StatusCode::METHOD_NOT_ALLOWED),
     (Code::MediaUnsupported, StatusCode::UNSUPPORTED_MEDIA_TYPE),
@@ -63,8 +65,12 @@ mod tests {
             assert_eq!(rows.len(), 1, "{} has {} statuses", facts.name, rows.len());
             let status = of(facts.code);
             assert!(status.is_client_error() || status.is_server_error(), "{}", facts.name);
-            let may_retry = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::REQUEST_TIMEOUT].contains(&status);
-            assert_eq!(may_retry, facts.retry, "{}: clients retry by status", facts.name);
+            // Of 429 a header says whether it makes sense.
+            if status != StatusCode::TOO_MANY_REQUESTS {
+                let may_retry =
+                    [StatusCode::SERVICE_UNAVAILABLE, StatusCode::REQUEST_TIMEOUT].contains(&status);
+                assert_eq!(may_retry, facts.retry, "{}: clients retry by status", facts.name);
+            }
         }
         assert_eq!(STATUSES.len(), CODES.len());
     }

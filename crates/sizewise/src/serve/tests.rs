@@ -2,6 +2,7 @@
 
 mod harness;
 mod limits;
+mod matrix;
 mod stopping;
 
 use super::*;
@@ -27,7 +28,7 @@ fn every_route_that_is_not_open_asks_for_a_key_once_one_exists() {
         let right = ask("authorization: Bearer right\r\n");
         match route.guard {
             Guard::Open => assert_eq!(without.status, 200, "{path}"),
-            Guard::Admitted => {
+            Guard::Calls | Guard::Watches => {
                 assert_eq!((without.status, without.error_code()), (401, "key_missing".into()), "{path}");
                 assert_eq!((wrong.status, wrong.error_code()), (401, "key_invalid".into()), "{path}");
                 assert_eq!(without.header("www-authenticate"), Some("Bearer"), "{path}");

@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 use sizewise_contract::{Code, Diagnose, Fault};
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 /// Whose shape an answer has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,13 +26,14 @@ pub struct WireError {
     message: String,
     param: Option<String>,
     hint: Option<String>,
+    wait: Option<Duration>,
 }
 
 impl WireError {
     /// An error with its code, the place it speaks of and what is wrong there.
     #[must_use]
     pub fn new(code: Code, param: Option<String>, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), param, hint: None }
+        Self { code, message: message.into(), param, hint: None, wait: None }
     }
 
     /// A request that is not of the shape its protocol asks for.
@@ -46,6 +47,19 @@ impl WireError {
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// The same error, where it is known from when on to ask again.
+    #[must_use]
+    pub fn with_wait(mut self, wait: Duration) -> Self {
+        self.wait = Some(wait);
+        self
+    }
+
+    /// From when on to ask again.
+    #[must_use]
+    pub fn wait(&self) -> Option<Duration> {
+        self.wait
     }
 
     /// The same error about another place.
@@ -70,7 +84,7 @@ impl WireError {
             Error::TooManyInputs { .. } => (Some("inputs".to_owned()), error.to_string()),
             _ => (None, error.to_string()),
         };
-        Self { code: error.code(), message, param, hint: error.hint() }
+        Self { code: error.code(), message, param, hint: error.hint(), wait: None }
     }
 
     /// What is wrong.

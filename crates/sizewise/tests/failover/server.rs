@@ -49,6 +49,31 @@ impl Server {
         Self { folder, child, address }
     }
 
+    /// Makes a key with these rights; returns its id and the key.
+    pub(crate) fn key(&self, rights: &[&str]) -> (String, String) {
+        let output = command(self.folder.path())
+            .args(["keys", "create", "a program", "-o", "json"])
+            .args(rights)
+            .stdout(Stdio::piped())
+            .output()
+            .unwrap();
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let text = |name: &str| told[name].as_str().unwrap().to_owned();
+        (text("id"), text("key"))
+    }
+
+    /// A chat with a key.
+    pub(crate) fn chat_as(&self, key: &str, model: &str) -> Heard {
+        let body = format!(
+            r#"{{"model":"{model}","messages":[{{"role":"user","content":"hi"}}],"max_tokens":100}}"#
+        );
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nauthorization: Bearer {key}\r\ncontent-length: {}\r\n",
+            body.len()
+        );
+        self.call(&head, &body)
+    }
+
     pub(crate) fn chat(&self, model: &str, stream: bool) -> Heard {
         let body = format!(
             r#"{{"model":"{model}","messages":[{{"role":"user","content":"hi"}}],"max_tokens":100,"stream":{stream}}}"#
@@ -108,20 +133,28 @@ impl Server {
 
     /// What was spent on a provider, in millionths of a dollar.
     pub(crate) fn spending(&self) -> impl Fn(&str) -> u64 {
+        let told = self.spent();
+        move |provider| sum(&told["days"], "provider", provider)
+    }
+
+    /// What a key, a team or a provider's own budget has paid.
+    pub(crate) fn paid_by(&self, payer: &str) -> u64 {
+        sum(&self.spent()["also"], "payer", payer)
+    }
+
+    fn spent(&self) -> serde_json::Value {
         let output = command(self.folder.path())
             .args(["spending", "-o", "json"])
             .stdout(Stdio::piped())
             .output()
             .unwrap();
-        let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        move |provider| {
-            let days = told["days"].as_array().unwrap();
-            days.iter()
-                .filter(|day| day["provider"] == provider)
-                .filter_map(|day| day["micro_usd"].as_u64())
-                .sum()
-        }
+        serde_json::from_slice(&output.stdout).unwrap()
     }
+}
+
+fn sum(days: &serde_json::Value, field: &str, name: &str) -> u64 {
+    let days = days.as_array().unwrap();
+    days.iter().filter(|day| day[field] == name).filter_map(|day| day["micro_usd"].as_u64()).sum()
 }
 
 fn command(folder: &Path) -> Command {

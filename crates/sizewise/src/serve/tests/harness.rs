@@ -3,6 +3,7 @@
 use super::super::*;
 use crate::wire::testing::{escalated, support_decision, support_task};
 use sizewise_contract::{ContentHash, did_you_mean};
+use sizewise_store::{Holder, Rights, Role};
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
@@ -81,7 +82,7 @@ impl Decider for Fake {
     }
 }
 
-/// The keys of a test: none, or `right`.
+/// The keys of a test: none, or `right`, which may do everything, and some that may do less.
 #[derive(Clone, Copy)]
 pub(super) enum Keys {
     None,
@@ -93,8 +94,17 @@ impl KeyCheck for Keys {
         matches!(self, Self::One)
     }
 
-    fn verify(&self, key: &str) -> Option<String> {
-        (key == "right").then(|| "key-1".to_owned())
+    fn verify(&self, key: &str) -> Option<Arc<Member>> {
+        let none = || Some(Vec::new());
+        let rights = match key {
+            "right" => Rights { role: Role::Operator, ..Rights::default() },
+            "caller" => Rights::default(),
+            "monitor" => Rights { role: Role::Monitor, ..Rights::default() },
+            "stranger" => Rights { tasks: none(), models: none(), ..Rights::default() },
+            _ => return None,
+        };
+        let holder = Arc::new(Holder { id: format!("key-of-{key}"), rights });
+        Some(Arc::new(Member { holder, quotas: Vec::new() }))
     }
 }
 
