@@ -155,13 +155,13 @@ fn read_reply(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<(), Failure> 
         if !head.starts_with("HTTP/1.1 200") {
             return Err(format!("not a 200: {}", String::from_utf8_lossy(got)).into());
         }
-        let length: usize = head
-            .lines()
-            .find_map(|line| line.strip_prefix("content-length: "))
-            .ok_or("a reply without a length")?
-            .trim()
-            .parse()?;
-        if filled >= head_end + 4 + length {
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let whole = match length {
+            Some(length) => filled >= head_end + 4 + length.trim().parse::<usize>()?,
+            // What has no length comes in chunks, the last of which is empty.
+            None => got.ends_with(b"\r\n0\r\n\r\n"),
+        };
+        if whole {
             return Ok(());
         }
     }

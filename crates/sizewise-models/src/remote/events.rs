@@ -18,6 +18,8 @@ pub enum Streams {
     Responses,
     /// Typed events up to `message_stop`.
     Messages,
+    /// Parts of a reply, the last of which says why it is the last.
+    Generate,
 }
 
 /// A stream as it passes.
@@ -30,6 +32,8 @@ pub struct Events {
     searched: usize,
     ended: bool,
     usage: Option<Usage>,
+    /// Tokens that a model wrote for itself, where they are not among those of its answer.
+    thought: u64,
     /// Bytes of what the model said.
     said: u64,
 }
@@ -38,7 +42,7 @@ impl Events {
     /// A stream of which nothing has come.
     #[must_use]
     pub fn new(streams: Streams) -> Self {
-        Self { streams, pending: Vec::new(), searched: 0, ended: false, usage: None, said: 0 }
+        Self { streams, pending: Vec::new(), searched: 0, ended: false, usage: None, thought: 0, said: 0 }
     }
 
     /// Whether the end mark has come.
@@ -50,7 +54,7 @@ impl Events {
     /// The tokens, where the stream has said them.
     #[must_use]
     pub fn usage(&self) -> Option<Usage> {
-        self.usage
+        self.usage.map(|usage| Usage { written: usage.written.saturating_add(self.thought), ..usage })
     }
 
     /// Bytes of what the model said: no token is shorter.
@@ -123,6 +127,21 @@ impl Events {
                 self.tokens(usage, ["input_tokens", "output_tokens"]);
                 self.said += value.get("delta").map_or(0, length);
             }
+            Streams::Generate => {
+                let candidates = || value.get("candidates").and_then(Value::as_array).into_iter().flatten();
+                let says = |value: &Value, name: &str| value.get(name).is_some_and(|said| !said.is_null());
+                // A prompt that is filtered has no candidate, and nothing follows.
+                let blocked = value.get("promptFeedback").is_some_and(|told| says(told, "blockReason"));
+                self.ended |= blocked || says(&value, "error");
+                self.ended |= candidates().any(|candidate| says(candidate, "finishReason"));
+                let usage = value.get("usageMetadata");
+                self.tokens(usage, ["promptTokenCount", "candidatesTokenCount"]);
+                // Thoughts are counted apart and paid for alike.
+                let thought = usage.and_then(|usage| usage.get("thoughtsTokenCount")).and_then(Value::as_u64);
+                self.thought = self.thought.max(thought.unwrap_or(0));
+                let parts = candidates().filter_map(|candidate| candidate.pointer("/content/parts"));
+                self.said += parts.map(length).sum::<u64>();
+            }
             Streams::Messages => {
                 self.ended |= ["message_stop", "error"].contains(&kind);
                 let message = value.get("message").and_then(|message| message.get("usage"));
@@ -191,7 +210,31 @@ mod tests {
         );
         assert_eq!(ends(Streams::Messages, "data: [DONE]\n\n"), Err("an event of the stream is no JSON"));
         assert_eq!(ends(Streams::Responses, "data: {\"type\":\"response.incomplete\"}\n\n"), Ok(true));
+        assert_eq!(
+            ends(
+                Streams::Generate,
+                "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"a\"}]}}]}\r\n\r\n"
+            ),
+            Ok(false)
+        );
+        assert_eq!(
+            ends(Streams::Generate, "data: {\"candidates\":[{\"finishReason\":\"STOP\"}]}\n\n"),
+            Ok(true)
+        );
+        assert_eq!(
+            ends(Streams::Generate, "data: {\"promptFeedback\":{\"blockReason\":\"SAFETY\"}}\n\n"),
+            Ok(true)
+        );
         assert!(ends(Streams::Chat, "data: {\"choi\n\n").is_err());
+    }
+
+    #[test]
+    fn what_a_model_thinks_is_counted_where_it_is_told_apart() {
+        let mut events = Events::new(Streams::Generate);
+        let said = br#"data: {"candidates":[{"content":{"parts":[{"text":"abc"}]},"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":7,"candidatesTokenCount":2,"thoughtsTokenCount":40}}"#;
+        events.feed(said).unwrap();
+        events.feed(b"\n\n").unwrap();
+        assert_eq!((events.usage(), events.said()), (Some(Usage { read: 7, written: 42 }), 3));
     }
 
     #[test]

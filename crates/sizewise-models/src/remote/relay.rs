@@ -26,8 +26,8 @@ const ANSWER_BYTES: usize = 32 << 20;
 
 /// A request of somebody's own.
 pub struct Relayable {
-    /// Its path below the provider's address.
-    pub path: &'static str,
+    /// Its path below the provider's address, for a model of this name.
+    pub path: Box<dyn Fn(&str) -> String + Send + Sync>,
     /// How its answer streams; none where it comes whole.
     pub streams: Option<Streams>,
     /// Its body for a model of this name.
@@ -160,7 +160,7 @@ async fn one(
     (money, deadline): (&Arc<dyn Money>, Instant),
     (others, attempts): (usize, &mut u32),
 ) -> Result<Tried, (Why, String)> {
-    let body = (request.body)(model);
+    let (path, body) = ((request.path)(model), (request.body)(model));
     let most_read = body.len() as u64 + 1_024;
     let most = provider.prices().of(most_read, request.most_written);
     let unavailable = |problem: &str| (Why::Unavailable, problem.to_owned());
@@ -194,7 +194,7 @@ async fn one(
         let until = Instant::now() + provider.timeout().min(if others > 0 { left / 2 } else { left });
         let bill = Bill { held, provider: Arc::clone(provider), most, most_read, _permit: permit };
         provider.counts(1, 0);
-        let called = call(provider, request, body.clone(), bill);
+        let called = call(provider, request, (&path, body.clone()), bill);
         let tried = tokio::time::timeout_at(until.into(), called).await.unwrap_or_else(|_| Tried::Failed {
             problem: "it did not answer in time".into(),
             wait: None,
@@ -217,10 +217,15 @@ async fn one(
     }
 }
 
-async fn call(provider: &Arc<Provider>, request: &Relayable, body: Bytes, bill: Bill) -> Tried {
+async fn call(
+    provider: &Arc<Provider>,
+    request: &Relayable,
+    (path, body): (&str, Bytes),
+    bill: Bill,
+) -> Tried {
     // A bill that is dropped stays taken out where something was sent, and is put back where nothing was.
     let failed = |problem: String| Tried::Failed { problem, wait: None, again: true };
-    let incoming = match provider.send(request.path, body, bill.held.sent()).await {
+    let incoming = match provider.send(path, body, bill.held.sent()).await {
         Ok(incoming) => incoming,
         Err(broken) => {
             if !broken.sent {
@@ -352,15 +357,16 @@ impl Bill {
 /// The tokens of a whole answer, in the words of any of the protocols.
 fn usage(body: &[u8]) -> Option<Usage> {
     let value: Value = serde_json::from_slice(body).ok()?;
-    let usage = value.get("usage")?;
-    let count = |names: [&str; 2]| names.iter().find_map(|name| usage.get(*name)).and_then(Value::as_u64);
-    let cached = |name: &str| usage.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let usage = value.get("usage").or(value.get("usageMetadata"))?;
+    let count = |names: [&str; 3]| names.iter().find_map(|name| usage.get(*name)).and_then(Value::as_u64);
+    let beside = |name: &str| usage.get(name).and_then(Value::as_u64).unwrap_or(0);
     Some(Usage {
-        read: count(["prompt_tokens", "input_tokens"])?
-            + cached("cache_creation_input_tokens")
-            + cached("cache_read_input_tokens"),
+        read: count(["prompt_tokens", "input_tokens", "promptTokenCount"])?
+            + beside("cache_creation_input_tokens")
+            + beside("cache_read_input_tokens"),
         // Embeddings write nothing.
-        written: count(["completion_tokens", "output_tokens"]).unwrap_or(0),
+        written: count(["completion_tokens", "output_tokens", "candidatesTokenCount"]).unwrap_or(0)
+            + beside("thoughtsTokenCount"),
     })
 }
 

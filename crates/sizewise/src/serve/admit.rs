@@ -116,7 +116,7 @@ fn check_role(role: Role, guard: Guard) -> Result<(), WireError> {
 fn check_key(keys: &dyn KeyCheck, headers: &HeaderMap) -> Result<Arc<Member>, WireError> {
     let Some(key) = presented(headers) else {
         return Err(WireError::new(Code::KeyMissing, None, "the request carries no API key")
-            .with_hint("send it as `Authorization: Bearer …` or `x-api-key`"));
+            .with_hint("send it as `Authorization: Bearer …`, `x-api-key` or `x-goog-api-key`"));
     };
     keys.verify(key)
         .ok_or_else(|| WireError::new(Code::KeyInvalid, None, "the API key is unknown or revoked"))
@@ -127,8 +127,8 @@ fn presented(headers: &HeaderMap) -> Option<&str> {
         let (scheme, key) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
     };
-    let plain = || headers.get("x-api-key")?.to_str().ok().map(str::trim);
-    bearer().or_else(plain).filter(|key| !key.is_empty())
+    let plain = |name| headers.get(name)?.to_str().ok().map(str::trim);
+    bearer().or_else(|| plain("x-api-key")).or_else(|| plain("x-goog-api-key")).filter(|key| !key.is_empty())
 }
 
 fn check_origin(headers: &HeaderMap, allowed: &[String]) -> Result<(), WireError> {
@@ -201,9 +201,12 @@ mod tests {
     #[test]
     fn a_key_is_read_from_either_header() {
         let check = |pairs: &[(&'static str, &'static str)]| check_key(&OneKey, &headers(pairs));
-        for pair in
-            [("authorization", "Bearer right"), ("authorization", "bearer  right "), ("x-api-key", "right")]
-        {
+        for pair in [
+            ("authorization", "Bearer right"),
+            ("authorization", "bearer  right "),
+            ("x-api-key", "right"),
+            ("x-goog-api-key", "right"),
+        ] {
             assert_eq!(check(&[pair]).map(|member| member.holder.id.clone()), Ok("key-1".into()), "{pair:?}");
         }
         for (pairs, code) in [

@@ -40,9 +40,11 @@ pub(super) async fn answer<D: Decider>(
             Some(reply) => return reply,
             None => asked.chat().await?,
         },
-        Endpoint::Responses => return asked.pass(Passing::Responses).await,
-        Endpoint::Embeddings => return asked.pass(Passing::Embeddings).await,
-        Endpoint::Messages => return asked.pass(Passing::Messages).await,
+        Endpoint::Responses => return asked.pass(Passing::Responses, None).await,
+        Endpoint::Embeddings => return asked.pass(Passing::Embeddings, None).await,
+        Endpoint::Messages => return asked.pass(Passing::Messages, None).await,
+        Endpoint::Generate => return asked.pass(Passing::Generate, Some(name)).await,
+        Endpoint::StreamGenerate => return asked.pass(Passing::StreamGenerate, Some(name)).await,
         Endpoint::Decide => asked.decide(name).await?,
         Endpoint::Models => {
             let callable = serving.settings.relay.iter().flat_map(|relay| relay.names());
@@ -119,15 +121,15 @@ impl<D: Decider> Asked<'_, D> {
         let model = relay::model_of(self.body)?;
         let is_task = self.serving.decider.task(&model).is_ok();
         match !is_task && relay.knows(&model) {
-            true => Some(relay.pass(Passing::Chat, self.body, self.caller).await),
+            true => Some(relay.pass(Passing::Chat, (None, self.body), self.caller).await),
             false => None,
         }
     }
 
-    /// Whatever else goes to a provider alone.
-    async fn pass(&self, passing: Passing) -> Result<Reply, WireError> {
+    /// Whatever else goes to a provider alone; `named` is the model where the path names it.
+    async fn pass(&self, passing: Passing, named: Option<&str>) -> Result<Reply, WireError> {
         match &self.serving.settings.relay {
-            Some(relay) => relay.pass(passing, self.body, self.caller).await,
+            Some(relay) => relay.pass(passing, (named, self.body), self.caller).await,
             None => Err(WireError::new(Code::UnknownRoute, None, "no provider may be called here")
                 .with_hint("name some under [relay] in sizewise.toml")),
         }

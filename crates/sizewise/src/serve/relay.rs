@@ -21,6 +21,7 @@ use sizewise_models::remote::{
 };
 use std::{
     collections::BTreeMap,
+    ops::Range,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -51,13 +52,15 @@ pub(super) enum Passing {
     Responses,
     Embeddings,
     Messages,
+    Generate,
+    StreamGenerate,
 }
 
 /// What is looked at of a request; all else passes unread.
 #[derive(Debug, Deserialize)]
 struct Head<'a> {
-    #[serde(borrow)]
-    model: &'a RawValue,
+    #[serde(borrow, default)]
+    model: Option<&'a RawValue>,
     #[serde(default)]
     stream: Option<bool>,
     #[serde(default)]
@@ -68,6 +71,17 @@ struct Head<'a> {
     max_output_tokens: Option<u64>,
     #[serde(default)]
     n: Option<u64>,
+    #[serde(default, rename = "generationConfig", alias = "generation_config")]
+    generation: Option<Generation>,
+}
+
+/// The same of `generateContent`, which keeps it apart.
+#[derive(Debug, Default, Deserialize)]
+struct Generation {
+    #[serde(default, rename = "maxOutputTokens", alias = "max_output_tokens")]
+    most_written: Option<u64>,
+    #[serde(default, rename = "candidateCount", alias = "candidate_count")]
+    candidates: Option<u64>,
 }
 
 impl Passing {
@@ -78,7 +92,27 @@ impl Passing {
             Self::Responses => (Dialect::OpenAi, "/responses", Some(Streams::Responses)),
             Self::Embeddings => (Dialect::OpenAi, "/embeddings", None),
             Self::Messages => (Dialect::Anthropic, "/messages", Some(Streams::Messages)),
+            Self::Generate => (Dialect::Gemini, "/models/{model}:generateContent", None),
+            Self::StreamGenerate => {
+                (Dialect::Gemini, "/models/{model}:streamGenerateContent?alt=sse", Some(Streams::Generate))
+            }
         }
+    }
+
+    /// Most tokens that a request lets a model write. A bound that its protocol does not know binds nobody.
+    fn most_written(self, head: &Head<'_>) -> u64 {
+        let generation = head.generation.as_ref();
+        let (bounds, copies) = match self {
+            Self::Embeddings => return 0,
+            Self::Chat => ([head.max_tokens, head.max_completion_tokens], head.n),
+            Self::Responses => ([head.max_output_tokens, None], None),
+            Self::Messages => ([head.max_tokens, None], None),
+            Self::Generate | Self::StreamGenerate => {
+                ([generation.and_then(|g| g.most_written), None], generation.and_then(|g| g.candidates))
+            }
+        };
+        let written = bounds.into_iter().flatten().max().unwrap_or(MOST_WRITTEN);
+        written.saturating_mul(copies.unwrap_or(1).max(1))
     }
 
     /// What a stream says that goes no further.
@@ -91,6 +125,9 @@ impl Passing {
             Self::Responses => format!(
                 "event: error\ndata: {{\"type\":\"error\",\"code\":\"source_unavailable\",\"message\":{message},\"param\":null}}\n\n"
             ),
+            Self::Generate | Self::StreamGenerate => format!(
+                "data: {{\"error\":{{\"code\":503,\"message\":{message},\"status\":\"UNAVAILABLE\"}}}}\n\n"
+            ),
             Self::Chat | Self::Embeddings => format!(
                 "data: {{\"error\":{{\"message\":{message},\"type\":\"server_error\",\"param\":null,\"code\":\"source_unavailable\"}}}}\n\n"
             ),
@@ -102,7 +139,7 @@ impl Passing {
 /// The model that a request names, where it can be read.
 pub(super) fn model_of(body: &[u8]) -> Option<String> {
     let head: Head<'_> = serde_json::from_slice(body).ok()?;
-    serde_json::from_str(head.model.get()).ok()
+    serde_json::from_str(head.model?.get()).ok()
 }
 
 impl Relay {
@@ -164,37 +201,33 @@ impl Relay {
     pub(super) async fn pass(
         &self,
         passing: Passing,
-        body: &[u8],
+        (named, body): (Option<&str>, &[u8]),
         caller: &Caller<'_>,
     ) -> Result<Reply, WireError> {
         let head: Head<'_> = serde_json::from_slice(body)
             .map_err(|error| WireError::request(None, format!("the body cannot be read: {error}")))?;
-        let model: String = serde_json::from_str(head.model.get())
-            .map_err(|_| WireError::request(Some("model".into()), "`model` is no text"))?;
+        let (model, place) = match named {
+            Some(model) => (model.to_owned(), None),
+            None => {
+                let (model, place) = model_in(body, &head)?;
+                (model, Some(place))
+            }
+        };
         let (dialect, path, streams) = passing.facts();
         let targets = self.targets(&model, dialect, caller)?;
-        let place = place_of(body, head.model.get())
-            .ok_or_else(|| WireError::new(Code::Internal, None, "the model's name is part of the body"))?;
+        // Where the path names the model, all of the body is in front of nothing.
+        let place = place.unwrap_or(body.len()..body.len());
         let (front, back) = (body.get(..place.start), body.get(place.end..));
         let (front, back) = (front.unwrap_or_default().to_vec(), back.unwrap_or_default().to_vec());
-        // A bound that this protocol does not know binds nobody.
-        let bound = match passing {
-            Passing::Chat => [head.max_tokens, head.max_completion_tokens],
-            Passing::Responses => [head.max_output_tokens, None],
-            Passing::Messages | Passing::Embeddings => [head.max_tokens, None],
-        };
-        let written = bound.into_iter().flatten().max().unwrap_or(MOST_WRITTEN);
+        let in_body = named.is_none();
         let request = Relayable {
-            path,
-            streams: streams.filter(|_| head.stream == Some(true)),
+            path: Box::new(move |model| path.replace("{model}", model)),
+            streams: streams.filter(|_| head.stream == Some(true) || passing == Passing::StreamGenerate),
             body: Box::new(move |model| {
-                let name = serde_json::Value::from(model).to_string();
+                let name = if in_body { serde_json::Value::from(model).to_string() } else { String::new() };
                 [front.as_slice(), name.as_bytes(), back.as_slice()].concat().into()
             }),
-            most_written: match passing {
-                Passing::Embeddings => 0,
-                _ => written.saturating_mul(head.n.unwrap_or(1).max(1)),
-            },
+            most_written: passing.most_written(&head),
         };
         let deadline = Instant::now() + PATIENCE;
         let purses = std::iter::once(Purse::of(Arc::clone(&self.money))).chain(caller.purses());
@@ -218,8 +251,18 @@ impl Relay {
     }
 }
 
+/// The model that a body names, and where it does.
+fn model_in(body: &[u8], head: &Head<'_>) -> Result<(String, Range<usize>), WireError> {
+    let wrong = || WireError::request(Some("model".into()), "`model` is missing or no text");
+    let raw = head.model.ok_or_else(wrong)?;
+    let model = serde_json::from_str(raw.get()).map_err(|_| wrong())?;
+    let place = place_of(body, raw.get())
+        .ok_or_else(|| WireError::new(Code::Internal, None, "the model's name is part of the body"))?;
+    Ok((model, place))
+}
+
 /// Where a part of a text stands in it.
-fn place_of(body: &[u8], part: &str) -> Option<std::ops::Range<usize>> {
+fn place_of(body: &[u8], part: &str) -> Option<Range<usize>> {
     let start = (part.as_ptr() as usize).checked_sub(body.as_ptr() as usize)?;
     (start + part.len() <= body.len()).then(|| start..start + part.len())
 }
@@ -283,7 +326,7 @@ mod tests {
         let body =
             br#"{ "messages":[{"role":"user","content":"model"}],  "model" : "primary/m\u002d9" , "x":1e3}"#;
         let head: Head<'_> = serde_json::from_slice(body).unwrap();
-        let place = place_of(body, head.model.get()).unwrap();
+        let place = place_of(body, head.model.unwrap().get()).unwrap();
         assert_eq!(&body[place], br#""primary/m\u002d9""#);
         assert_eq!(model_of(body).as_deref(), Some("primary/m-9"));
         assert_eq!(
@@ -296,7 +339,7 @@ mod tests {
 
     #[test]
     fn what_breaks_off_says_so_in_the_words_of_its_protocol() {
-        for passing in [Passing::Chat, Passing::Responses, Passing::Messages] {
+        for passing in [Passing::Chat, Passing::Responses, Passing::Messages, Passing::StreamGenerate] {
             let event = passing.error_event("a \"quote\"");
             let text = std::str::from_utf8(&event).unwrap();
             let data = text.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();

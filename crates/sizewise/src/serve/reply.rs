@@ -114,7 +114,7 @@ impl Reply {
     /// What is wrong, in the shape of the protocol.
     pub(super) fn error(error: &WireError, protocol: Protocol, allowed: Option<&'static str>) -> Self {
         let status = status::of(error.code());
-        let mut reply = Self::new(Kind::Json, error.body(protocol)).with_status(status);
+        let mut reply = Self::new(Kind::Json, error.body(protocol, status.as_u16())).with_status(status);
         let headers = reply.response.headers_mut();
         match status {
             StatusCode::UNAUTHORIZED => {

@@ -41,6 +41,8 @@ pub enum Endpoint {
     Responses,
     Embeddings,
     Messages,
+    Generate,
+    StreamGenerate,
     Models,
     Model,
     Decide,
@@ -57,7 +59,8 @@ impl Endpoint {
     /// Whether it passes requests on to larger models.
     #[must_use]
     pub fn may_relay(self) -> bool {
-        matches!(self, Self::Chat | Self::Responses | Self::Embeddings | Self::Messages)
+        use Endpoint::{Chat, Embeddings, Generate, Messages, Responses, StreamGenerate};
+        matches!(self, Chat | Responses | Embeddings | Messages | Generate | StreamGenerate)
     }
 }
 
@@ -77,6 +80,8 @@ pub const ROUTES: &[Route] = &[
     post("/v1/responses", Endpoint::Responses),
     post("/v1/embeddings", Endpoint::Embeddings),
     post("/v1/messages", Endpoint::Messages),
+    post("/v1beta/models/{model}:generateContent", Endpoint::Generate),
+    post("/v1beta/models/{model}:streamGenerateContent", Endpoint::StreamGenerate),
     get("/v1/models", Endpoint::Models, Guard::Calls),
     get("/v1/models/{model}", Endpoint::Model, Guard::Calls),
     post("/v1/tasks/{task}/decide", Endpoint::Decide),
@@ -169,6 +174,9 @@ impl<'p> Found<'p> {
         match self {
             Self::Route(_, Route { endpoint: Endpoint::SystemOne, .. }, _) => Protocol::SystemOne,
             Self::Route(_, Route { endpoint: Endpoint::Messages, .. }, _) => Protocol::Anthropic,
+            Self::Route(_, Route { endpoint: Endpoint::Generate | Endpoint::StreamGenerate, .. }, _) => {
+                Protocol::Gemini
+            }
             _ => Protocol::OpenAi,
         }
     }

@@ -1,7 +1,8 @@
 //! What is wrong with a request, and how does each protocol say so?
 //!
 //! The OpenAI protocols and our own say `{"error": {"message", "type", "param", "code"}}`. System One adds `detail`, a
-//! list whose entries name the place as a path. `code` is always a name of the contract's table.
+//! list whose entries name the place as a path. `code` is always a name of the contract's table, but in Gemini's shape, where it is the
+//! status and the name stands in `details`.
 
 use serde::Serialize;
 use sizewise_contract::{Code, Diagnose, Fault};
@@ -16,6 +17,8 @@ pub enum Protocol {
     SystemOne,
     /// `/v1/messages`.
     Anthropic,
+    /// `/v1beta/models/…`.
+    Gemini,
 }
 
 /// Why a request gets no answer.
@@ -104,13 +107,19 @@ impl WireError {
     /// What failed inside the machine is not told to callers: it may name files. They get the meaning of the code, and
     /// the log gets the message.
     #[must_use]
-    pub fn body(&self, protocol: Protocol) -> Vec<u8> {
+    pub fn body(&self, protocol: Protocol, status: u16) -> Vec<u8> {
         let facts = self.code.facts();
         let message: Cow<'_, str> = match (&self.hint, facts.fault) {
             (_, Fault::Internal) => facts.meaning.into(),
             (Some(hint), _) => format!("{}; {hint}", self.message).into(),
             (None, _) => self.message.as_str().into(),
         };
+        if protocol == Protocol::Gemini {
+            let told = serde_json::json!({
+                "error": { "code": status, "message": message, "status": google_status(status), "details": [{ "reason": facts.name }] }
+            });
+            return told.to_string().into_bytes();
+        }
         let detail = (protocol == Protocol::SystemOne)
             .then(|| vec![Detail { loc: location(self.param()), msg: &message, kind: facts.name }]);
         let body = Body {
@@ -175,9 +184,24 @@ enum Location<'a> {
 }
 
 /// The families of errors that clients of the OpenAI protocols know.
+/// The name that Google's interfaces have for an HTTP status (google.rpc.Code).
+fn google_status(status: u16) -> &'static str {
+    match status {
+        400 | 405 | 413 | 415 => "INVALID_ARGUMENT",
+        401 => "UNAUTHENTICATED",
+        403 => "PERMISSION_DENIED",
+        404 => "NOT_FOUND",
+        408 => "DEADLINE_EXCEEDED",
+        429 => "RESOURCE_EXHAUSTED",
+        503 => "UNAVAILABLE",
+        _ => "INTERNAL",
+    }
+}
+
 fn type_name(code: Code) -> &'static str {
     match (code, code.facts().fault) {
         (Code::KeyMissing | Code::KeyInvalid, _) => "authentication_error",
+        (Code::RateLimited, _) => "rate_limit_error",
         (_, Fault::Caller) => "invalid_request_error",
         (_, Fault::Policy) => "permission_error",
         (_, Fault::Overload) => "overloaded_error",
@@ -201,7 +225,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn body(error: &WireError, protocol: Protocol) -> Value {
-        serde_json::from_slice(&error.body(protocol)).expect("an error body is JSON")
+        serde_json::from_slice(&error.body(protocol, 404)).expect("an error body is JSON")
     }
 
     #[test]

@@ -3,13 +3,14 @@
 import enum
 import json
 import sys
-import traceback
 import urllib.error
 import urllib.request
 
 import openai
 import pydantic
 import typesafe_sdk
+
+import checking
 
 URL = sys.argv[1].rstrip("/")
 KEY = sys.argv[2] if len(sys.argv) > 2 else None
@@ -331,21 +332,5 @@ def check_the_rest_answers_too():
     assert get("/nothing")[0] == 404
 
 
-def main():
-    passed = failed = 0
-    for name, check in list(globals().items()):
-        if not name.startswith("check_"):
-            continue
-        try:
-            check()
-            passed += 1
-        except Exception:
-            failed += 1
-            print(f"FAILED {name}")
-            traceback.print_exc()
-    print(f"{passed} passed, {failed} failed ({'with' if KEY else 'without'} a key)")
-    return 1 if failed or not passed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(checking.run(globals(), f"{'with' if KEY else 'without'} a key"))

@@ -1,10 +1,12 @@
 """What the clients have to see of larger models behind the server: `larger.py URL KEY`."""
 
 import sys
-import traceback
 
 import anthropic
+import google.genai
 import openai
+
+import checking
 
 URL, KEY = sys.argv[1].rstrip("/"), sys.argv[2]
 STRANGE = "do you know a good hamster wheel for my school play about Everest?"
@@ -12,6 +14,7 @@ MESSAGES = [{"role": "user", "content": "hi"}]
 
 openai_client = openai.OpenAI(base_url=f"{URL}/v1", api_key=KEY, max_retries=0)
 anthropic_client = anthropic.Anthropic(base_url=URL, api_key=KEY, max_retries=0)
+gemini_client = google.genai.Client(api_key=KEY, http_options={"base_url": URL})
 
 
 def check_a_chat_passes_through():
@@ -50,7 +53,23 @@ def check_a_message_streams_through():
     assert said == "hello from large-2", said
 
 
+def check_content_passes_through():
+    reply = gemini_client.models.generate_content(model="stars", contents="hi")
+    assert reply.text == "hello from large-3", reply
+    assert reply.usage_metadata.total_token_count == 110
+
+
+def check_content_streams_through():
+    said = "".join(part.text or "" for part in gemini_client.models.generate_content_stream(model="stars", contents="hi"))
+    assert said == "hello from large-3", said
+
+
 def check_mistakes_have_the_errors_of_their_protocol():
+    try:
+        gemini_client.models.generate_content(model="nobody", contents="hi")
+        raise AssertionError("nobody answered")
+    except google.genai.errors.ClientError as error:
+        assert (error.code, error.status) == (404, "NOT_FOUND"), error
     try:
         anthropic_client.messages.create(model="chatty", max_tokens=5, messages=MESSAGES)
         raise AssertionError("a provider of another protocol answered")
@@ -75,24 +94,8 @@ def check_what_no_local_tier_answers_is_answered_by_the_larger_model():
 
 def check_models_and_providers_are_listed():
     listed = {model.id for model in openai_client.models.list()}
-    assert {"support", "chatty", "letters"} <= listed, listed
-
-
-def main():
-    passed = failed = 0
-    for name, check in list(globals().items()):
-        if not name.startswith("check_"):
-            continue
-        try:
-            check()
-            passed += 1
-        except Exception:
-            failed += 1
-            print(f"FAILED {name}")
-            traceback.print_exc()
-    print(f"{passed} passed, {failed} failed (larger models)")
-    return 1 if failed or not passed else 0
+    assert {"support", "chatty", "letters", "stars"} <= listed, listed
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(checking.run(globals(), "larger models"))

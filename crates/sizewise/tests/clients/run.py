@@ -1,7 +1,7 @@
 """Do the public clients of each protocol work when only their base URL is changed?
 
 Starts `sizewise serve` on a project whose task `support` asks `team` (choice) and `urgent` (predicate), drives it with the
-`openai`, `anthropic` and `typesafe-sdk` packages and looks at the objects that they parse. See README.md beside this file.
+`openai`, `anthropic`, `google-genai` and `typesafe-sdk` packages and looks at the objects that they parse. See README.md beside this file.
 """
 
 import os
@@ -72,7 +72,7 @@ class Server:
 def ask(python: pathlib.Path, checks: str, url: str, key: str | None) -> bool:
     """Runs one file of checks in the environment of the clients."""
     command = [str(python), str(HERE / checks), url, *([key] if key else [])]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "TYPESAFE_", "ANTHROPIC_"))}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "TYPESAFE_", "ANTHROPIC_", "GOOGLE_", "GEMINI_"))}
     return subprocess.run(command, env=clean, check=False).returncode == 0
 
 
@@ -90,7 +90,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         copy = shutil.copytree(project, pathlib.Path(folder) / "project")
         made = subprocess.run(
-            [binary, "--project", str(copy), "keys", "create", "clients"], capture_output=True, text=True, check=True
+            [binary, "--project", str(copy), "keys", "create", "clients", "--role", "operator"], capture_output=True, text=True, check=True
         )
         key = re.search(r"\bsw_[A-Za-z0-9_-]+", made.stdout + made.stderr)
         if key is None:

@@ -10,9 +10,11 @@ class Upstream(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        if self.headers.get("authorization") != "Bearer upstream-key" and self.headers.get("x-api-key") != "upstream-key":
+        if "upstream-key" not in (self.headers.get("authorization", "")[7:], self.headers.get("x-api-key"), self.headers.get("x-goog-api-key")):
             return self.whole({"error": {"message": "no such key"}}, 401)
-        words = ["hello ", "from ", asked["model"]]
+        path, _, query = self.path.partition("?")
+        in_path = path.rpartition("/")[2].partition(":")
+        words = ["hello ", "from ", asked.get("model") or in_path[0]]
         if self.path.endswith("/chat/completions"):
             form = asked.get("response_format")
             if form:
@@ -46,6 +48,18 @@ class Upstream(http.server.BaseHTTPRequestHandler):
             events.append({"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": {"output_tokens": 10}})
             events.append({"type": "message_stop"})
             return self.stream([f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events])
+        if in_path[2] in ("generateContent", "streamGenerateContent"):
+            usage = {"promptTokenCount": 100, "candidatesTokenCount": 10, "totalTokenCount": 110}
+
+            def part(text, reason):
+                candidate = {"index": 0, "content": {"role": "model", "parts": [{"text": text}]}, "finishReason": reason}
+                return {"candidates": [candidate], "usageMetadata": usage, "modelVersion": in_path[0]}
+
+            if in_path[2] == "generateContent":
+                return self.whole(part("".join(words), "STOP"))
+            assert query == "alt=sse", query
+            parts = [part(word, "STOP" if word is words[-1] else None) for word in words]
+            return self.stream([f"data: {json.dumps(one)}\r\n\r\n" for one in parts])
         return self.whole({"error": {"message": "no such path"}}, 404)
 
     def whole(self, value, status=200):
@@ -83,5 +97,6 @@ def settings(address: str) -> str:
     return (
         f'[provider.chatty]\nurl = "{address}/v1"\nmodel = "large-1"\n{one}'
         f'[provider.letters]\nurl = "{address}/v1"\nmodel = "large-2"\ndialect = "anthropic"\n{one}'
-        '[relay]\nproviders = ["chatty", "letters"]\nbudget = { usd_per_day = 1.00 }\n'
+        f'[provider.stars]\nurl = "{address}/v1beta"\nmodel = "large-3"\ndialect = "gemini"\n{one}'
+        '[relay]\nproviders = ["chatty", "letters", "stars"]\nbudget = { usd_per_day = 1.00 }\n'
     )

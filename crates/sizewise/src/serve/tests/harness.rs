@@ -175,7 +175,10 @@ impl Reply {
     }
 
     pub(super) fn error_code(&self) -> String {
-        self.json()["error"]["code"].as_str().unwrap_or_default().to_owned()
+        let error = &self.json()["error"];
+        // In Gemini's shape `code` is the status.
+        let name = error["code"].as_str().or(error["details"][0]["reason"].as_str());
+        name.unwrap_or_default().to_owned()
     }
 }
 
