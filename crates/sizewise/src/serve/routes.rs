@@ -82,6 +82,8 @@ pub const ROUTES: &[Route] = &[
     post("/v1/messages", Endpoint::Messages),
     post("/v1beta/models/{model}:generateContent", Endpoint::Generate),
     post("/v1beta/models/{model}:streamGenerateContent", Endpoint::StreamGenerate),
+    post("/v1/models/{model}:generateContent", Endpoint::Generate),
+    post("/v1/models/{model}:streamGenerateContent", Endpoint::StreamGenerate),
     get("/v1/models", Endpoint::Models, Guard::Calls),
     get("/v1/models/{model}", Endpoint::Model, Guard::Calls),
     post("/v1/tasks/{task}/decide", Endpoint::Decide),
