@@ -76,6 +76,9 @@ impl Engine {
     /// # Errors
     /// Fails when the store cannot be written.
     pub fn start(store: Arc<Store>, settings: Settings) -> Result<Self, Error> {
+        if !protect::is_ready() {
+            return Err(Error::Internal("the rules that find personal data can be read"));
+        }
         let recorder = if settings.record { Some(Recorder::start(store.folder())?) } else { None };
         Ok(Self {
             catalogue: Catalogue::new(settings.encoder_workers)?,

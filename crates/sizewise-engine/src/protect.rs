@@ -85,6 +85,12 @@ impl PersonalData {
     }
 }
 
+/// Whether the rules can be used at all: a program whose rules do not compile would withhold every text, and should not begin.
+#[must_use]
+pub fn is_ready() -> bool {
+    PATTERN.is_some()
+}
+
 /// Finds personal data by rules, in order, none overlapping another. Names and addresses of people are not among it: no rule knows
 /// them. None where the text cannot be searched.
 #[must_use]

@@ -137,6 +137,8 @@ def main():
         told("ways of failing that were played", len(failing.FAILURES), len(failing.FAILURES) - len(unplayed), not unplayed)
         leaked = sum(secret in body for secret in SECRETS for body in model.received)
         told("personal data that reached the larger model", 0, leaked, leaked == 0)
+        whole = sum(answer["value"] == gold for answer, gold in remote)
+        told("answers of the larger model that are right", f"> {RIGHT - 0.1:.0%}", f"{whole / max(1, len(remote)):.1%}", whole > (RIGHT - 0.1) * len(remote))
         spending = json.loads(cli(project, "spending", "-o", "json"))["micro_usd"]
         billed = math.ceil(model.billable_tokens[0] * PRICE_IN + model.billable_tokens[1] * PRICE_OUT)
         told("spent, as the ledger has it", "≤ $1.00", f"${spending / 1e6:.6f}", spending <= 1_000_000)

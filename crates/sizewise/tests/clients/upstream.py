@@ -19,6 +19,7 @@ class Upstream(http.server.BaseHTTPRequestHandler):
             form = asked.get("response_format")
             if form:
                 # A cascade asks for JSON of a schema: the first label of each question will do.
+                assert "hamster wheel" in asked["messages"][-1]["content"], "the text itself must arrive"
                 labels = {name: one["enum"][0] for name, one in form["json_schema"]["schema"]["properties"].items()}
                 words = [json.dumps(labels)]
             frame = {"id": "c1", "created": 1, "model": asked["model"]}
