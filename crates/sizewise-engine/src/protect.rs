@@ -87,7 +87,7 @@ impl PersonalData {
 
 /// Whether the rules can be used at all: a program whose rules do not compile would withhold every text, and should not begin.
 #[must_use]
-pub fn is_ready() -> bool {
+pub(crate) fn is_ready() -> bool {
     PATTERN.is_some()
 }
 

@@ -164,6 +164,7 @@ async fn one(
     let question = Asked {
         messages: questions::messages(&asked, text),
         schema: questions::schema(&asked),
+        typed: questions::typed(&asked),
         most_tokens: questions::longest_answer(&asked),
     };
     let accept = |content: &str| questions::read(&asked, content);

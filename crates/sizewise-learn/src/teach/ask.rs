@@ -126,7 +126,7 @@ impl Teacher<'_> {
 
     fn ask_for<'b>(&'b self, messages: &'b [(&'static str, String)], schema: &'b Value) -> Ask<'b> {
         let most_tokens = self.most_tokens.unwrap_or_else(|| longest_answer(&self.questions()));
-        Ask { model: self.model, messages, schema, most_tokens }
+        Ask { model: self.model, messages, schema, typed: &[], most_tokens }
     }
 
     fn one(&self, text: &str, sent: &str, over: &AtomicBool) -> Result<Outcome> {

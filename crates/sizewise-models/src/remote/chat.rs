@@ -126,7 +126,7 @@ impl Chat {
             retry_after: retry_after.as_deref(),
             body: bytes.as_deref().ok(),
         };
-        Dialect::OpenAi.read(heard).map_err(|(mut trouble, learnt)| {
+        Dialect::OpenAi.read(heard, &[]).map_err(|(mut trouble, learnt)| {
             if trouble.then == Then::AtOnce && learnt & !dialect == 0 {
                 trouble.then = Then::NotThis;
             }
@@ -228,6 +228,7 @@ mod tests {
             model: "m",
             messages: &messages,
             schema: &json!({"type": "object"}),
+            typed: &[],
             most_tokens: 9,
         })
     }

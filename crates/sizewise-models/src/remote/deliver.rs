@@ -7,7 +7,7 @@
 use super::{
     dialect::{Ask, Reply, Then, Trouble},
     provider::Provider,
-    questions::repair,
+    questions::{Typed, repair},
 };
 use serde_json::Value;
 use sizewise_contract::units::MicroUsd;
@@ -62,6 +62,8 @@ pub struct Question {
     pub messages: Vec<(&'static str, String)>,
     /// The JSON schema of an answer.
     pub schema: Value,
+    /// The questions as they are, for whoever takes them so.
+    pub typed: Vec<Typed>,
     /// Most tokens of an answer, where the provider's settings say nothing.
     pub most_tokens: u32,
 }
@@ -152,7 +154,7 @@ impl<T> Delivery<'_, T> {
             let reply = self.call(target, &messages, others).await?;
             match (self.accept)(&reply.content) {
                 Ok(answer) => return Ok((answer, reply.model)),
-                Err(problem) if attempt == 0 && !reply.cut_off => {
+                Err(problem) if attempt == 0 && !reply.cut_off && target.dialect().converses() => {
                     messages.extend(repair(&reply.content, &problem));
                 }
                 Err(_) if reply.cut_off => {
@@ -175,7 +177,8 @@ impl<T> Delivery<'_, T> {
         let none = |kind, problem: &str| NoAnswer { kind, problem: problem.to_owned() };
         let late = || none(Undelivered::Unavailable, "the deadline came first");
         let most_tokens = target.most_tokens().unwrap_or(self.question.most_tokens);
-        let ask = Ask { model: target.model(), messages, schema: &self.question.schema, most_tokens };
+        let Question { schema, typed, .. } = self.question;
+        let ask = Ask { model: target.model(), messages, schema, typed, most_tokens };
         let mut tries = 0;
         loop {
             if self.deadline.saturating_duration_since(Instant::now()) < LEAST_TIME {

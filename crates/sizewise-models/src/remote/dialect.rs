@@ -6,7 +6,10 @@
 mod anthropic;
 mod gemini;
 mod openai;
+mod responses;
+mod typed;
 
+use super::questions::Typed;
 use serde::Deserialize;
 use serde_json::Value;
 use std::time::Duration;
@@ -30,6 +33,12 @@ pub enum Dialect {
     Anthropic,
     /// `generateContent`, as Gemini speaks it.
     Gemini,
+    /// Responses, as OpenAI speaks it.
+    Responses,
+    /// Decisions, as OpenAI speaks it, and another server of ours.
+    Decisions,
+    /// System One, as `TypeSafe` speaks it, and another server of ours.
+    SystemOne,
 }
 
 /// What is asked.
@@ -41,6 +50,8 @@ pub struct Ask<'a> {
     pub messages: &'a [(&'static str, String)],
     /// The JSON schema that the answer must have.
     pub schema: &'a Value,
+    /// The questions themselves, for protocols that take them as they are.
+    pub typed: &'a [Typed],
     /// Most tokens of the answer.
     pub most_tokens: u32,
 }
@@ -127,7 +138,16 @@ impl Dialect {
             Self::OpenAi => "/chat/completions".into(),
             Self::Anthropic => "/messages".into(),
             Self::Gemini => format!("/models/{model}:generateContent"),
+            Self::Responses => "/responses".into(),
+            Self::Decisions => "/decisions".into(),
+            Self::SystemOne => "/systemone".into(),
         }
+    }
+
+    /// Whether one may talk with it: whoever answers typed questions says the same again.
+    #[must_use]
+    pub fn converses(self) -> bool {
+        !matches!(self, Self::Decisions | Self::SystemOne)
     }
 
     /// How a key is carried, with what else the protocol wants in the head.
@@ -135,12 +155,12 @@ impl Dialect {
     pub fn headers(self, key: Option<&str>) -> Vec<(&'static str, String)> {
         let mut headers = match self {
             Self::Anthropic => vec![("anthropic-version", "2023-06-01".to_owned())],
-            Self::OpenAi | Self::Gemini => Vec::new(),
+            _ => Vec::new(),
         };
         headers.extend(key.map(|key| match self {
-            Self::OpenAi => ("authorization", format!("Bearer {key}")),
             Self::Anthropic => ("x-api-key", key.to_owned()),
             Self::Gemini => ("x-goog-api-key", key.to_owned()),
+            _ => ("authorization", format!("Bearer {key}")),
         }));
         headers
     }
@@ -152,14 +172,17 @@ impl Dialect {
             Self::OpenAi => openai::body(ask, unknown),
             Self::Anthropic => anthropic::body(ask, unknown),
             Self::Gemini => gemini::body(ask, unknown),
+            Self::Responses => responses::body(ask, unknown),
+            Self::Decisions => typed::decisions_body(ask),
+            Self::SystemOne => typed::system_one_body(ask),
         }
     }
 
-    /// What a reply says.
+    /// What a reply says to the typed questions that were asked.
     ///
     /// # Errors
     /// Whatever it says went wrong, and the words that it does not take.
-    pub fn read(self, heard: Heard<'_>) -> Result<Reply, (Trouble, u8)> {
+    pub fn read(self, heard: Heard<'_>, asked: &[Typed]) -> Result<Reply, (Trouble, u8)> {
         if heard.status != 200 {
             return Err(refused(heard));
         }
@@ -170,6 +193,9 @@ impl Dialect {
             Self::OpenAi => openai::read(body),
             Self::Anthropic => anthropic::read(body),
             Self::Gemini => gemini::read(body),
+            Self::Responses => responses::read(body),
+            Self::Decisions => typed::read_decisions(body, asked),
+            Self::SystemOne => typed::read_system_one(body, asked),
         };
         let mut reply = found.map_err(odd)?;
         reply.request = heard.request.map(printable).or(reply.request);
@@ -186,7 +212,11 @@ fn refused(heard: Heard<'_>) -> (Trouble, u8) {
     let learnt = match heard.status {
         400 if said.contains("max_completion_tokens") => NEW_LIMIT,
         400 if said.contains("temperature") => NO_TEMPERATURE,
-        400 | 422 if said.contains("response_format") || said.contains("json_schema") => NO_SCHEMA,
+        400 | 422
+            if ["response_format", "json_schema", "text.format"].iter().any(|word| said.contains(word)) =>
+        {
+            NO_SCHEMA
+        }
         _ => 0,
     };
     let then = match heard.status {

@@ -47,7 +47,7 @@ pub struct ProviderSettings {
     pub url: String,
     /// The model that answers, as the provider calls it.
     pub model: String,
-    /// Its protocol: `openai` (also every server that speaks its shape), `anthropic` or `gemini`.
+    /// Its protocol: `openai` (also every server that speaks its shape), `anthropic`, `gemini`, `responses`, `decisions` or `systemone`.
     #[serde(default)]
     pub dialect: Dialect,
     /// Where the key is: `env:NAME` or `file:PATH`.
@@ -347,7 +347,7 @@ impl Provider {
             retry_after: header("retry-after"),
             body: body.as_deref().ok(),
         };
-        self.dialect.read(heard).map_err(|(mut trouble, learnt)| {
+        self.dialect.read(heard, ask.typed).map_err(|(mut trouble, learnt)| {
             if trouble.then == Then::AtOnce && learnt & !unknown == 0 {
                 trouble.then = Then::NotThis;
             }

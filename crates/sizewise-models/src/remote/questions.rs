@@ -32,6 +32,36 @@ fn values(question: &Question) -> Vec<(&str, &str)> {
     values
 }
 
+/// A question as it is, for protocols that take such.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Typed {
+    /// What it is called.
+    pub key: String,
+    /// What is asked.
+    pub instructions: String,
+    /// Its kind; a choice where there is more to say than the kind has words for.
+    pub kind: QuestionKind,
+    /// Its labels as the task's tables spell them, in the order of the kind (no before yes), with what they stand for.
+    pub values: Vec<(String, String)>,
+}
+
+/// All of the questions as they are.
+#[must_use]
+pub fn typed(questions: &[&Question]) -> Vec<Typed> {
+    let one = |(place, question): (usize, &&Question)| {
+        let said = if question.instructions.is_empty() { &question.name } else { &question.instructions };
+        let kind = if question.out_of_scope_label.is_some() { QuestionKind::Choice } else { question.kind };
+        let values = values(question).into_iter();
+        Typed {
+            key: key(place, question),
+            instructions: said.clone(),
+            kind,
+            values: values.map(|(value, described)| (value.to_owned(), described.to_owned())).collect(),
+        }
+    };
+    questions.iter().enumerate().map(one).collect()
+}
+
 /// What a question is called in schema and prompt: its name, or its place where some provider would not take the name as a key.
 fn key(place: usize, question: &Question) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');

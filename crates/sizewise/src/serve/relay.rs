@@ -176,7 +176,11 @@ impl Relay {
             .with_hint(hint)
         };
         let chain = self.routes.get(name).filter(|_| caller.may_call(name)).ok_or_else(unknown)?;
-        let spoken = chain.iter().enumerate().filter(|(_, provider)| provider.dialect() == dialect);
+        let speaks = |provider: &Provider| match provider.dialect() {
+            Dialect::Responses => dialect == Dialect::OpenAi,
+            own => own == dialect,
+        };
+        let spoken = chain.iter().enumerate().filter(|(_, provider)| speaks(provider));
         let targets: Vec<Target> = spoken
             .map(|(position, provider)| {
                 // Those that stand in know another's models by no name.

@@ -44,14 +44,19 @@ pub struct Plan {
 pub struct Placed {
     /// Position among the engine's answers.
     pub answer: usize,
-    /// The class of each value of the request; none where both have the same order.
+    /// The class of each value of the request; none where both have the same order. [`OUTSIDE`] is the class of the label for what is
+    /// outside of every class: it may be asked for, and is never the answer, as nobody is sure of such an input.
     pub order: Option<Vec<usize>>,
 }
+
+/// No class.
+const OUTSIDE: usize = usize::MAX;
 
 impl Placed {
     /// The probabilities in the order of the request. `[values]`
     pub fn in_order<'p>(&'p self, probabilities: &'p [f32]) -> impl Iterator<Item = f32> + 'p {
-        (0..probabilities.len()).map(move |place| {
+        let asked = self.order.as_ref().map_or(probabilities.len(), Vec::len);
+        (0..asked).map(move |place| {
             let class = self.order.as_ref().map_or(Some(place), |order| order.get(place).copied());
             class.and_then(|class| probabilities.get(class)).copied().unwrap_or_default()
         })
@@ -176,6 +181,9 @@ fn match_values(question: &Question, values: &[Cow<'_, str>]) -> Result<Option<V
                 order.push(class);
             }
             Some(_) => return Err(format!("`{}` stands twice", shorten(value))),
+            None if question.out_of_scope_label.as_deref() == Some(&**value) && !order.contains(&OUTSIDE) => {
+                order.push(OUTSIDE);
+            }
             None => strange.push(format!("`{}`", shorten(value))),
         }
     }
@@ -280,6 +288,18 @@ mod tests {
         assert_eq!(plan.questions, Some(vec![QuestionRef(0)]), "the same question twice is asked once");
         assert_eq!(plan.placed[0].in_order(&[0.5, 0.3, 0.2]).collect::<Vec<_>>(), [0.2, 0.5, 0.3]);
         assert_eq!(plan.placed[1].place_of(0), Some(1));
+    }
+
+    #[test]
+    fn the_label_for_what_is_outside_may_be_asked_for_and_has_no_probability() {
+        let mut task = support_task();
+        task.questions[0].out_of_scope_label = Some("none".into());
+        let with = |values: &[&'static str]| asked(Some("team"), QuestionKind::Choice, values);
+        let fits = plan(&task, &[with(&["billing", "none", "delivery", "returns"])]).expect("fits");
+        assert_eq!(fits.placed[0].in_order(&[0.5, 0.3, 0.2]).collect::<Vec<_>>(), [0.5, 0.0, 0.3, 0.2]);
+        assert_eq!(fits.placed[0].place_of(1), Some(2));
+        let (_, message) = failure(&task, with(&["billing", "none", "none", "delivery", "returns"]));
+        assert!(message.contains("unknown `none`"), "{message}");
     }
 
     #[test]

@@ -9,12 +9,12 @@ fn ask(schema: &Value) -> Ask<'_> {
     static MESSAGES: std::sync::LazyLock<Vec<(&'static str, String)>> = std::sync::LazyLock::new(|| {
         vec![("system", "label".into()), ("user", "where is it".into()), ("assistant", "?".into())]
     });
-    Ask { model: "m", messages: &MESSAGES, schema, most_tokens: 9 }
+    Ask { model: "m", messages: &MESSAGES, schema, typed: &[], most_tokens: 9 }
 }
 
 fn heard(dialect: Dialect, status: u16, body: &str) -> Result<Reply, (Trouble, u8)> {
     let body = Some(body.as_bytes());
-    dialect.read(Heard { status, request: None, retry_after: Some("7"), body })
+    dialect.read(Heard { status, request: None, retry_after: Some("7"), body }, &[])
 }
 
 #[test]
@@ -66,12 +66,71 @@ fn every_dialect_says_what_the_model_said_and_what_it_took() {
 }
 
 #[test]
+fn a_response_is_asked_for_and_read_as_its_protocol_has_it() {
+    let schema = json!({"type": "object"});
+    let body = Dialect::Responses.body(&ask(&schema), 0);
+    assert_eq!(body["text"]["format"]["schema"], schema);
+    assert_eq!((&body["store"], &body["max_output_tokens"]), (&json!(false), &json!(9)));
+    assert_eq!(body["input"][1], json!({"role": "user", "content": "where is it"}));
+    let stored = r#"{"id":"r","object":"response","status":"completed","model":"m-1","output":[{"type":"reasoning","id":"x","summary":[]},{"type":"message","role":"assistant","content":[{"type":"output_text","text":"{\"team\":\"a\"}","annotations":[]}]}],"usage":{"input_tokens":7,"output_tokens":3,"total_tokens":10}}"#;
+    let reply = heard(Dialect::Responses, 200, stored).unwrap();
+    assert_eq!((reply.content.as_str(), reply.cut_off), (r#"{"team":"a"}"#, false));
+    assert_eq!(reply.usage, Some(Usage { read: 7, written: 3 }));
+    let cut = heard(Dialect::Responses, 200, &stored.replace("completed", "incomplete")).unwrap();
+    assert!(cut.cut_off);
+    assert!(heard(Dialect::Responses, 200, &stored.replace("completed", "failed")).is_err());
+}
+
+#[test]
+fn typed_questions_are_asked_as_they_are_and_their_answers_become_labels() {
+    let task = sizewise_contract::Task::parse(
+        "schema = 1\nname = \"desk\"\n[[question]]\nname = \"team\"\ntype = \"choice\"\ninstructions = \"Which team?\"\nchoices = [{ value = \"billing\", description = \"Invoices\" }, { value = \"delivery\" }]\nout_of_scope_label = \"none\"\n[[question]]\nname = \"urgent\"\ntype = \"predicate\"\nlabels = { yes = \"ja\", no = \"nein\" }\n[[question]]\nname = \"mood\"\ntype = \"score\"\nlevels = [{ label = \"bad\" }, { label = \"fair\" }, { label = \"good\" }]\n",
+    )
+    .unwrap();
+    let questions: Vec<_> = task.questions.iter().collect();
+    let typed = crate::remote::questions::typed(&questions);
+    let schema = json!({});
+    let ask = Ask { typed: &typed, ..ask(&schema) };
+    let body = Dialect::Decisions.body(&ask, 0);
+    assert_eq!(body["input"], "where is it");
+    assert_eq!(
+        body["questions"][0],
+        json!({"type": "choice", "name": "team", "instructions": "Which team?", "choices": [
+            {"value": "billing", "description": "Invoices"}, {"value": "delivery"}, {"value": "none", "description": "none of the others fits"}]})
+    );
+    assert_eq!(body["questions"][2]["levels"][1], json!({"label": "fair"}));
+    let said = |dialect: Dialect, body: &str| {
+        let heard = Heard { status: 200, request: None, retry_after: None, body: Some(body.as_bytes()) };
+        let reply = dialect.read(heard, &typed).unwrap();
+        serde_json::from_str::<Value>(&reply.content).unwrap()
+    };
+    let all = json!({"team": "none", "urgent": "ja", "mood": "good"});
+    let stored = r#"{"model":"m","answers":[{"type":"choice","name":"team","choice":"none","confidence":0.9,"probabilities":[]},{"type":"predicate","name":"urgent","probability":0.7},{"type":"score","name":"mood","score":1.6,"confidence":0.6,"probabilities":[{"value":0,"label":"bad","probability":0.1},{"value":1,"label":"fair","probability":0.2},{"value":2,"label":"good","probability":0.7}]}],"usage":{"input_tokens":7,"output_tokens":0,"total_tokens":7}}"#;
+    assert_eq!(said(Dialect::Decisions, stored), all);
+    let body = Dialect::SystemOne.body(&ask, 0);
+    assert_eq!(body["state"], "where is it");
+    assert_eq!(body["questions"]["urgent"], json!({"type": "noul", "instructions": "urgent"}));
+    assert_eq!(body["questions"]["mood"]["criteria"], json!(["bad", "fair", "good"]));
+    let stored = r#"{"model":"m","answers":{"team":{"type":"choice","choice":"none","confidence":0.9,"probabilities":{}},"urgent":{"type":"noul","noul":0.7},"mood":{"type":"score","score":1.6,"confidence":0.6,"legend":{},"probabilities":{"0":0.1,"2":0.7,"1":0.2}}},"usage":{"input_tokens":7,"output_tokens":0}}"#;
+    assert_eq!(said(Dialect::SystemOne, stored), all);
+    let refused = r#"{"model":"m","answers":{"team":{"type":"refusal","reason":"below_threshold"},"urgent":{"type":"noul","noul":0.2}}}"#;
+    assert_eq!(said(Dialect::SystemOne, refused), json!({"urgent": "nein"}));
+}
+
+#[test]
 fn what_breaks_off_or_holds_nothing_may_have_cost() {
-    for dialect in [Dialect::OpenAi, Dialect::Anthropic, Dialect::Gemini] {
+    for dialect in [
+        Dialect::OpenAi,
+        Dialect::Anthropic,
+        Dialect::Gemini,
+        Dialect::Responses,
+        Dialect::Decisions,
+        Dialect::SystemOne,
+    ] {
         let (trouble, _) = heard(dialect, 200, "{\"choices\"").unwrap_err();
         assert!(trouble.may_cost && trouble.then == Then::Later(None));
         let broken = Heard { status: 200, request: None, retry_after: None, body: None };
-        assert!(dialect.read(broken).unwrap_err().0.may_cost);
+        assert!(dialect.read(broken, &[]).unwrap_err().0.may_cost);
     }
 }
 
