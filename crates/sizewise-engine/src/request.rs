@@ -11,6 +11,8 @@ pub struct Request {
     pub inputs: Vec<InputValue>,
     /// The questions to answer, in the order of the answers; none asks all of the task's questions.
     pub questions: Option<Vec<QuestionRef>>,
+    /// Whom the inputs are about, as the caller calls them; kept as a keyed hash alone, so that they can be found and erased.
+    pub subject: Option<String>,
     /// Public id of the API key that asks.
     pub key_id: Option<String>,
     /// Whether inputs nobody here is sure of may enter the review queue; a dry run leaves nothing behind.

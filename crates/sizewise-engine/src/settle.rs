@@ -5,7 +5,8 @@
 
 use crate::{admit::Admitted, error::Error, escalate::Answered, protect, request::Request, served::Served};
 use sizewise_contract::{
-    Answer, Decision, Disposition, QueuedItem, Record, StoredInput, answer::EscalatedTo, units::UnixMillis,
+    Answer, Decision, Disposition, QueuedItem, Record, StoredInput, answer::EscalatedTo, task::StoreInput,
+    units::UnixMillis,
 };
 use sizewise_store::{Entry, Recorder, new_id};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -16,7 +17,7 @@ pub(crate) async fn settle(
     recorder: Option<&Recorder>,
     served: &Served,
     (admitted, answered): (Admitted, Vec<Answered>),
-    (request, begun): (&Request, Instant),
+    (request, rule, begun): (&Request, StoreInput, Instant),
 ) -> Result<Vec<Decision>, Error> {
     let info = &served.info;
     let elapsed_us = begun.elapsed().as_micros() as u64 / answered.len().max(1) as u64;
@@ -35,16 +36,17 @@ pub(crate) async fn settle(
     }
     if let Some(recorder) = recorder.filter(|_| !request.dry_run) {
         let at = now();
-        let rule = info.task.privacy.store;
-        let entries = admitted.texts.iter().zip(&decisions).map(|(text, decision)| {
-            entry(decision, protect::kept(text, rule), at, request.key_id.as_deref())
-        });
+        let entries = admitted
+            .texts
+            .iter()
+            .zip(&decisions)
+            .map(|(text, decision)| entry(decision, protect::kept(text, rule), at, request));
         keep(recorder, entries.collect()).await?;
     }
     Ok(decisions)
 }
 
-fn entry(decision: &Decision, input: StoredInput, at: UnixMillis, key_id: Option<&str>) -> Entry {
+fn entry(decision: &Decision, input: StoredInput, at: UnixMillis, request: &Request) -> Entry {
     let waits = |answer: &&Answer| {
         matches!(answer.disposition, Disposition::Escalated { to: EscalatedTo::Person, .. })
     };
@@ -59,6 +61,7 @@ fn entry(decision: &Decision, input: StoredInput, at: UnixMillis, key_id: Option
     });
     Entry {
         queued: queued.collect(),
+        subject: request.subject.clone(),
         record: Some(Record {
             id: decision.id.clone(),
             task: decision.task.clone(),
@@ -66,7 +69,7 @@ fn entry(decision: &Decision, input: StoredInput, at: UnixMillis, key_id: Option
             at,
             answers: decision.answers.clone(),
             elapsed_us: decision.elapsed_us,
-            key_id: key_id.map(str::to_owned),
+            key_id: request.key_id.clone(),
             input,
         }),
     }

@@ -57,7 +57,7 @@ fn answers_of_people_are_kept_once() {
     let recorder = Recorder::start(folder.path()).unwrap();
     let (told, kept) = mpsc::channel();
     let queued = vec![item("d_1", "team"), item("d_1", "urgent"), item("d_2", "team")];
-    assert!(recorder.keep(vec![Entry { record: None, queued }], move |ok| told.send(ok).unwrap()));
+    assert!(recorder.keep(vec![Entry { queued, ..Entry::default() }], move |ok| told.send(ok).unwrap()));
     assert!(kept.recv().unwrap());
     assert_eq!(store.queue_depths().unwrap()[0].waiting, 3);
     assert!(matches!(store.waiting_question("d_1", None), Err(Error::SeveralWaiting { .. })));
@@ -76,7 +76,7 @@ fn what_is_old_is_erased_but_not_what_people_said() {
     let store = Store::open(folder.path()).unwrap();
     let recorder = Recorder::start(folder.path()).unwrap();
     let queued = vec![item("d_1", "team"), item("d_2", "team")];
-    assert!(recorder.keep(vec![Entry { record: None, queued }], |_| ()));
+    assert!(recorder.keep(vec![Entry { queued, ..Entry::default() }], |_| ()));
     drop(recorder);
     store.answer(&store.waiting_question("d_1", None).unwrap(), Some("delivery")).unwrap();
     assert_eq!(store.erase_before("support", UnixMillis(8)).unwrap(), 1);

@@ -161,6 +161,7 @@ impl<D: Decider> Asked<'_, D> {
             task: info.task.name.clone(),
             inputs,
             questions: questions.clone(),
+            subject: self.caller.subject.clone(),
             key_id: self.caller.key_id.clone(),
             dry_run: false,
         };
