@@ -1,5 +1,9 @@
 //! Which commands are there, and what do they take?
 
+mod records;
+
+pub use records::{Audit, Erase, Keys, Verify};
+
 use clap::{Args, Parser, Subcommand};
 use sizewise_contract::units::Dollars;
 use std::path::PathBuf;
@@ -96,6 +100,13 @@ pub enum Command {
     Keys(Keys),
     /// Put an earlier release back in force.
     Rollback(Rollback),
+    /// What was done here: a log that only grows, and that anybody can verify offline.
+    #[command(subcommand)]
+    Audit(Audit),
+    /// Erase what was kept of somebody, in every byte.
+    Erase(Erase),
+    /// Erase what tasks keep no longer, now; a server does so every hour.
+    Retain,
     /// Bring, keep, export and derive models.
     #[command(subcommand)]
     Models(Models),
@@ -563,23 +574,6 @@ pub enum Queue {
         /// Replace the file if it exists.
         #[arg(long)]
         force: bool,
-    },
-}
-
-/// The API keys.
-#[derive(Debug, Subcommand)]
-pub enum Keys {
-    /// Make a key; its secret is shown once.
-    Create {
-        /// Who or what will use it.
-        name: String,
-    },
-    /// List the keys, without secrets.
-    List,
-    /// Revoke a key for good.
-    Revoke {
-        /// The key's public id.
-        id: String,
     },
 }
 

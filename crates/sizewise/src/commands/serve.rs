@@ -1,19 +1,18 @@
 //! `sizewise serve`: which tasks are served, and what changes while they are?
 
 use super::{
-    DONE,
+    DONE, privacy,
     trained::{store, threads},
 };
 use crate::{
     cli::Serve,
-    clock,
     error::{Error, Result},
     project::Project,
     providers::{PATIENCE, Providers},
     screen::Screen,
     serve::{self, KeyCheck, Settings},
 };
-use sizewise_contract::{Code, Diagnose, units::UnixMillis};
+use sizewise_contract::{Code, Diagnose};
 use sizewise_engine::Engine;
 use sizewise_store::{KeyRing, Store};
 use std::{
@@ -88,6 +87,7 @@ impl Serving {
         let providers = Providers::new(project);
         let (escalations, unasked) = providers.escalations(project, &names, (&store, PATIENCE));
         engine.escalate_to(escalations);
+        engine.keep(privacy::keeping(project, &names));
         let keys = Arc::new(Keys(store.key_ring()?));
         Ok(Self { store, engine, keys, names, project: project.clone(), providers, problems, unasked })
     }
@@ -164,6 +164,9 @@ impl Serving {
         screen: &Screen,
         ready: impl FnOnce(SocketAddr),
     ) -> Result<()> {
+        self.store.note_start(privacy::at_start(&self.project, &self.names, &self.providers))?;
+        // Logs of servers lie elsewhere: whoever changes what was done before now would have to change them, too.
+        screen.remark(&format!("audit log: head {}", self.store.audit_head()?));
         let stop = screen.stop();
         let ended = AtomicBool::new(false);
         let outcome = std::thread::scope(|scope| {
@@ -194,8 +197,11 @@ impl Serving {
         let mut swept: Option<Instant> = None;
         while !ended.load(Ordering::Relaxed) {
             std::thread::sleep(LOOK);
+            let mut forget = false;
             match self.store.mark() {
                 Ok(mark) if seen != Some(mark) => {
+                    // Somebody was erased: what larger models said is remembered no longer.
+                    forget = seen.is_some_and(|seen| seen[4] != mark[4]);
                     for (name, error) in self.engine.load(&self.names) {
                         screen.remark(&format!("{name} stays as it was: {error}"));
                     }
@@ -214,7 +220,8 @@ impl Serving {
                 }
             }
             let now = self.rules();
-            if now != rules {
+            if now != rules || forget {
+                self.engine.keep(privacy::keeping(&self.project, &self.names));
                 let (escalations, unasked) =
                     self.providers.escalations(&self.project, &self.names, (&self.store, PATIENCE));
                 self.tell_larger(screen);
@@ -237,12 +244,14 @@ impl Serving {
     }
 
     fn sweep(&self, screen: &Screen) {
-        for info in self.engine.tasks() {
-            let kept = i64::from(info.task.privacy.retention_days) * 86_400_000;
-            let before = UnixMillis(clock::now().0 - kept);
-            if let Err(error) = self.store.erase_before(&info.task.name, before) {
-                screen.remark(&format!("old records of {} could not be erased: {error}", info.task.name));
-            }
+        let swept = privacy::expire(&self.project, &self.store)
+            .and_then(|expired| Ok((expired.iter().any(|one| one.rows > 0)) && !self.store.clean(false)?));
+        match swept {
+            Ok(false) => {}
+            Ok(true) => screen.remark(
+                "old records are erased; free pages of the database may hold copies until `sizewise retain` writes it anew",
+            ),
+            Err(error) => screen.remark(&format!("old records could not be erased: {error}")),
         }
     }
 }
