@@ -215,7 +215,7 @@ impl Serving {
             }
             for (name, state) in self.engine.providers() {
                 if let Some(problem) = state.problem.filter(|problem| troubles.get(&name) != Some(problem)) {
-                    screen.remark(&format!("provider {name}: {problem}"));
+                    screen.remark(&format!("provider {name}: {}", own_words(&problem)));
                     troubles.insert(name, problem);
                 }
             }
@@ -253,6 +253,14 @@ impl Serving {
             ),
             Err(error) => screen.remark(&format!("old records could not be erased: {error}")),
         }
+    }
+}
+
+/// A provider's trouble without what it said itself: that may be what it was told, and has no place in a log.
+fn own_words(problem: &str) -> &str {
+    match problem.split_once(": ") {
+        Some((own, _)) if own.starts_with("it answered with status") => own,
+        _ => problem,
     }
 }
 
