@@ -131,18 +131,12 @@ impl Engine {
     pub async fn decide(&self, request: Request) -> Result<Vec<Decision>, Error> {
         let begun = Instant::now();
         let served = self.find(&request.task)?;
-        let admitted = admit::admit(&served, &request)?;
+        let admitted = admit::admit(&served, &request, self.kept(&served))?;
         let judged = cascade::run(&served, &admitted).await?;
         let larger = self.larger(&request.task);
         let larger = (larger.as_deref(), request.key_id.as_deref());
         let answers = escalate::escalate(&served, &admitted, judged, larger, begun).await;
-        settle::settle(
-            self.recorder.as_ref(),
-            &served,
-            (admitted, answers),
-            (&request, self.kept(&served), begun),
-        )
-        .await
+        settle::settle(self.recorder.as_ref(), &served, (admitted, answers), (&request, begun)).await
     }
 
     /// The tasks that are served, by name.

@@ -5,8 +5,7 @@
 
 use crate::{admit::Admitted, error::Error, escalate::Answered, protect, request::Request, served::Served};
 use sizewise_contract::{
-    Answer, Decision, Disposition, QueuedItem, Record, StoredInput, answer::EscalatedTo, task::StoreInput,
-    units::UnixMillis,
+    Answer, Decision, Disposition, QueuedItem, Record, StoredInput, answer::EscalatedTo, units::UnixMillis,
 };
 use sizewise_store::{Entry, Recorder, new_id};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -17,7 +16,7 @@ pub(crate) async fn settle(
     recorder: Option<&Recorder>,
     served: &Served,
     (admitted, answered): (Admitted, Vec<Answered>),
-    (request, rule, begun): (&Request, StoreInput, Instant),
+    (request, begun): (&Request, Instant),
 ) -> Result<Vec<Decision>, Error> {
     let info = &served.info;
     let elapsed_us = begun.elapsed().as_micros() as u64 / answered.len().max(1) as u64;
@@ -40,7 +39,7 @@ pub(crate) async fn settle(
             .texts
             .iter()
             .zip(&decisions)
-            .map(|(text, decision)| entry(decision, protect::kept(text, rule), at, request));
+            .map(|(text, decision)| entry(decision, protect::kept(text, admitted.keep), at, request));
         keep(recorder, entries.collect()).await?;
     }
     Ok(decisions)

@@ -30,6 +30,16 @@ pub(super) fn run(project: &Project, what: &Audit, screen: &Screen) -> Result<u8
     }
 }
 
+/// What is wrong with the log of a store, as far as it can be seen without a head of before.
+pub(super) fn findings(store: &Store) -> Result<Vec<Finding>> {
+    Ok([AuditReport::of(&store.audit()?, None, None).findings, guards(store)?].concat())
+}
+
+fn guards(store: &Store) -> Result<Vec<Finding>> {
+    let gone = |guard: &str| Finding::GuardGone { guard: guard.to_owned() };
+    Ok(store.missing_guards()?.into_iter().map(gone).collect())
+}
+
 /// The project's store, which looking must not make.
 fn kept(project: &Project) -> Result<Store> {
     if !Store::exists(&project.store_folder()) {
@@ -104,8 +114,7 @@ fn verify(project: &Project, arguments: &Verify, screen: &Screen) -> Result<u8> 
     };
     let mut report = AuditReport::of(&entries, arguments.head.as_ref(), earlier.as_deref());
     if arguments.file.is_none() {
-        let gone = kept(project)?.missing_guards()?;
-        report.findings.extend(gone.into_iter().map(|guard| Finding::GuardGone { guard: guard.into() }));
+        report.findings.extend(guards(&kept(project)?)?);
     }
     screen.result("audit verify", &report, || told(&report, screen));
     Ok(if report.findings.is_empty() { DONE } else { 1 })

@@ -79,6 +79,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test")]
 
     use super::*;
+    use sizewise_contract::{ContentHash, Record, StoredInput};
+    use sizewise_store::{Entry, Recorder};
 
     const TASK: &str = "schema = 1\nname = \"desk\"\n[[question]]\nname = \"urgent\"\ntype = \"predicate\"\n[privacy]\nstore = \"full\"\n";
 
@@ -95,5 +97,44 @@ mod tests {
         assert_eq!(kept("", TASK), StoreInput::Full);
         assert_eq!(kept("[serve]\nzero_retention = true\n", TASK), StoreInput::Nothing);
         assert_eq!(kept("", &TASK.replace("full", "ful")), StoreInput::Nothing);
+    }
+
+    fn record(task: &str, days_ago: i64) -> Record {
+        Record {
+            id: format!("{task}-{days_ago}"),
+            task: task.into(),
+            release: ContentHash::of(b"r"),
+            at: UnixMillis(crate::clock::now().0 - days_ago * 86_400_000 - 60_000),
+            input: StoredInput::Nothing,
+            answers: vec![],
+            elapsed_us: 1,
+            key_id: None,
+        }
+    }
+
+    #[test]
+    fn rows_go_when_the_task_file_says_so_and_those_of_tasks_that_are_no_more_go_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |days: u32| {
+            let task = format!("{TASK}retention_days = {days}\n");
+            std::fs::write(folder.path().join("tasks/desk/task.toml"), task).unwrap();
+        };
+        std::fs::create_dir_all(folder.path().join("tasks/desk")).unwrap();
+        write(365);
+        let project = Project::find(Some(folder.path())).unwrap();
+        let store = Store::open(&project.store_folder()).unwrap();
+        let recorder = Recorder::start(&project.store_folder()).unwrap();
+        let rows = ["desk", "gone"].into_iter().flat_map(|task| [1, 6, 8, 40].map(|days| record(task, days)));
+        let entries = rows.map(|row| Entry { record: Some(row), ..Entry::default() }).collect();
+        assert!(recorder.keep(entries, |kept| assert!(kept)));
+        drop(recorder);
+        let gone = || -> Vec<(String, u32, u64)> {
+            let expired = expire(&project, &store).unwrap();
+            expired.into_iter().map(|one| (one.task, one.days, one.rows)).collect()
+        };
+        assert_eq!(gone(), [("desk".into(), 365, 0), ("gone".into(), 30, 1)]);
+        write(7);
+        assert_eq!(gone(), [("desk".into(), 7, 2), ("gone".into(), 30, 0)]);
+        assert_eq!((store.count_records("desk").unwrap(), store.count_records("gone").unwrap()), (2, 3));
     }
 }

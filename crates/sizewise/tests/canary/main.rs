@@ -223,7 +223,7 @@ fn talk(server: &Server, canaries: &Canaries, key: &str) -> Vec<Said> {
             let status = if wish.is_empty() { 200 } else { 400 };
             send(status, "POST", path, &format!(r#"{{"model":"{provider}",{rest}}}"#));
             if path != "/v1/embeddings" {
-                let streamed = if path == "/v1/chat/completions" || wish != "" { status } else { 200 };
+                let streamed = if path == "/v1/chat/completions" || !wish.is_empty() { status } else { 200 };
                 send(streamed, "POST", path, &format!(r#"{{"model":"{provider}","stream":true,{rest}}}"#));
             }
         }
@@ -282,8 +282,6 @@ fn listen(server: &Server, canaries: &Canaries, key: &str) -> Vec<Said> {
     let post = |path: &str| {
         format!("POST {path} HTTP/1.1\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n")
     };
-    let asks =
-        |text: &str| format!(r#"{{"model":"chat-fail","messages":[{{"role":"user","content":"{text}"}}]}}"#);
     hear(
         200,
         "a decision",

@@ -64,10 +64,13 @@ fn base64(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Bytes to look for, which form of a text they are, and its number.
+type Pattern = (Vec<u8>, &'static str, usize);
+
 /// Looks for many texts at once.
 pub(crate) struct Search {
-    /// By their first two bytes: the form and the number of the text.
-    patterns: HashMap<[u8; 2], Vec<(Vec<u8>, &'static str, usize)>>,
+    /// By their first two bytes.
+    patterns: HashMap<[u8; 2], Vec<Pattern>>,
 }
 
 impl Search {
