@@ -62,7 +62,8 @@ pub struct Verify {
 }
 
 /// Erases what was kept of somebody: records, questions that wait for people and their answers. The database is written anew, so that
-/// no byte of it is left; the audit log keeps that it was done, and its proofs.
+/// no byte of it is left (a server's writes wait meanwhile, which they notice from some gigabytes on); the audit log keeps that it was done, and
+/// its proofs.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct Erase {

@@ -41,7 +41,7 @@ fn guards(store: &Store) -> Result<Vec<Finding>> {
 }
 
 /// The project's store, which looking must not make.
-fn kept(project: &Project) -> Result<Store> {
+pub(super) fn kept(project: &Project) -> Result<Store> {
     if !Store::exists(&project.store_folder()) {
         return Err(Error::usage(format!("nothing was done yet in {}", project.root().display())));
     }

@@ -2,8 +2,8 @@
 
 use super::{
     DONE,
+    audit::kept,
     privacy::{Expired, expire},
-    trained::store,
 };
 use crate::{
     cli::Erase,
@@ -28,7 +28,7 @@ pub(super) fn run(project: &Project, arguments: &Erase, screen: &Screen) -> Resu
     if matches!(whose, Whose::Subject("") | Whose::Decision("") | Whose::Holding("")) {
         return Err(Error::usage("what is empty names nobody"));
     }
-    let erased = store(project)?.erase(whose)?;
+    let erased = kept(project)?.erase(whose)?;
     screen.result("erase", &erased, || told(&erased));
     Ok(DONE)
 }
@@ -60,7 +60,7 @@ pub(super) fn retain(project: &Project, screen: &Screen) -> Result<u8> {
         /// Whether no byte of them is left.
         clean: bool,
     }
-    let store = store(project)?;
+    let store = kept(project)?;
     let expired = expire(project, &store)?;
     let retained = Retained { clean: store.clean(true)?, expired };
     screen.result("retain", &retained, || {

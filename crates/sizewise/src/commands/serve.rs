@@ -164,6 +164,13 @@ impl Serving {
         screen: &Screen,
         ready: impl FnOnce(SocketAddr),
     ) -> Result<()> {
+        // What a panic says may hold a piece of an input.
+        std::panic::set_hook(Box::new(|panic| {
+            let place = panic.location().map_or_else(String::new, ToString::to_string);
+            eprintln!(
+                "a request panicked at {place}; what it said is left out, as it may hold what was asked"
+            );
+        }));
         self.store.note_start(privacy::at_start(&self.project, &self.names, &self.providers))?;
         // Logs of servers lie elsewhere: whoever changes what was done before now would have to change them, too.
         screen.remark(&format!("audit log: head {}", self.store.audit_head()?));

@@ -417,7 +417,16 @@ fn run(mode: &Mode, trained: &Path) -> Found {
     {
         place.run(command, 0);
     }
-    place.run(&["audit", "verify"], 0);
+    // What servers printed when they started still holds, and says under which rules they ran.
+    let said = fs::read_to_string(place.root.path().join("said/server.err")).unwrap();
+    let heads: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("audit log: head ")).collect();
+    assert_eq!(heads.len(), 2, "{said}");
+    heads.iter().for_each(|head| place.run(&["audit", "verify", "--head", head], 0));
+    let log: serde_json::Value = serde_json::from_str(&place.ask(&["-o", "json", "audit", "list"])).unwrap();
+    let started =
+        log["entries"].as_array().unwrap().iter().rfind(|entry| entry["action"] == "server.started").unwrap();
+    assert_eq!(started["detail"]["providers"]["primary"], "eu");
+    assert_eq!(started["detail"]["tasks"]["desk"]["may_leave"], "yes");
     found.search(&canaries, place.root.path(), &[], mode.allowed);
     // The search looks in the right places, and all of it was said.
     for kind in mode.allowed {
