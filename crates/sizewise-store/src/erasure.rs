@@ -41,8 +41,8 @@ pub struct Erased {
     pub gold: u64,
     /// Entries of the audit log that lost what they say of the person.
     pub entries_blanked: u64,
-    /// Place of the entry that tells of it in the audit log; none where nothing was there to erase.
-    pub entry: Option<u64>,
+    /// Place of the entry that tells of it in the audit log, also where nothing was there to erase.
+    pub entry: u64,
     /// Whether the write-ahead log could be emptied; if not, somebody was reading, and the next erasure or `retain` does it.
     pub log_emptied: bool,
 }
@@ -76,14 +76,11 @@ impl Store {
                 remove(&transaction, &mut erased, (&subject, "subject", "subject", "subject"))?;
             }
         }
-        if erased != Erased::default() {
-            let detail = json!({
-                "by": by, "records": erased.records, "queued": erased.queued, "gold": erased.gold,
-                "entries_blanked": erased.entries_blanked,
-            });
-            erased.entry =
-                Some(audit::append(&transaction, &self.actor, Act::new("erased", object, detail))?);
-        }
+        let detail = json!({
+            "by": by, "records": erased.records, "queued": erased.queued, "gold": erased.gold,
+            "entries_blanked": erased.entries_blanked,
+        });
+        erased.entry = audit::append(&transaction, &self.actor, Act::new("erased", object, detail))?;
         transaction.commit()?;
         // Even where no row was there: an interrupted erasure may have come this far.
         database::rewrite(&connection)?;

@@ -62,8 +62,8 @@ pub struct Verify {
 }
 
 /// Erases what was kept of somebody: records, questions that wait for people and their answers. The database is written anew, so that
-/// no byte of it is left (a server's writes wait meanwhile, which they notice from some gigabytes on); the audit log keeps that it was done, and
-/// its proofs.
+/// no byte of it is left; the audit log keeps that it was done, and its proofs. A running server's records wait meanwhile, about a second
+/// for 50 MB of database; from 400 MB on, stop it first.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct Erase {

@@ -34,21 +34,21 @@ pub(super) fn run(project: &Project, arguments: &Erase, screen: &Screen) -> Resu
 }
 
 fn told(erased: &Erased) -> String {
-    let Some(entry) = erased.entry else {
-        return format!("Nothing of that was kept.\n{}", if erased.log_emptied { "" } else { LATER });
-    };
+    let later = if erased.log_emptied { "" } else { LATER };
+    let noted =
+        format!("Entry {} of the audit log tells of it: note that number with the request.", erased.entry);
+    if erased.records + erased.queued + erased.entries_blanked == 0 {
+        return format!("Nothing of that was kept. {noted}\n{later}");
+    }
     let gold = match erased.gold {
         0 => String::new(),
         some => format!(", {some} of them answered by people"),
     };
     format!(
         "Erased, in every byte of the store: {} records, {} questions of the queue{gold}. {} entries of the audit log lost what they \
-         said of the person.\nEntry {entry} of the audit log tells of it: note that number with the request. Tables that you made \
-         yourself (under tasks/, exports, answers of `batch`) and models that were fitted on them are not touched.\n{}",
-        erased.records,
-        erased.queued,
-        erased.entries_blanked,
-        if erased.log_emptied { "" } else { LATER }
+         said of the person.\n{noted} Tables that you made yourself (under tasks/, exports, answers of `batch`) and models that were \
+         fitted on them are not touched.\n{later}",
+        erased.records, erased.queued, erased.entries_blanked
     )
 }
 
