@@ -312,3 +312,32 @@ fn entry(row: &Row<'_>) -> Result<AuditEntry> {
         personal: row.get::<_, Option<String>>(9)?.map(value).transpose()?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_those_that_anybody_computes_from_an_export() {
+        // Made with Python: hashlib.sha256 of the bytes that the documents name, json.dumps without blanks and with ensure_ascii=False.
+        let (salt, said) = ("ab".repeat(32), json!({ "answer": "Lieferung für Jörg" }));
+        let committed = commitment(&salt, &said);
+        assert_eq!(committed.to_string(), "aab67883520fe29823108e9f1737f2c2269ae8a66bfd8d13be9d7418985f428a");
+        let entry = AuditEntry {
+            sequence: 13,
+            at: UnixMillis(1_700_000_000_000),
+            actor: "cli:ada(1000)".into(),
+            action: "queue.answered".into(),
+            object: "d_1".into(),
+            detail: json!({ "task": "support", "question": "team" }),
+            commitment: Some(committed),
+            salt: Some(salt),
+            personal: Some(said),
+            leaf: committed,
+        };
+        assert_eq!(
+            entry.own_leaf().to_string(),
+            "19701f7bba96336c329d6eaed7d6cdedabb57a02e59a87d3b437891cb87ea373"
+        );
+    }
+}

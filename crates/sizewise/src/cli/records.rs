@@ -61,9 +61,7 @@ pub struct Verify {
     pub earlier: Option<PathBuf>,
 }
 
-/// Erases what was kept of somebody: records, questions that wait for people and their answers. The database is written anew, so that
-/// no byte of it is left; the audit log keeps that it was done, and its proofs. A running server's records wait meanwhile, about a second
-/// for 50 MB of database; from 400 MB on, stop it first.
+/// Erases what was kept of somebody.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct Erase {
