@@ -1,7 +1,7 @@
 //! Can this request be read, and what exactly does it ask?
 
 use crate::{error::Error, request::Request, served::Served};
-use sizewise_contract::limits;
+use sizewise_contract::{limits, task::StoreInput};
 
 /// A request that can be decided.
 #[derive(Debug)]
@@ -10,10 +10,12 @@ pub(crate) struct Admitted {
     pub(crate) texts: Vec<String>,
     /// Positions of the questions, in the order asked.
     pub(crate) questions: Vec<usize>,
+    /// What may be kept of the inputs.
+    pub(crate) keep: StoreInput,
 }
 
 /// Checks inputs and questions against the task.
-pub(crate) fn admit(served: &Served, request: &Request) -> Result<Admitted, Error> {
+pub(crate) fn admit(served: &Served, request: &Request, keep: StoreInput) -> Result<Admitted, Error> {
     let task = &served.info.task;
     if request.inputs.len() > limits::INPUTS_PER_REQUEST {
         return Err(Error::TooManyInputs { count: request.inputs.len() });
@@ -38,5 +40,5 @@ pub(crate) fn admit(served: &Served, request: &Request) -> Result<Admitted, Erro
         }
         texts.push(text);
     }
-    Ok(Admitted { texts, questions })
+    Ok(Admitted { texts, questions, keep })
 }

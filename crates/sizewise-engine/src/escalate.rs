@@ -49,7 +49,7 @@ pub(crate) async fn escalate(
 
 /// What the local tiers may answer, and who gets the rest.
 fn locally(served: &Served, admitted: &Admitted, outcome: Outcome) -> Vec<Answered> {
-    let to = target(&served.info.task);
+    let to = target(&served.info.task, admitted.keep);
     let answer = |(question, judged): (&usize, Judged)| {
         let asked = served.asked.get(*question)?;
         let name = &served.info.task.questions.get(*question)?.name;
@@ -66,8 +66,8 @@ fn locally(served: &Served, admitted: &Admitted, outcome: Outcome) -> Vec<Answer
 }
 
 /// A person can only answer what was kept for them.
-fn target(task: &Task) -> EscalatedTo {
-    match (task.cascade.escalate_to, task.privacy.store) {
+fn target(task: &Task, keep: StoreInput) -> EscalatedTo {
+    match (task.cascade.escalate_to, keep) {
         (EscalateTo::Person, StoreInput::Redacted | StoreInput::Full) => EscalatedTo::Person,
         _ => EscalatedTo::None,
     }

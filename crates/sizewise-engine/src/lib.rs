@@ -34,7 +34,7 @@ pub use served::{ENCODER_PARTS, TaskInfo, encoder_files};
 
 use catalogue::Catalogue;
 use served::Served;
-use sizewise_contract::{Decision, did_you_mean};
+use sizewise_contract::{Decision, did_you_mean, task::StoreInput};
 use sizewise_models::{neighbours::Neighbour, remote::ProviderState};
 use sizewise_store::{QueueDepth, Recorder, Store};
 use std::{
@@ -68,6 +68,8 @@ pub struct Engine {
     recorder: Option<Recorder>,
     /// By task.
     escalations: RwLock<Arc<BTreeMap<String, Arc<Escalation>>>>,
+    /// By task.
+    keeping: RwLock<BTreeMap<String, StoreInput>>,
 }
 
 impl Engine {
@@ -88,6 +90,7 @@ impl Engine {
             settings,
             recorder,
             escalations: RwLock::default(),
+            keeping: RwLock::default(),
         })
     }
 
@@ -121,6 +124,11 @@ impl Engine {
         *self.escalations.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(escalations);
     }
 
+    /// From now on keeps this much of inputs, by task; of a task that is not named, what the contract of its release says.
+    pub fn keep(&self, rules: BTreeMap<String, StoreInput>) {
+        *self.keeping.write().unwrap_or_else(PoisonError::into_inner) = rules;
+    }
+
     /// Decides every input of a request.
     ///
     /// # Errors
@@ -128,7 +136,7 @@ impl Engine {
     pub async fn decide(&self, request: Request) -> Result<Vec<Decision>, Error> {
         let begun = Instant::now();
         let served = self.find(&request.task)?;
-        let admitted = admit::admit(&served, &request)?;
+        let admitted = admit::admit(&served, &request, self.kept(&served))?;
         let judged = cascade::run(&served, &admitted).await?;
         let larger = self.larger(&request.task);
         let larger = (larger.as_deref(), &request);
@@ -188,6 +196,11 @@ impl Engine {
 
     fn larger(&self, task: &str) -> Option<Arc<Escalation>> {
         self.escalations.read().unwrap_or_else(PoisonError::into_inner).get(task).map(Arc::clone)
+    }
+
+    fn kept(&self, served: &Served) -> StoreInput {
+        let keeping = self.keeping.read().unwrap_or_else(PoisonError::into_inner);
+        keeping.get(&served.info.task.name).copied().unwrap_or(served.info.task.privacy.store)
     }
 
     fn find(&self, name: &str) -> Result<Arc<Served>, Error> {

@@ -12,6 +12,8 @@ pub struct Request {
     pub inputs: Vec<InputValue>,
     /// The questions to answer, in the order of the answers; none asks all of the task's questions.
     pub questions: Option<Vec<QuestionRef>>,
+    /// Whom the inputs are about, as the caller calls them; kept as a keyed hash alone, so that they can be found and erased.
+    pub subject: Option<String>,
     /// Public id of the API key that asks.
     pub key_id: Option<String>,
     /// Who has to pay for larger models besides the task: the key, its team.

@@ -35,16 +35,17 @@ pub(crate) async fn settle(
     }
     if let Some(recorder) = recorder.filter(|_| !request.dry_run) {
         let at = now();
-        let rule = info.task.privacy.store;
-        let entries = admitted.texts.iter().zip(&decisions).map(|(text, decision)| {
-            entry(decision, protect::kept(text, rule), at, request.key_id.as_deref())
-        });
+        let entries = admitted
+            .texts
+            .iter()
+            .zip(&decisions)
+            .map(|(text, decision)| entry(decision, protect::kept(text, admitted.keep), at, request));
         keep(recorder, entries.collect()).await?;
     }
     Ok(decisions)
 }
 
-fn entry(decision: &Decision, input: StoredInput, at: UnixMillis, key_id: Option<&str>) -> Entry {
+fn entry(decision: &Decision, input: StoredInput, at: UnixMillis, request: &Request) -> Entry {
     let waits = |answer: &&Answer| {
         matches!(answer.disposition, Disposition::Escalated { to: EscalatedTo::Person, .. })
     };
@@ -59,6 +60,7 @@ fn entry(decision: &Decision, input: StoredInput, at: UnixMillis, key_id: Option
     });
     Entry {
         queued: queued.collect(),
+        subject: request.subject.clone(),
         record: Some(Record {
             id: decision.id.clone(),
             task: decision.task.clone(),
@@ -66,7 +68,7 @@ fn entry(decision: &Decision, input: StoredInput, at: UnixMillis, key_id: Option
             at,
             answers: decision.answers.clone(),
             elapsed_us: decision.elapsed_us,
-            key_id: key_id.map(str::to_owned),
+            key_id: request.key_id.clone(),
             input,
         }),
     }

@@ -1,15 +1,18 @@
 //! How is the database opened, made and checked?
 
-use crate::error::{Error, Result};
+use crate::{
+    audit,
+    error::{Error, Result},
+};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use std::{path::Path, time::Duration};
 
 /// Name of the database in the store's folder.
 pub(crate) const FILE: &str = "store.db";
-/// Version of the tables below; `PRAGMA user_version` of the file.
-const VERSION: i64 = FIRST + STEPS.len() as i64;
-/// The oldest version that is read.
-const FIRST: i64 = 2;
+/// What each version added, oldest first; `PRAGMA user_version` of the file says which one it has.
+const VERSIONS: [(i64, &str); 4] = [(2, TABLES), (3, SPENDING), (4, audit::TABLES), (5, RIGHTS)];
+/// The version that this build makes.
+const NEWEST: i64 = VERSIONS[VERSIONS.len() - 1].0;
 /// How long a call waits for another process.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -109,12 +112,8 @@ CREATE TABLE reserved (
 CREATE INDEX reserved_of_task ON reserved (task, day);
 ";
 
-/// What later versions have and earlier ones had not, in order: version 2 had the tables above alone.
-const STEPS: &[&str] = &[
-    SPENDING,
-    // Whoever had a key before keys had rights could do everything.
-    "ALTER TABLE keys ADD COLUMN rights TEXT NOT NULL DEFAULT '{\"role\":\"operator\"}';",
-];
+/// What version 5 has and version 4 had not. Whoever had a key before keys had rights could do everything.
+const RIGHTS: &str = "ALTER TABLE keys ADD COLUMN rights TEXT NOT NULL DEFAULT '{\"role\":\"operator\"}';";
 
 /// Opens a database, making its tables when the file is new.
 pub(crate) fn open(path: &Path) -> Result<Connection> {
@@ -128,34 +127,30 @@ pub(crate) fn open(path: &Path) -> Result<Connection> {
     };
     let mut connection = Connection::open_with_flags(path, flags).map_err(named)?;
     connection.busy_timeout(PATIENCE)?;
-    // FULL syncs the write-ahead log at every commit: what was acknowledged survives the loss of power.
+    // FULL syncs the write-ahead log at every commit: what was acknowledged survives the loss of power. What is deleted is overwritten
+    // with zeros, and nothing is put into temporary files.
     connection
         .execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
-             PRAGMA trusted_schema = OFF; PRAGMA cache_size = -8000;",
+             PRAGMA trusted_schema = OFF; PRAGMA cache_size = -8000; PRAGMA secure_delete = ON; PRAGMA temp_store = MEMORY;",
         )
         .map_err(named)?;
     let making = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(named)?;
     let version: i64 = making.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(named)?;
-    let from = match version {
-        0 => {
-            making.execute_batch(TABLES).map_err(named)?;
-            FIRST
-        }
-        FIRST..=VERSION => version,
-        other => {
-            return Err(Error::Damaged {
-                path: path.to_owned(),
-                problem: format!("its version is {other}; this build reads {VERSION}"),
-            });
-        }
-    };
-    if from < VERSION {
-        let done = usize::try_from(from - FIRST).unwrap_or(0);
-        for step in STEPS.iter().skip(done) {
-            making.execute_batch(step).map_err(named)?;
-        }
-        making.pragma_update(None, "user_version", VERSION)?;
+    if version == 1 || !(0..=NEWEST).contains(&version) {
+        return Err(Error::Damaged {
+            path: path.to_owned(),
+            problem: format!("its version is {version}; this build reads {NEWEST}"),
+        });
+    }
+    for (_, tables) in VERSIONS.iter().filter(|(added, _)| *added > version) {
+        making.execute_batch(tables).map_err(named)?;
+    }
+    if version < 4 {
+        audit::begin(&making, version)?;
+    }
+    if version < NEWEST {
+        making.pragma_update(None, "user_version", NEWEST)?;
     }
     making.commit()?;
     Ok(connection)
@@ -167,10 +162,78 @@ pub(crate) fn begin(connection: &mut Connection) -> Result<Transaction<'_>> {
     Ok(connection.transaction_with_behavior(TransactionBehavior::Immediate)?)
 }
 
+/// Moves what the write-ahead log holds into the database and empties it, so that nothing stays in it that was deleted. Says whether it
+/// could: somebody who reads for longer than [`PATIENCE`] keeps it.
+pub(crate) fn empty_log(connection: &Connection) -> Result<bool> {
+    Ok(connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))? == 0)
+}
+
+/// Writes the whole database anew, without what earlier changes left in the unused parts of its pages.
+pub(crate) fn rewrite(connection: &Connection) -> Result<()> {
+    Ok(connection.execute_batch("VACUUM")?)
+}
+
+/// Size of the database without its write-ahead log. `bytes`
+pub(crate) fn size(connection: &Connection) -> Result<u64> {
+    let pragma = |name: &str| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
+    Ok(pragma("page_count")?.unsigned_abs() * pragma("page_size")?.unsigned_abs())
+}
+
 /// Reads every page and lists what is damaged.
 pub(crate) fn check(connection: &Connection) -> Result<Vec<String>> {
     let mut statement = connection.prepare("PRAGMA integrity_check(20)")?;
     let lines =
         statement.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
     Ok(lines.into_iter().filter(|line| line != "ok").collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test")]
+
+    use super::*;
+
+    /// A database as builds of those versions made it, with something in it.
+    fn old(folder: &Path, version: i64) {
+        let database = Connection::open(folder.join(FILE)).unwrap();
+        for (_, tables) in VERSIONS.iter().filter(|(added, _)| *added <= version) {
+            database.execute_batch(tables).unwrap();
+        }
+        database
+            .execute_batch(
+                "INSERT INTO keys (id, name, digest, created_at) VALUES ('k', 'gateway', zeroblob(32), 1)",
+            )
+            .unwrap();
+        database.pragma_update(None, "user_version", version).unwrap();
+    }
+
+    #[test]
+    fn databases_of_earlier_versions_are_taken_over_with_what_they_hold() {
+        for version in [2, 3] {
+            let folder = tempfile::tempdir().unwrap();
+            old(folder.path(), version);
+            for _ in 0..2 {
+                let store = crate::Store::open(folder.path()).unwrap();
+                assert_eq!(store.keys().unwrap().len(), 1);
+                let log = store.audit().unwrap();
+                assert_eq!((log.len(), log[0].action.as_str()), (1, "log.begun"), "version {version}");
+                assert_eq!((&log[0].detail["keys"], &log[0].detail["releases"]), (&1.into(), &0.into()));
+                assert_eq!(store.missing_guards().unwrap(), Vec::<&str>::new());
+            }
+        }
+    }
+
+    #[test]
+    fn databases_of_other_versions_are_left_alone() {
+        for version in [1, NEWEST + 1, -1] {
+            let folder = tempfile::tempdir().unwrap();
+            old(folder.path(), 3);
+            Connection::open(folder.path().join(FILE))
+                .unwrap()
+                .pragma_update(None, "user_version", version)
+                .unwrap();
+            let refused = open(&folder.path().join(FILE)).unwrap_err().to_string();
+            assert!(refused.contains(&format!("its version is {version}")), "{refused}");
+        }
+    }
 }

@@ -93,6 +93,12 @@ pub enum Error {
         /// The id.
         id: String,
     },
+    /// An entry of the audit log cannot even be read.
+    #[error("entry {sequence} of the audit log was changed: it is not of an entry's form")]
+    Entry {
+        /// Its place.
+        sequence: i64,
+    },
     /// A rule inside the store was broken.
     #[error("internal: {0}")]
     Internal(&'static str),
@@ -111,7 +117,7 @@ impl Diagnose for Error {
     fn code(&self) -> Code {
         match self {
             Self::FileSystem { .. } => Code::FileSystem,
-            Self::Damaged { .. } => Code::StoreDamaged,
+            Self::Damaged { .. } | Self::Entry { .. } => Code::StoreDamaged,
             Self::Database(cause) => match cause.sqlite_error_code() {
                 Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
                     Code::StoreDamaged
@@ -157,6 +163,7 @@ impl Diagnose for Error {
                 "the risk was divided by that number: put openings = {first} back in [promise] of the task file"
             ),
             Self::NotWaiting { .. } => "`sizewise queue list` shows what waits".into(),
+            Self::Entry { .. } => "somebody wrote into the database past this program: put it back from a backup".into(),
             Self::SeveralWaiting { .. } => "say which one with --question".into(),
             Self::UnknownKey { .. } => "`sizewise keys list` shows them".into(),
             _ => return None,

@@ -6,12 +6,15 @@
 
 use crate::{
     Store,
+    audit::{self, Act},
+    database,
     error::{Error, Result},
     ids,
 };
 use hmac::{Hmac, KeyInit, Mac};
 use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use sha2::Sha256;
 use sizewise_contract::{task::Budget, units::UnixMillis};
 use std::{
@@ -157,13 +160,18 @@ impl Store {
     /// # Errors
     /// Fails when it cannot be written.
     pub fn create_key(&self, name: &str, rights: &Rights) -> Result<NewKey> {
-        let secret = self.secret()?;
+        let secret = secret(self.folder())?;
         let id = ids::random_digits(ID_DIGITS)?;
         let own = ids::random_digits(SECRET_DIGITS)?;
-        self.connection().execute(
+        let mut connection = self.connection();
+        let transaction = database::begin(&mut connection)?;
+        transaction.execute(
             "INSERT INTO keys (id, name, digest, created_at, rights) VALUES (?1, ?2, ?3, ?4, ?5)",
             params![id, name, digest(&secret, &id, &own), ids::now().0, written(rights)?],
         )?;
+        // Its name may be a person's, and stands in the list of keys.
+        audit::append(&transaction, &self.actor, Act::new("key.made", &id, json!(rights)))?;
+        transaction.commit()?;
         Ok(NewKey { key: format!("sw_{id}_{own}"), id })
     }
 
@@ -172,11 +180,17 @@ impl Store {
     /// # Errors
     /// Fails when there is no such key, or it is revoked.
     pub fn change_key(&self, id: &str, rights: &Rights) -> Result<()> {
-        let changed = self.connection().execute(
+        let mut connection = self.connection();
+        let transaction = database::begin(&mut connection)?;
+        let changed = transaction.execute(
             "UPDATE keys SET rights = ?2 WHERE id = ?1 AND revoked_at IS NULL",
             params![id, written(rights)?],
         )?;
-        if changed == 1 { Ok(()) } else { Err(Error::UnknownKey { id: id.to_owned() }) }
+        if changed == 0 {
+            return Err(Error::UnknownKey { id: id.to_owned() });
+        }
+        audit::append(&transaction, &self.actor, Act::new("key.changed", id, json!(rights)))?;
+        Ok(transaction.commit()?)
     }
 
     /// The keys, oldest first.
@@ -209,14 +223,18 @@ impl Store {
     /// # Errors
     /// Fails when there is no such key.
     pub fn revoke_key(&self, id: &str) -> Result<()> {
-        let connection = self.connection();
-        let known = connection.query_row("SELECT 1 FROM keys WHERE id = ?1", [id], |_| Ok(())).optional()?;
+        let mut connection = self.connection();
+        let transaction = database::begin(&mut connection)?;
+        let known = transaction.query_row("SELECT 1 FROM keys WHERE id = ?1", [id], |_| Ok(())).optional()?;
         known.ok_or_else(|| Error::UnknownKey { id: id.to_owned() })?;
-        connection.execute(
+        let revoked = transaction.execute(
             "UPDATE keys SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL",
             params![id, ids::now().0],
         )?;
-        Ok(())
+        if revoked > 0 {
+            audit::append(&transaction, &self.actor, Act::new("key.revoked", id, json!({})))?;
+        }
+        Ok(transaction.commit()?)
     }
 
     /// The keys that may call, for a server.
@@ -224,7 +242,7 @@ impl Store {
     /// # Errors
     /// Fails when the database or the secret cannot be read.
     pub fn key_ring(&self) -> Result<KeyRing> {
-        Ok(KeyRing { secret: self.secret()?, keys: RwLock::new(Arc::new(self.known_keys()?)) })
+        Ok(KeyRing { secret: secret(self.folder())?, keys: RwLock::new(Arc::new(self.known_keys()?)) })
     }
 
     fn known_keys(&self) -> Result<Known> {
@@ -241,31 +259,37 @@ impl Store {
         };
         rows.map(known).collect()
     }
+}
 
-    /// The secret of this store, made the first time it is needed.
-    fn secret(&self) -> Result<[u8; 32]> {
-        let path = self.folder().join(SECRET_FILE);
-        let failed = |cause| Error::file(&path, cause);
-        if !path.exists() {
-            let mut fresh = [0; 32];
-            ids::fill(&mut fresh)?;
-            let aside = self.folder().join(format!("{SECRET_FILE}.{}", ids::random_digits(8)?));
-            let mut file = private_file(&aside).map_err(failed)?;
-            file.write_all(&fresh).and_then(|()| file.sync_all()).map_err(failed)?;
-            // Whoever links first wins; the others read that one.
-            let linked = std::fs::hard_link(&aside, &path);
-            std::fs::remove_file(&aside).map_err(failed)?;
-            match linked {
-                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(failed(error)),
-                _ => {}
-            }
+/// The secret of the store in a folder, made the first time it is needed.
+pub(crate) fn secret(folder: &Path) -> Result<[u8; 32]> {
+    let path = folder.join(SECRET_FILE);
+    let failed = |cause| Error::file(&path, cause);
+    if !path.exists() {
+        let mut fresh = [0; 32];
+        ids::fill(&mut fresh)?;
+        let aside = folder.join(format!("{SECRET_FILE}.{}", ids::random_digits(8)?));
+        let mut file = private_file(&aside).map_err(failed)?;
+        file.write_all(&fresh).and_then(|()| file.sync_all()).map_err(failed)?;
+        // Whoever links first wins; the others read that one.
+        let linked = std::fs::hard_link(&aside, &path);
+        std::fs::remove_file(&aside).map_err(failed)?;
+        match linked {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(failed(error)),
+            _ => {}
         }
-        let bytes = std::fs::read(&path).map_err(failed)?;
-        bytes.try_into().map_err(|_| Error::Damaged {
-            path: path.clone(),
-            problem: "it does not hold the 32 bytes that it was made with".into(),
-        })
     }
+    let bytes = std::fs::read(&path).map_err(failed)?;
+    bytes.try_into().map_err(|_| Error::Damaged {
+        path: path.clone(),
+        problem: "it does not hold the 32 bytes that it was made with".into(),
+    })
+}
+
+/// What stands in the database for whom an input is about: nobody without the secret can tell who it is, nor try names.
+pub(crate) fn subject(secret: &[u8; 32], id: &str) -> [u8; 32] {
+    // No key's id has a colon.
+    digest(secret, "subject:", id)
 }
 
 fn written(rights: &Rights) -> Result<String> {

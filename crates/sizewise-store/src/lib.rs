@@ -3,15 +3,18 @@
 //! ```text
 //!   .sizewise/
 //!     store.db        releases, which one is in force, openings of locked rows, certificates,
-//!                     records, review queue, keys, models, money spent (SQLite, write-ahead log, synced at every commit)
+//!                     records, review queue, keys, models, money spent, the audit log
+//!                     (SQLite, write-ahead log, synced at every commit)
 //!     objects/ab/…    the parts of releases and models, each named by the hash of its bytes
-//!     secret          keys the hashes of API keys
+//!     secret          keys the hashes of API keys and of persons
 //! ```
 //!
 //! Whatever a call acknowledged is on disk: a process killed at any moment loses nothing that was acknowledged and leaves
 //! no release half put in force. Only this crate writes SQL.
 
+mod audit;
 mod database;
+mod erasure;
 mod error;
 mod ids;
 mod keys;
@@ -23,6 +26,8 @@ mod records;
 mod releases;
 mod spending;
 
+pub use audit::{AuditEntry, AuditReport, Finding, Head, InclusionProof};
+pub use erasure::{Erased, Whose};
 pub use error::{Error, Result};
 pub use ids::new_id;
 pub use keys::{Holder, KeyInfo, KeyRing, NewKey, Rights, Role};
@@ -46,6 +51,8 @@ pub struct Store {
     folder: PathBuf,
     connection: Mutex<Connection>,
     objects: Objects,
+    /// Who calls this program: whose acts the audit log says they are.
+    actor: String,
 }
 
 impl Store {
@@ -57,7 +64,12 @@ impl Store {
         std::fs::create_dir_all(folder).map_err(|cause| Error::file(folder, cause))?;
         let connection = database::open(&folder.join(database::FILE))?;
         let objects = Objects::open(&folder.join("objects"))?;
-        Ok(Self { folder: folder.to_owned(), connection: Mutex::new(connection), objects })
+        Ok(Self {
+            folder: folder.to_owned(),
+            connection: Mutex::new(connection),
+            objects,
+            actor: audit::actor(),
+        })
     }
 
     /// Whether a folder holds a store; opening one would make it.
@@ -95,16 +107,18 @@ impl Store {
         Ok(problems)
     }
 
-    /// A mark that changes whenever releases, certificates or keys do: what a server watches.
+    /// A mark that changes whenever releases, certificates or keys do, or somebody was erased: what a server watches.
     ///
     /// # Errors
     /// Fails when the database cannot be read.
-    pub fn mark(&self) -> Result<[i64; 4]> {
+    pub fn mark(&self) -> Result<[i64; 5]> {
         let query =
             "SELECT (SELECT coalesce(max(number), 0) FROM switches), (SELECT count(*) FROM certificates),
-                            (SELECT count(*) FROM keys), (SELECT count(revoked_at) FROM keys)";
+                            (SELECT count(*) FROM keys), (SELECT count(revoked_at) FROM keys),
+                            (SELECT coalesce(max(sequence), 0) FROM audit WHERE action = 'erased')";
         let connection = self.connection();
-        let mark = |row: &rusqlite::Row<'_>| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]);
+        let mark =
+            |row: &rusqlite::Row<'_>| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?]);
         Ok(connection.query_row(query, [], mark)?)
     }
 

@@ -4,11 +4,14 @@
 //! release have in common is kept once.
 
 use crate::{
-    Store, database,
+    Store,
+    audit::{self, Act},
+    database,
     error::{Error, Result},
 };
 use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use sizewise_contract::{ContentHash, units::UnixMillis};
 use std::collections::BTreeSet;
 
@@ -64,12 +67,19 @@ impl Store {
     /// Fails when the database cannot be written.
     pub fn add_model(&self, model: &Model) -> Result<()> {
         let text = serde_json::to_string(model).map_err(|_| Error::Internal("a model has a JSON form"))?;
-        self.connection().execute(
+        let mut connection = self.connection();
+        let transaction = database::begin(&mut connection)?;
+        transaction.execute(
             "INSERT INTO models (name, model) VALUES (?1, ?2)
              ON CONFLICT (name) DO UPDATE SET model = excluded.model",
             params![model.name, text],
         )?;
-        Ok(())
+        let detail = json!({
+            "revision": model.revision, "licence": model.licence, "files": model.files.len(),
+            "hash": ContentHash::of(text.as_bytes()),
+        });
+        audit::append(&transaction, &self.actor, Act::new("model.added", &model.name, detail))?;
+        Ok(transaction.commit()?)
     }
 
     /// All models, by name.
@@ -113,7 +123,9 @@ impl Store {
         {
             let mut connection = self.connection();
             let transaction = database::begin(&mut connection)?;
-            transaction.execute("DELETE FROM models WHERE name = ?1", [&model.name])?;
+            if transaction.execute("DELETE FROM models WHERE name = ?1", [&model.name])? > 0 {
+                audit::append(&transaction, &self.actor, Act::new("model.removed", &model.name, json!({})))?;
+            }
             transaction.commit()?;
         }
         let mut used: BTreeSet<ContentHash> = BTreeSet::new();

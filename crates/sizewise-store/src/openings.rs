@@ -3,12 +3,15 @@
 //! An opening is written down, durably, before the rows are looked at. Whoever is killed in between has spent it.
 
 use crate::{
-    Store, database,
+    Store,
+    audit::{self, Act},
+    database,
     error::{Error, Result},
     ids, releases,
 };
 use rusqlite::params;
 use serde::Serialize;
+use serde_json::{Value, json};
 use sizewise_contract::{Certificate, ContentHash, units::UnixMillis};
 
 /// The right to look at locked rows once.
@@ -71,6 +74,9 @@ impl Store {
             params![task, locked_rows.to_string(), release.to_string(), at.0, planned],
         )?;
         let number = transaction.last_insert_rowid();
+        let detail = json!({ "task": task, "release": release, "opening": opened + 1, "planned": planned });
+        let rows = locked_rows.to_string();
+        audit::append(&transaction, &self.actor, Act::new("locked_rows.opened", &rows, detail))?;
         transaction.commit()?;
         Ok(Opening { number, task: task.to_owned(), release: *release, ordinal: opened + 1, at })
     }
@@ -99,6 +105,11 @@ impl Store {
             "UPDATE openings SET certificates = ?2 WHERE number = ?1",
             params![opening.number, format!("[{}]", all.join(","))],
         )?;
+        let verdicts: serde_json::Map<String, Value> =
+            certificates.iter().map(|one| (one.question.clone(), json!(one.verdict))).collect();
+        let detail = json!({ "task": opening.task, "opening": opening.ordinal, "verdicts": verdicts });
+        let tested = release.to_string();
+        audit::append(&transaction, &self.actor, Act::new("release.tested", &tested, detail))?;
         let in_force = releases::current(&transaction, &opening.task)?;
         let proven = |questions: &[Certificate]| -> Vec<String> {
             questions.iter().filter(|c| c.verdict.is_certified()).map(|c| c.question.clone()).collect()
@@ -110,7 +121,7 @@ impl Store {
         let new = proven(certificates);
         let better = now.iter().all(|question| new.contains(question));
         if better {
-            releases::switch(&transaction, &opening.task, &release, "certified")?;
+            releases::switch(&transaction, &self.actor, (&opening.task, &release), "certified")?;
         }
         transaction.commit()?;
         Ok(better)

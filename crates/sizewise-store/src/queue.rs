@@ -4,11 +4,14 @@
 
 use crate::{
     Store,
+    audit::{self, Act},
+    database,
     error::{Error, Result},
     ids,
 };
 use rusqlite::params;
 use serde::Serialize;
+use serde_json::json;
 use sizewise_contract::QueuedItem;
 
 /// What waits for one task.
@@ -87,15 +90,28 @@ impl Store {
     /// Fails when the question does not wait any more.
     pub fn answer(&self, item: &QueuedItem, answer: Option<&str>) -> Result<()> {
         let state = if answer.is_some() { "answered" } else { "skipped" };
-        let changed = self.connection().execute(
+        let mut connection = self.connection();
+        let transaction = database::begin(&mut connection)?;
+        let changed = transaction.execute(
             "UPDATE queue SET state = ?3, answer = ?4, answered_at = ?5
              WHERE decision = ?1 AND question = ?2 AND state = 'waiting'",
             params![item.decision, item.question, state, answer, ids::now().0],
         )?;
-        match changed {
-            1 => Ok(()),
-            _ => Err(Error::NotWaiting { decision: item.decision.clone() }),
+        if changed != 1 {
+            return Err(Error::NotWaiting { decision: item.decision.clone() });
         }
+        let subject = transaction.query_row(
+            "SELECT subject FROM queue WHERE decision = ?1 AND question = ?2",
+            params![item.decision, item.question],
+            |row| row.get(0),
+        )?;
+        let action = if answer.is_some() { "queue.answered" } else { "queue.skipped" };
+        let detail = json!({ "task": item.task, "question": item.question });
+        let mut act = Act::new(action, &item.decision, detail);
+        // What somebody's input is taken for is said of that person.
+        act.personal = answer.map(|answer| (json!({ "answer": answer }), subject));
+        audit::append(&transaction, &self.actor, act)?;
+        Ok(transaction.commit()?)
     }
 
     /// Everything that people answered for a task, oldest first.

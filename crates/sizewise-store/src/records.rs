@@ -8,9 +8,10 @@
 use crate::{
     Store, database,
     error::{Error, Result},
+    keys,
 };
 use rusqlite::{Connection, OptionalExtension, params};
-use sizewise_contract::{QueuedItem, Record, units::UnixMillis};
+use sizewise_contract::{QueuedItem, Record};
 use std::{
     path::Path,
     sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
@@ -29,6 +30,8 @@ pub struct Entry {
     pub record: Option<Record>,
     /// Its questions that wait for a person.
     pub queued: Vec<QueuedItem>,
+    /// Whom the input is about, as the caller calls them; only a keyed hash of it is written.
+    pub subject: Option<String>,
 }
 
 type Told = Box<dyn FnOnce(bool) + Send>;
@@ -47,10 +50,11 @@ impl Recorder {
     /// Fails when the store cannot be opened.
     pub fn start(folder: &Path) -> Result<Self> {
         let connection = database::open(&folder.join(database::FILE))?;
+        let secret = keys::secret(folder)?;
         let (sender, receiver) = sync_channel(WAITING);
         let thread = std::thread::Builder::new()
             .name("records".into())
-            .spawn(move || write_all(connection, &receiver))
+            .spawn(move || write_all((connection, &secret), &receiver))
             .map_err(|cause| Error::file(folder, cause))?;
         Ok(Self { sender: Some(sender), thread: Some(thread) })
     }
@@ -77,7 +81,7 @@ impl Drop for Recorder {
     }
 }
 
-fn write_all(mut connection: Connection, receiver: &Receiver<(Vec<Entry>, Told)>) {
+fn write_all((mut connection, secret): (Connection, &[u8; 32]), receiver: &Receiver<(Vec<Entry>, Told)>) {
     // As the database was opened.
     let mut synced = true;
     while let Ok(first) = receiver.recv() {
@@ -89,14 +93,15 @@ fn write_all(mut connection: Connection, receiver: &Receiver<(Vec<Entry>, Told)>
         }
         let entries = || batch.iter().flat_map(|(entries, _)| entries);
         let sync = entries().any(|entry| !entry.queued.is_empty());
-        let kept =
-            match set_sync(&connection, &mut synced, sync).and_then(|()| write(&mut connection, entries())) {
-                Ok(()) => true,
-                Err(error) => {
-                    eprintln!("records could not be written: {error}");
-                    false
-                }
-            };
+        let kept = match set_sync(&connection, &mut synced, sync)
+            .and_then(|()| write((&mut connection, secret), entries()))
+        {
+            Ok(()) => true,
+            Err(error) => {
+                eprintln!("records could not be written: {error}");
+                false
+            }
+        };
         batch.into_iter().for_each(|(_, told)| told(kept));
     }
 }
@@ -110,20 +115,32 @@ fn set_sync(connection: &Connection, now: &mut bool, wanted: bool) -> Result<()>
     Ok(())
 }
 
-fn write<'a>(connection: &mut Connection, entries: impl Iterator<Item = &'a Entry>) -> Result<()> {
+fn write<'a>(
+    (connection, secret): (&mut Connection, &[u8; 32]),
+    entries: impl Iterator<Item = &'a Entry>,
+) -> Result<()> {
     let transaction = database::begin(connection)?;
     {
-        let mut record = transaction
-            .prepare_cached("INSERT INTO records (id, task, at, record) VALUES (?1, ?2, ?3, ?4)")?;
+        let mut record = transaction.prepare_cached(
+            "INSERT INTO records (id, task, at, record, subject) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?;
         let mut queue = transaction.prepare_cached(
-            "INSERT INTO queue (decision, question, task, at, item, state) VALUES (?1, ?2, ?3, ?4, ?5, 'waiting')",
+            "INSERT INTO queue (decision, question, task, at, item, state, subject) VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', ?6)",
         )?;
         for entry in entries {
+            let subject = entry.subject.as_ref().map(|subject| keys::subject(secret, subject));
             if let Some(kept) = &entry.record {
-                record.execute(params![kept.id, kept.task, kept.at.0, json(kept)?])?;
+                record.execute(params![kept.id, kept.task, kept.at.0, json(kept)?, subject])?;
             }
             for item in &entry.queued {
-                queue.execute(params![item.decision, item.question, item.task, item.at.0, json(item)?])?;
+                queue.execute(params![
+                    item.decision,
+                    item.question,
+                    item.task,
+                    item.at.0,
+                    json(item)?,
+                    subject
+                ])?;
             }
         }
     }
@@ -159,22 +176,5 @@ impl Store {
         let count: i64 =
             connection.query_row("SELECT count(*) FROM records WHERE task = ?1", [task], |row| row.get(0))?;
         Ok(count as u64)
-    }
-
-    /// Erases a task's records, and questions that no longer wait, from before a moment. Says how many rows went.
-    ///
-    /// # Errors
-    /// Fails when the database cannot be written.
-    pub fn erase_before(&self, task: &str, moment: UnixMillis) -> Result<u64> {
-        let mut connection = self.connection();
-        let transaction = database::begin(&mut connection)?;
-        let records = transaction
-            .execute("DELETE FROM records WHERE task = ?1 AND at < ?2", params![task, moment.0])?;
-        let queue = transaction.execute(
-            "DELETE FROM queue WHERE task = ?1 AND at < ?2 AND state != 'answered'",
-            params![task, moment.0],
-        )?;
-        transaction.commit()?;
-        Ok((records + queue) as u64)
     }
 }

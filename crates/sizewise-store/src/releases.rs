@@ -4,12 +4,15 @@
 //! attached to it later. Which release is in force is one row in the database, so switching is one transaction.
 
 use crate::{
-    Store, database,
+    Store,
+    audit::{self, Act},
+    database,
     error::{Error, Result},
     ids,
 };
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use sizewise_contract::{Certificate, ContentHash, Task, units::UnixMillis};
 
 /// Version of the manifest.
@@ -141,12 +144,20 @@ impl Store {
         let id = ContentHash::of(text.as_bytes());
         let mut connection = self.connection();
         let transaction = database::begin(&mut connection)?;
-        transaction.execute(
+        let new = transaction.execute(
             "INSERT INTO releases (id, task, manifest, stored_at, number) VALUES (?1, ?2, ?3, ?4,
              (SELECT coalesce(max(number), 0) + 1 FROM releases WHERE task = ?2))
              ON CONFLICT (id) DO NOTHING",
             params![id.to_string(), manifest.task, text, manifest.made_at.0],
         )?;
+        if new > 0 {
+            let detail = json!({
+                "task": manifest.task, "contract": manifest.contract, "training_rows": manifest.training_rows,
+                "locked_rows": manifest.locked_rows, "made_by": manifest.made_by,
+            });
+            let named = id.to_string();
+            audit::append(&transaction, &self.actor, Act::new("release.made", &named, detail))?;
+        }
         let in_force = current(&transaction, &manifest.task)?;
         let stays = match &in_force {
             Some(release) => {
@@ -156,7 +167,7 @@ impl Store {
             None => false,
         };
         if !stays {
-            switch(&transaction, &manifest.task, &id, "trained")?;
+            switch(&transaction, &self.actor, (&manifest.task, &id), "trained")?;
         }
         transaction.commit()?;
         Ok(Release { id, manifest, certificates: Vec::new() })
@@ -270,7 +281,7 @@ impl Store {
         }
         let mut connection = self.connection();
         let transaction = database::begin(&mut connection)?;
-        switch(&transaction, task, &wanted.id, "rolled back")?;
+        switch(&transaction, &self.actor, (task, &wanted.id), "rolled back")?;
         transaction.commit()?;
         Ok(wanted)
     }
@@ -289,20 +300,24 @@ impl Store {
     }
 }
 
+/// Puts a release in force, and writes it down.
 pub(crate) fn switch(
     transaction: &Transaction<'_>,
-    task: &str,
-    release: &ContentHash,
+    actor: &str,
+    (task, release): (&str, &ContentHash),
     reason: &str,
 ) -> Result<()> {
-    if current(transaction, task)? == Some(*release) {
+    let before = current(transaction, task)?;
+    if before == Some(*release) {
         return Ok(());
     }
+    let named = release.to_string();
     transaction.execute(
         "INSERT INTO switches (task, release, at, reason) VALUES (?1, ?2, ?3, ?4)",
-        params![task, release.to_string(), ids::now().0, reason],
+        params![task, named, ids::now().0, reason],
     )?;
-    Ok(())
+    let detail = json!({ "task": task, "reason": reason, "before": before });
+    audit::append(transaction, actor, Act::new("release.in_force", &named, detail)).map(drop)
 }
 
 pub(crate) fn current(connection: &rusqlite::Connection, task: &str) -> Result<Option<ContentHash>> {

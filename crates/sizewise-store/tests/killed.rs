@@ -42,7 +42,7 @@ fn write_for_ever(folder: &Path) {
     for round in 0u64.. {
         let ids: Vec<String> = (0..20).map(|_| new_id("d_").unwrap()).collect();
         for id in ids {
-            let entry = Entry { record: Some(record(id.clone())), queued: vec![] };
+            let entry = Entry { record: Some(record(id.clone())), ..Entry::default() };
             assert!(recorder.keep(vec![entry], move |kept| {
                 assert!(kept);
                 say(format!("record {id}"));

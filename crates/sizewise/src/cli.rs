@@ -1,8 +1,10 @@
 //! Which commands are there, and what do they take?
 
 mod keys;
+mod records;
 
 pub use keys::{KeyRights, KeyRole, Keys, Limit};
+pub use records::{Audit, Erase, Verify};
 
 use clap::{Args, Parser, Subcommand};
 use sizewise_contract::units::Dollars;
@@ -100,6 +102,16 @@ pub enum Command {
     Keys(Keys),
     /// Put an earlier release back in force.
     Rollback(Rollback),
+    /// What was done here: a log that only grows, and that anybody can verify offline.
+    #[command(subcommand)]
+    Audit(Audit),
+    /// Erase what was kept of somebody, in every byte.
+    ///
+    /// Records, questions that wait for people, and their answers go. The database is written anew: a running server's records wait for
+    /// that, about a second for 50 MB of it; from 400 MB on, stop the server first. The audit log keeps that it was done, and its proofs.
+    Erase(Erase),
+    /// Erase what tasks keep no longer, now; a server does so every hour.
+    Retain,
     /// Bring, keep, export and derive models.
     #[command(subcommand)]
     Models(Models),

@@ -4,6 +4,7 @@
 //! computes it returns as a value with a JSON form; the text for people is made from the same value.
 
 mod adapt;
+mod audit;
 mod batch;
 pub(crate) mod bench;
 mod certify;
@@ -11,12 +12,14 @@ mod compress;
 mod decide;
 mod distil;
 mod doctor;
+mod erase;
 mod evaluate;
 mod init;
 mod keys;
 mod list;
 mod make;
 mod models;
+mod privacy;
 mod queue;
 mod quickstart;
 mod report;
@@ -47,8 +50,10 @@ const TOO_LITTLE: u8 = 101;
 /// # Errors
 /// Whatever the command fails with.
 pub fn run(cli: &Cli, screen: &Screen) -> Result<u8> {
-    if !matches!(cli.command, Command::Batch(_) | Command::Report(_) | Command::Queue(_) | Command::Models(_))
-    {
+    if !matches!(
+        cli.command,
+        Command::Batch(_) | Command::Report(_) | Command::Queue(_) | Command::Models(_) | Command::Audit(_)
+    ) {
         screen.without_file()?;
     }
     if let Command::Quickstart(arguments) = &cli.command {
@@ -79,6 +84,9 @@ pub fn run(cli: &Cli, screen: &Screen) -> Result<u8> {
         Command::Spending => spending::run(&project, screen),
         Command::Keys(what) => keys::run(&project, what, screen),
         Command::Rollback(arguments) => list::rollback(&project, arguments, screen),
+        Command::Audit(what) => audit::run(&project, what, screen),
+        Command::Erase(arguments) => erase::run(&project, arguments, screen),
+        Command::Retain => erase::retain(&project, screen),
         Command::Models(_) | Command::Quickstart(_) => Ok(DONE),
     }
 }

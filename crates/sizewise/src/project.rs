@@ -88,6 +88,8 @@ pub struct ServeSettings {
     pub allow_uncertified: bool,
     /// One line a request on standard error, without content.
     pub access_log: bool,
+    /// Nothing of any input is kept, whatever task files say.
+    pub zero_retention: bool,
 }
 
 impl Default for ServeSettings {
@@ -97,6 +99,7 @@ impl Default for ServeSettings {
             workers: None,
             allow_uncertified: false,
             access_log: false,
+            zero_retention: false,
         }
     }
 }

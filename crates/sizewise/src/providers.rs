@@ -15,7 +15,7 @@ use sizewise_contract::{
     units::Dollars,
 };
 use sizewise_engine::{Escalation, Ledgers, Purse, Purses, Recall};
-use sizewise_models::remote::{Provider, ProviderSettings};
+use sizewise_models::remote::{Provider, ProviderSettings, Residency};
 use sizewise_store::{Limit, Period};
 use std::{
     collections::BTreeMap,
@@ -70,6 +70,18 @@ impl Providers {
             !one.is_on_premises() && self.settings.get(one.name()).is_some_and(|s| s.price_in.is_none())
         };
         self.all().iter().filter(|one| unpriced(one)).map(|one| one.name().to_owned()).collect()
+    }
+
+    /// Where texts are that each of the described providers gets, as the settings say.
+    pub(crate) fn residencies(&self) -> BTreeMap<&str, &str> {
+        fn residency(settings: &ProviderSettings) -> &str {
+            match &settings.residency {
+                Some(Residency::OnPremises) => "on-premises",
+                Some(Residency::Elsewhere(place)) => place,
+                None => "not said",
+            }
+        }
+        self.settings.iter().map(|(name, settings)| (name.as_str(), residency(settings))).collect()
     }
 
     /// The provider of this name. Its key is read when it is first needed, and shown nowhere.

@@ -135,6 +135,14 @@ fn a_task_from_its_table_to_its_certificate() {
         &["queue", "list"],
         &["keys", "list"],
         &["rollback", "desk"],
+        &["audit", "head"],
+        &["audit", "verify"],
+        &["audit", "verify", "--head", "9"],
+        &["audit", "prove", "99"],
+        &["audit", "export"],
+        &["erase"],
+        &["erase", "--subject", "customer-17"],
+        &["retain"],
         &["-o", "json", "list"],
         &["-o", "json", "show", "nothing"],
     ] {
@@ -157,6 +165,7 @@ fn calls_that_make_no_sense_say_what_would() {
         &["train", "desk"],
         &["serve"],
         &["-o", "a.csv", "list"],
+        &["audit", "list"],
         &["--project", "nowhere", "list"],
         &["frobnicate"],
     ] {

@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 use sizewise_contract::{
-    Code, ContentHash, Diagnose, Disposition, EscalationReason, StoredInput, Tier, answer::EscalatedTo,
+    Code, ContentHash, Decision, Diagnose, Disposition, EscalationReason, StoredInput, Tier,
+    answer::EscalatedTo, task::StoreInput,
 };
 use sizewise_engine::{InputValue, QuestionRef, Request};
+use sizewise_store::Whose;
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
@@ -55,6 +57,26 @@ async fn what_nobody_is_sure_of_goes_through_every_tier_to_a_person() {
     assert_eq!(waiting[0].input, StoredInput::Redacted(STRANGE.into()));
     let record = desk.store.record(&decision.id).unwrap().unwrap();
     assert_eq!(record.answers, decision.answers);
+}
+
+#[tokio::test]
+async fn what_is_kept_changes_without_another_release_and_whom_it_is_about_can_be_erased() {
+    let desk = Desk::trained(TASK);
+    let engine = desk.engine(false);
+    let asked = Request { subject: Some("customer-17".into()), ..ask(STRANGE) };
+    let kept = engine.decide(asked.clone()).await.unwrap().remove(0);
+    engine.keep([("desk".to_owned(), StoreInput::Nothing)].into());
+    let not_kept = engine.decide(asked).await.unwrap().remove(0);
+    assert_eq!(desk.store.record(&kept.id).unwrap().unwrap().input, StoredInput::Redacted(STRANGE.into()));
+    assert_eq!(desk.store.record(&not_kept.id).unwrap().unwrap().input, StoredInput::Nothing);
+    let to = |decision: &Decision| match &decision.answers[0].disposition {
+        Disposition::Escalated { to, .. } => *to,
+        Disposition::Answered => panic!("nobody is sure"),
+    };
+    assert_eq!((to(&kept), to(&not_kept)), (EscalatedTo::Person, EscalatedTo::None));
+    let erased = desk.store.erase(Whose::Subject("customer-17")).unwrap();
+    assert_eq!((erased.records, desk.store.record(&kept.id).unwrap()), (2, None));
+    assert!(desk.store.waiting(None, 10).unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! `sizewise decide`: what does a task answer to one input, and how did it get there?
 
 use super::{
-    DONE,
+    DONE, privacy,
     trained::{store, threads},
 };
 use crate::{
@@ -49,6 +49,7 @@ pub(super) fn run(project: &Project, arguments: &Decide, screen: &Screen) -> Res
     }
     let ledgers = Ledgers::start(Arc::clone(&store));
     engine.escalate_to(Providers::new(project).only(project, &task.name, (&ledgers, PATIENCE))?);
+    engine.keep(privacy::keeping(project, std::slice::from_ref(&task.name)));
     let request = Request {
         task: task.name.clone(),
         inputs: vec![InputValue::Text(text.clone())],

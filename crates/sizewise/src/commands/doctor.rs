@@ -1,7 +1,7 @@
 //! `sizewise doctor` and `lint`: is everything as it must be, and if not, what helps?
 
 use super::{
-    DONE,
+    DONE, audit,
     trained::{Trained, threads},
 };
 use crate::{
@@ -178,6 +178,21 @@ fn project_checks(project: &Project, checks: &mut Vec<Check>) -> Result<Option<S
             }
         })),
         Err(error) => checks.push(wrong("store", &error)),
+    }
+    match audit::findings(&store) {
+        Ok(findings) if findings.is_empty() => {
+            let found = format!("every entry is whole; head {}", store.audit_head()?);
+            checks.push(ok("audit log", found));
+        }
+        Ok(findings) => checks.extend(findings.into_iter().map(|finding| Check {
+            what: "audit log".into(),
+            state: State::Wrong,
+            found: finding.to_string(),
+            help: Some(
+                "somebody wrote into the database past this program: put it back from a backup".into(),
+            ),
+        })),
+        Err(error) => checks.push(wrong("audit log", &error)),
     }
     let keys = store.keys()?.iter().filter(|key| key.revoked_at.is_none()).count();
     checks.push(match (keys, project.settings().serve.bind.ip().is_loopback()) {

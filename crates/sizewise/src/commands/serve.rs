@@ -1,12 +1,11 @@
 //! `sizewise serve`: which tasks are served, and what changes while they are?
 
 use super::{
-    DONE,
+    DONE, privacy,
     trained::{store, threads},
 };
 use crate::{
     cli::Serve,
-    clock,
     error::{Error, Result},
     members::Members,
     project::Project,
@@ -14,7 +13,7 @@ use crate::{
     screen::Screen,
     serve::{self, KeyCheck, Settings},
 };
-use sizewise_contract::{Code, Diagnose, units::UnixMillis};
+use sizewise_contract::{Code, Diagnose};
 use sizewise_engine::{Engine, Ledgers};
 use sizewise_store::Store;
 use std::{
@@ -79,6 +78,7 @@ impl Serving {
         let ledgers = Ledgers::start(Arc::clone(&store));
         let (escalations, unasked) = providers.escalations(project, &names, (&ledgers, PATIENCE));
         engine.escalate_to(escalations);
+        engine.keep(privacy::keeping(project, &names));
         let teams = &project.settings().team;
         let members = Arc::new(Members::new(store.key_ring()?, Arc::clone(&ledgers), teams));
         let project = project.clone();
@@ -163,6 +163,16 @@ impl Serving {
         screen: &Screen,
         ready: impl FnOnce(SocketAddr),
     ) -> Result<()> {
+        // What a panic says may hold a piece of an input.
+        std::panic::set_hook(Box::new(|panic| {
+            let place = panic.location().map_or_else(String::new, ToString::to_string);
+            eprintln!(
+                "a request panicked at {place}; what it said is left out, as it may hold what was asked"
+            );
+        }));
+        self.store.note_start(privacy::at_start(&self.project, &self.names, &self.providers))?;
+        // Logs of servers lie elsewhere: whoever changes what was done before now would have to change them, too.
+        screen.remark(&format!("audit log: head {}", self.store.audit_head()?));
         let stop = screen.stop();
         let ended = AtomicBool::new(false);
         let outcome = std::thread::scope(|scope| {
@@ -193,8 +203,11 @@ impl Serving {
         let mut swept: Option<Instant> = None;
         while !ended.load(Ordering::Relaxed) {
             std::thread::sleep(LOOK);
+            let mut forget = false;
             match self.store.mark() {
                 Ok(mark) if seen != Some(mark) => {
+                    // Somebody was erased: what larger models said is remembered no longer.
+                    forget = seen.is_some_and(|seen| seen[4] != mark[4]);
                     for (name, error) in self.engine.load(&self.names) {
                         screen.remark(&format!("{name} stays as it was: {error}"));
                     }
@@ -208,12 +221,13 @@ impl Serving {
             }
             for (name, state) in self.engine.providers() {
                 if let Some(problem) = state.problem.filter(|problem| troubles.get(&name) != Some(problem)) {
-                    screen.remark(&format!("provider {name}: {problem}"));
+                    screen.remark(&format!("provider {name}: {}", own_words(&problem)));
                     troubles.insert(name, problem);
                 }
             }
             let now = self.rules();
-            if now != rules {
+            if now != rules || forget {
+                self.engine.keep(privacy::keeping(&self.project, &self.names));
                 let (escalations, unasked) =
                     self.providers.escalations(&self.project, &self.names, (&self.ledgers, PATIENCE));
                 self.tell_larger(screen);
@@ -236,13 +250,23 @@ impl Serving {
     }
 
     fn sweep(&self, screen: &Screen) {
-        for info in self.engine.tasks() {
-            let kept = i64::from(info.task.privacy.retention_days) * 86_400_000;
-            let before = UnixMillis(clock::now().0 - kept);
-            if let Err(error) = self.store.erase_before(&info.task.name, before) {
-                screen.remark(&format!("old records of {} could not be erased: {error}", info.task.name));
-            }
+        let swept = privacy::expire(&self.project, &self.store)
+            .and_then(|expired| Ok((expired.iter().any(|one| one.rows > 0)) && !self.store.clean(false)?));
+        match swept {
+            Ok(false) => {}
+            Ok(true) => screen.remark(
+                "old records are erased; free pages of the database may hold copies until `sizewise retain` writes it anew",
+            ),
+            Err(error) => screen.remark(&format!("old records could not be erased: {error}")),
         }
+    }
+}
+
+/// A provider's trouble without what it said itself: that may be what it was told, and has no place in a log.
+fn own_words(problem: &str) -> &str {
+    match problem.split_once(": ") {
+        Some((own, _)) if own.starts_with("it answered with status") => own,
+        _ => problem,
     }
 }
 

@@ -26,6 +26,9 @@ use std::{
 };
 use tokio::sync::SemaphorePermit;
 
+/// The header that says whom a request is about.
+const SUBJECT: &str = "x-sizewise-subject";
+
 /// Knows the API keys.
 pub trait KeyCheck: Send + Sync {
     /// Whether any key exists; from then on every caller needs one.
@@ -40,6 +43,8 @@ pub trait KeyCheck: Send + Sync {
 pub(super) struct Caller<'s> {
     /// Who holds the key; none where keys are not needed: programs of this machine may do everything.
     member: Option<Arc<Member>>,
+    /// Whom the request is about, where its header says so.
+    pub(super) subject: Option<String>,
     _place: Option<SemaphorePermit<'s>>,
 }
 
@@ -75,7 +80,7 @@ pub(super) fn admit<'s, D>(
     headers: &HeaderMap,
 ) -> Result<Caller<'s>, WireError> {
     if route.guard == Guard::Open {
-        return Ok(Caller { member: None, _place: None });
+        return Ok(Caller { member: None, subject: None, _place: None });
     }
     if serving.stopping.load(Ordering::Relaxed) {
         return Err(WireError::new(Code::ShuttingDown, None, "the server is stopping"));
@@ -93,11 +98,12 @@ pub(super) fn admit<'s, D>(
         check_origin(headers, &serving.settings.allowed_hosts)?;
         None
     };
+    let subject = subject(headers)?;
     let place = serving.places.try_acquire().map_err(|_| {
         WireError::new(Code::Overloaded, None, "as many requests as are allowed are being worked on")
             .with_hint("try again in a second")
     })?;
-    Ok(Caller { member, _place: Some(place) })
+    Ok(Caller { member, subject, _place: Some(place) })
 }
 
 fn check_role(role: Role, guard: Guard) -> Result<(), WireError> {
@@ -120,6 +126,16 @@ fn check_key(keys: &dyn KeyCheck, headers: &HeaderMap) -> Result<Arc<Member>, Wi
     };
     keys.verify(key)
         .ok_or_else(|| WireError::new(Code::KeyInvalid, None, "the API key is unknown or revoked"))
+}
+
+/// Whom the request is about. One that cannot be read is refused: what it leaves behind could not be found again to be erased.
+fn subject(headers: &HeaderMap) -> Result<Option<String>, WireError> {
+    let Some(value) = headers.get(SUBJECT) else { return Ok(None) };
+    let subject = std::str::from_utf8(value.as_bytes()).map(str::trim).unwrap_or_default();
+    match subject.is_empty() {
+        true => Err(WireError::request(Some(SUBJECT.into()), "the header names nobody in UTF-8")),
+        false => Ok(Some(subject.to_owned())),
+    }
 }
 
 fn presented(headers: &HeaderMap) -> Option<&str> {
@@ -229,6 +245,21 @@ mod tests {
             let told =
                 [Guard::Open, Guard::Calls, Guard::Watches].map(|guard| check_role(role, guard).is_ok());
             assert_eq!(told, expected, "{role:?}");
+        }
+    }
+
+    #[test]
+    fn whom_a_request_is_about_is_read_or_refused() {
+        let read = |value: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(SUBJECT, HeaderValue::from_bytes(value).expect("a value"));
+            subject(&headers)
+        };
+        assert_eq!(subject(&headers(&[])), Ok(None));
+        assert_eq!(read(b" customer-17 "), Ok(Some("customer-17".to_owned())));
+        assert_eq!(read("J\u{f6}rg".as_bytes()), Ok(Some("J\u{f6}rg".to_owned())));
+        for wrong in [&b""[..], b"  ", b"\xff"] {
+            assert_eq!(read(wrong).expect_err("nobody").code(), Code::RequestInvalid);
         }
     }
 

@@ -85,7 +85,8 @@ impl<D: Decider> Asked<'_, D> {
         let info = self.info(&request.model, "model")?;
         let plan = request.plan(&info.task)?;
         let inputs = vec![request.input(&info.task)?];
-        let decisions = self.ask(&info, inputs, plan.questions.clone(), |_| "input".to_owned()).await?;
+        let decisions =
+            self.ask(&info, (inputs, None), plan.questions.clone(), |_| "input".to_owned()).await?;
         let body = decisions.first().map(|decision| request.answer(&info.task, &plan, decision));
         Ok(Decided { decisions, kind: Kind::Json, body: body.unwrap_or_default() })
     }
@@ -95,7 +96,8 @@ impl<D: Decider> Asked<'_, D> {
         let info = self.info(&request.model, "model")?;
         let plan = request.plan(&info.task)?;
         let inputs = vec![request.input(&info.task)?];
-        let decisions = self.ask(&info, inputs, plan.questions.clone(), |_| "state".to_owned()).await?;
+        let decisions =
+            self.ask(&info, (inputs, None), plan.questions.clone(), |_| "state".to_owned()).await?;
         let body = decisions.first().map(|decision| request.answer(&info.task, &plan, decision));
         Ok(Decided { decisions, kind: Kind::Json, body: body.unwrap_or_default() })
     }
@@ -105,7 +107,9 @@ impl<D: Decider> Asked<'_, D> {
         let info = self.info(&request.model, "model")?;
         let mut plan = request.plan(&info.task)?;
         let inputs = vec![std::mem::replace(&mut plan.input, InputValue::Text(String::new()))];
-        let decisions = self.ask(&info, inputs, plan.questions.clone(), |_| "messages".to_owned()).await?;
+        let decisions = self
+            .ask(&info, (inputs, request.subject()), plan.questions.clone(), |_| "messages".to_owned())
+            .await?;
         let reply = decisions.first().map(|decision| chat::reply::write(&plan, decision, unix_seconds()));
         let (kind, body) = match reply {
             Some(chat::reply::Reply::Stream(body)) => (Kind::Events, body),
@@ -140,7 +144,7 @@ impl<D: Decider> Asked<'_, D> {
         let mut plan = native::Request::read(self.body)?.plan(&info.task)?;
         let inputs = std::mem::take(&mut plan.inputs);
         let decisions =
-            self.ask(&info, inputs, plan.questions.clone(), |position| plan.place(position)).await?;
+            self.ask(&info, (inputs, None), plan.questions.clone(), |position| plan.place(position)).await?;
         let body = native::answer(&info.task, &plan, &decisions);
         Ok(Decided { decisions, kind: Kind::Json, body })
     }
@@ -166,7 +170,7 @@ impl<D: Decider> Asked<'_, D> {
     async fn ask(
         &self,
         info: &TaskInfo,
-        inputs: Vec<InputValue>,
+        (inputs, subject): (Vec<InputValue>, Option<String>),
         questions: Option<Vec<QuestionRef>>,
         place: impl Fn(usize) -> String,
     ) -> Result<Vec<Decision>, WireError> {
@@ -175,6 +179,7 @@ impl<D: Decider> Asked<'_, D> {
             task: info.task.name.clone(),
             inputs,
             questions: questions.clone(),
+            subject: self.caller.subject.clone().or(subject),
             key_id: self.caller.key_id().map(str::to_owned),
             purses: self.caller.purses(),
             dry_run: false,

@@ -50,6 +50,8 @@ pub struct Request<'a> {
     logprobs: Option<bool>,
     #[serde(borrow, default)]
     modalities: Option<AtMost<Text<'a>, 10>>,
+    #[serde(borrow, default)]
+    user: Option<Text<'a>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -122,6 +124,12 @@ impl<'a> Request<'a> {
         let request: Self = json::read(body)?;
         request.refuse_what_no_task_does()?;
         Ok(request)
+    }
+
+    /// Whom the request is about: the end user, as the protocol has it.
+    #[must_use]
+    pub fn subject(&self) -> Option<String> {
+        self.user.as_deref().map(str::trim).filter(|user| !user.is_empty()).map(str::to_owned)
     }
 
     /// Turns the request into what the engine is asked.
@@ -241,6 +249,18 @@ mod tests {
 
     fn with(extra: &str) -> String {
         format!(r#"{{"model":"support","messages":[{{"role":"user","content":"hi"}}],{extra}}}"#)
+    }
+
+    #[test]
+    fn whom_it_is_about_is_the_end_user_where_one_is_named() {
+        let user = |user: &str| {
+            let body = with(&format!("\"user\":{user}"));
+            Request::read(body.as_bytes()).map(|request| request.subject())
+        };
+        assert_eq!(user("\" customer-17 \""), Ok(Some("customer-17".to_owned())));
+        assert_eq!(user("\"\""), Ok(None));
+        assert_eq!(user("null"), Ok(None));
+        assert!(user("17").is_err());
     }
 
     #[test]

@@ -1,0 +1,60 @@
+//! Which commands say what was done, and what is no longer kept?
+
+use clap::{Args, Subcommand};
+use sizewise_store::Head;
+use std::path::PathBuf;
+
+/// The audit log.
+#[derive(Debug, Subcommand)]
+pub enum Audit {
+    /// What was done, the latest last.
+    List {
+        /// At most this many, the latest.
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+    /// Print size and root of the log: write them down somewhere else, and nobody changes an entry of before unseen.
+    Head,
+    /// Read the whole log, or an exported one, and name every entry that was changed, removed, put in or moved. Needs no network, and for
+    /// a file no project.
+    Verify(Verify),
+    /// Show that one entry is in the log of a head, to somebody who does not have the rest of it (-o FILE keeps it).
+    Prove {
+        /// The entry's number.
+        entry: u64,
+    },
+    /// Write the log to -o FILE (.jsonl), one entry a line.
+    Export {
+        /// Replace the file if it exists.
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// Verifies a log.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// What `export` or `prove` wrote; by default the project's own log.
+    pub file: Option<PathBuf>,
+    /// A head that `audit head` or a server's start printed earlier.
+    #[arg(long, value_name = "SIZE:ROOT")]
+    pub head: Option<Head>,
+    /// An earlier export: its entries must all be there as they were, and those that are not are named.
+    #[arg(long, value_name = "FILE")]
+    pub earlier: Option<PathBuf>,
+}
+
+/// Erases what was kept of somebody.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Erase {
+    /// All that callers said to be about this subject (`x-sizewise-subject`, or `user` of a chat).
+    #[arg(long, value_name = "ID")]
+    pub subject: Option<String>,
+    /// One decision.
+    #[arg(long, value_name = "ID")]
+    pub decision: Option<String>,
+    /// Every kept input that holds this text, letter by letter.
+    #[arg(long, value_name = "TEXT")]
+    pub holding: Option<String>,
+}
