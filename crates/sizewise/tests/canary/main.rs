@@ -376,7 +376,8 @@ fn run(mode: &Mode, trained: &Path) -> Found {
         .unwrap();
     let created = |name: &str| {
         let told: serde_json::Value =
-            serde_json::from_str(&place.ask(&["-o", "json", "keys", "create", name])).unwrap();
+            serde_json::from_str(&place.ask(&["-o", "json", "keys", "create", "--role", "operator", name]))
+                .unwrap();
         told["key"].as_str().unwrap().to_owned()
     };
     let (own, other) = (created("caller"), created("somebody else"));
