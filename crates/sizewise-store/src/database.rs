@@ -7,7 +7,7 @@ use std::{path::Path, time::Duration};
 /// Name of the database in the store's folder.
 pub(crate) const FILE: &str = "store.db";
 /// Version of the tables below; `PRAGMA user_version` of the file.
-const VERSION: i64 = 3;
+const VERSION: i64 = 5;
 /// How long a call waits for another process.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -107,6 +107,11 @@ CREATE TABLE reserved (
 CREATE INDEX reserved_of_task ON reserved (task, day);
 ";
 
+/// The version that [`TABLES`] make.
+const OLDEST: i64 = 2;
+/// What each later version added.
+const STEPS: [(i64, &str); 2] = [(3, SPENDING), (5, crate::sites::TABLES)];
+
 /// Opens a database, making its tables when the file is new.
 pub(crate) fn open(path: &Path) -> Result<Connection> {
     let flags =
@@ -128,23 +133,20 @@ pub(crate) fn open(path: &Path) -> Result<Connection> {
         .map_err(named)?;
     let making = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(named)?;
     let version: i64 = making.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(named)?;
-    match version {
-        VERSION => {}
-        0 => {
-            making.execute_batch(TABLES).map_err(named)?;
-            making.execute_batch(SPENDING).map_err(named)?;
-            making.pragma_update(None, "user_version", VERSION)?;
+    if version != 0 && !(OLDEST..=VERSION).contains(&version) {
+        return Err(Error::Damaged {
+            path: path.to_owned(),
+            problem: format!("its version is {version}; this build reads {VERSION}"),
+        });
+    }
+    if version == 0 {
+        making.execute_batch(TABLES).map_err(named)?;
+    }
+    if version != VERSION {
+        for (_, tables) in STEPS.iter().filter(|(added_in, _)| version < *added_in) {
+            making.execute_batch(tables).map_err(named)?;
         }
-        2 => {
-            making.execute_batch(SPENDING).map_err(named)?;
-            making.pragma_update(None, "user_version", VERSION)?;
-        }
-        other => {
-            return Err(Error::Damaged {
-                path: path.to_owned(),
-                problem: format!("its version is {other}; this build reads {VERSION}"),
-            });
-        }
+        making.pragma_update(None, "user_version", VERSION)?;
     }
     making.commit()?;
     Ok(connection)
