@@ -8,6 +8,7 @@ pub mod commands;
 pub mod error;
 mod evaluation;
 mod html;
+mod observe;
 pub mod project;
 mod providers;
 pub mod screen;

@@ -8,14 +8,15 @@ use crate::{
     cli::Serve,
     clock,
     error::{Error, Result},
-    project::Project,
+    observe::{Bounds, Observer},
+    project::{Observe, Project},
     providers::{PATIENCE, Providers},
     screen::Screen,
     serve::{self, KeyCheck, Settings},
 };
 use sizewise_contract::{Code, Diagnose, units::UnixMillis};
 use sizewise_engine::Engine;
-use sizewise_store::{KeyRing, Store};
+use sizewise_store::{KeyRing, ObservedBounds, Store};
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -113,6 +114,18 @@ impl Serving {
         if !relayed.is_empty() {
             screen.remark(&format!("passing on to {} what is asked of them by name", relayed.join(", ")));
         }
+        let how = match self.project.settings().relay.observe {
+            _ if relayed.is_empty() => None,
+            Observe::Off => None,
+            Observe::Redacted => Some("personal data masked"),
+            Observe::Full => Some("as they are"),
+        };
+        if let Some(how) = how {
+            let days = self.project.settings().relay.days_kept();
+            screen.remark(&format!(
+                "recording these calls, {how}, for {days} days: `sizewise discover` says what is asked again and again"
+            ));
+        }
         for info in tasks {
             let certified = info.certificates.iter().filter(|c| c.verdict.is_certified()).count();
             let told = match (info.certified, allow_uncertified) {
@@ -153,8 +166,18 @@ impl Serving {
 
     /// What programs may call by name.
     fn relay(&self) -> Result<Option<Arc<serve::Relay>>> {
-        let relay = self.providers.relay(&self.project.settings().relay, &self.store)?;
-        Ok(relay.map(Arc::new))
+        let settings = &self.project.settings().relay;
+        let Some(relay) = self.providers.relay(settings, &self.store)? else { return Ok(None) };
+        if settings.observe == Observe::Off {
+            return Ok(Some(Arc::new(relay)));
+        }
+        let kept = ObservedBounds {
+            rows: settings.observe_rows.unwrap_or(20_000),
+            bytes: settings.observe_mb.unwrap_or(512).saturating_mul(1 << 20),
+        };
+        let bounds = Bounds { redacted: settings.observe == Observe::Redacted, kept };
+        let observer = Observer::start(&self.project.store_folder(), bounds)?;
+        Ok(Some(Arc::new(relay.observed_by(observer))))
     }
 
     /// Serves until the user stops the program.
@@ -237,6 +260,10 @@ impl Serving {
     }
 
     fn sweep(&self, screen: &Screen) {
+        let kept = i64::from(self.project.settings().relay.days_kept()) * 86_400_000;
+        if let Err(error) = self.store.forget_observed(UnixMillis(clock::now().0 - kept)) {
+            screen.remark(&format!("old relayed calls could not be erased: {error}"));
+        }
         for info in self.engine.tasks() {
             let kept = i64::from(info.task.privacy.retention_days) * 86_400_000;
             let before = UnixMillis(clock::now().0 - kept);

@@ -13,7 +13,7 @@ use super::{
     unix_seconds,
 };
 use crate::wire::{WireError, chat, decisions, models, native, systemone};
-use hyper::StatusCode;
+use hyper::{StatusCode, header::HeaderMap};
 use sizewise_contract::{Code, Decision};
 use sizewise_engine::{InputValue, QuestionRef, TaskInfo};
 
@@ -74,6 +74,7 @@ pub(super) struct Asked<'r, D> {
     pub(super) serving: &'r Serving<D>,
     pub(super) caller: &'r Caller<'r>,
     pub(super) body: &'r [u8],
+    pub(super) headers: &'r HeaderMap,
 }
 
 impl<D: Decider> Asked<'_, D> {
@@ -118,7 +119,7 @@ impl<D: Decider> Asked<'_, D> {
         let model = relay::model_of(self.body)?;
         let is_task = self.serving.decider.task(&model).is_ok();
         match !is_task && relay.knows(&model) {
-            true => Some(relay.pass(Passing::Chat, self.body).await),
+            true => Some(relay.pass(Passing::Chat, self.body, self.who()).await),
             false => None,
         }
     }
@@ -126,10 +127,14 @@ impl<D: Decider> Asked<'_, D> {
     /// Whatever else goes to a provider alone.
     async fn pass(&self, passing: Passing) -> Result<Reply, WireError> {
         match &self.serving.settings.relay {
-            Some(relay) => relay.pass(passing, self.body).await,
+            Some(relay) => relay.pass(passing, self.body, self.who()).await,
             None => Err(WireError::new(Code::UnknownRoute, None, "no provider may be called here")
                 .with_hint("name some under [relay] in sizewise.toml")),
         }
+    }
+
+    fn who(&self) -> (&HeaderMap, Option<&str>) {
+        (self.headers, self.caller.key_id.as_deref())
     }
 
     async fn decide(&self, name: &str) -> Result<Decided, WireError> {
@@ -214,6 +219,7 @@ fn metrics<D: Decider>(serving: &Serving<D>) -> String {
             .body_budget_bytes
             .saturating_sub(serving.free_body_bytes.load(std::sync::atomic::Ordering::Relaxed)),
         log_lines_dropped: serving.log.dropped(),
+        observed: serving.settings.relay.as_ref().and_then(|relay| relay.observed()),
         started: serving.started,
         queues: serving.decider.queue_depths(),
         providers: serving.decider.providers(),
