@@ -13,11 +13,10 @@ mod answer;
 mod request;
 mod writer;
 
-pub(crate) use answer::usage_or_guess;
 pub(crate) use writer::Bounds;
 
 use crate::error::Result;
-use answer::Answered;
+use answer::{Answered, usage_or_guess};
 use request::Heard;
 use serde_json::Value;
 use sizewise_contract::units::{MicroUsd, Prices, UnixMillis};
@@ -223,9 +222,11 @@ impl Exchange {
     }
 
     /// What it cost, and whether that is a guess.
-    fn cost(&self, answered: &Answered) -> (MicroUsd, bool) {
-        let (read, written, guessed) =
-            usage_or_guess(answered.usage, (self.request.len(), self.answer.len()));
+    fn cost(&self, heard: &Heard, answered: &Answered) -> (MicroUsd, bool) {
+        let called = answered.said.calls.iter().map(|called| called.arguments.to_string().len());
+        let said = answered.said.text.as_ref().map_or(0, String::len) + called.sum::<usize>();
+        let told = heard.text.len() + heard.fixed.system.len();
+        let (read, written, guessed) = usage_or_guess(answered.usage, (told, said));
         (self.answering.prices.of(read, written), guessed)
     }
 }

@@ -22,7 +22,7 @@ pub(super) struct Answered {
 }
 
 /// The tokens of a call, and whether they are guessed from its bytes.
-pub(crate) fn usage_or_guess(
+pub(super) fn usage_or_guess(
     usage: Option<(u64, u64)>,
     (asked, answered): (usize, usize),
 ) -> (u64, u64, bool) {

@@ -80,7 +80,7 @@ impl Writer {
 
     fn row(&self, exchange: &Exchange) -> Option<ObservedCall> {
         let (heard, answered) = exchange.read()?;
-        let (cost, is_estimate) = exchange.cost(&answered);
+        let (cost, is_estimate) = exchange.cost(&heard, &answered);
         let masked = |text: String| if self.redacted { redact(&text) } else { text };
         let masked_value = |value: Value| if self.redacted { mask(value) } else { value };
         let tool = |tool: Tool| Tool { parameters: masked_value(tool.parameters), ..tool };

@@ -72,11 +72,13 @@ fn write_text(
     writeln!(out, "  {:>7} calls, {} different texts", written.calls, written.texts)?;
     writeln!(out, "  {:>7} to learn from: what the model answered, as a teacher's labels", written.examples)?;
     if written.repeated > 0 {
-        writeln!(
-            out,
-            "  {:>7} texts came more than once; {} were not always answered alike, and keep what more than half of their answers say",
-            written.repeated, written.contradicted
-        )?;
+        let kept = match written.contradicted {
+            0 => "all of them were always answered alike".to_owned(),
+            count => format!(
+                "{count} were not always answered alike, and keep what more than half of their answers say"
+            ),
+        };
+        writeln!(out, "  {:>7} texts came more than once; {kept}", written.repeated)?;
     }
     if written.without_answer > 0 {
         writeln!(
