@@ -58,7 +58,7 @@ impl std::str::FromStr for Output {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make a task of a table: guess columns and labels, check the rows, set the locked gold rows aside. Or of a call site.
+    /// Make a task of a table (guess columns and labels, check the rows, set the locked gold rows aside) or of a call site.
     Init(Init),
     /// List what programs ask larger models again and again, by money: tasks that wait to be found.
     Discover(Discover),

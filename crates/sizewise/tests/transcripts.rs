@@ -180,15 +180,15 @@ fn observed(folder: &Path) {
     let (tickets, free) =
         (facts(None, "You route the tickets of a shop."), facts(Some("summaries"), "Sum up."));
     for row in 0..150 {
-        let (team, what) = match row % 3 {
-            0 => ("billing", "the invoice for my order is wrong"),
-            1 => ("delivery", "the courier lost the parcel with my order"),
-            _ => ("Delivery.", "the parcel with my order has not come"),
-        };
         // The last ten ask once more, and of those one is answered otherwise.
-        let (case, team) = if row >= 140 { (row - 140, team) } else { (row, team) };
-        let team = if row == 149 { "billing" } else { team };
-        let text = format!("Ticket: {what}, case {case}. Mail me at a{case}@shop.example\nWhich team?");
+        let case = if row >= 140 { row - 140 } else { row };
+        let (team, what) = match case % 3 {
+            0 => ("billing", "invoice of my order wrong, mail me at [EMAIL]"),
+            1 => ("delivery", "the courier lost the parcel with my order"),
+            _ => ("Delivery.", "my parcel has not come"),
+        };
+        let team = if row == 149 { "delivery" } else { team };
+        let text = format!("Ticket: {what}, case {case}\nWhich team?");
         add(("0a1b2c3d4e5f", &tickets), row, (text, team.to_owned()));
         if row < 30 {
             add(("free", &free), row, (format!("text {row}"), format!("It says {row} and more.")));

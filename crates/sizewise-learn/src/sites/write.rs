@@ -89,7 +89,7 @@ pub struct Written {
 /// folder cannot be written. Nothing is written before the contract is known to be one.
 pub fn write(site: &Site, from: &FromSite<'_>, folder: &Path) -> Result<Written> {
     let unusable = |problem: String, hint: &str| Error::Unusable {
-        path: PathBuf::from(format!("call site {}", site.id)),
+        path: PathBuf::from(format!("call site {}", site.facts.name.as_ref().unwrap_or(&site.id))),
         problem,
         hint: Some(hint.into()),
     };

@@ -161,7 +161,8 @@ fn table(sites: &[Site], limit: usize) -> String {
             site.calls.to_string(),
             site.distinct.to_string(),
             cost(site),
-            per_month(site).map_or_else(|| "–".into(), money),
+            per_month(site)
+                .map_or_else(|| "–".into(), |month| format!("{} (of {})", money(month), span(site))),
             clock::duration(site.median_latency_us as f64 / 1e6),
             repeats,
             examples,
@@ -195,7 +196,7 @@ fn write_remarks(out: &mut String, sites: &[Site]) {
     if let (Some(first), Some(last)) = (first, last) {
         let _ = writeln!(
             out,
-            "\nRecorded from {} to {}. A month is thirty days at the rate of a site's own first to last call, where that is an hour or more.",
+            "\nRecorded from {} to {}. A month is thirty days at the rate of the time behind it, a site's first to last call, if that is an hour or more.",
             clock::minute(first),
             clock::minute(last)
         );
@@ -248,13 +249,17 @@ fn write_site(
 ) -> std::fmt::Result {
     let facts = &site.facts;
     writeln!(out, "{} asks {} ({})", screen.bold(name(site)), facts.model, facts.protocol)?;
-    let span = clock::minute(site.first_at);
+    let since = clock::minute(site.first_at);
     writeln!(
         out,
-        "  {} calls since {span}, {} so far{}; median {}",
+        "  {} calls since {since}, {} so far{}; median {}",
         site.calls,
         cost(site),
-        per_month(site).map_or_else(String::new, |month| format!(", {} a month", money(month))),
+        per_month(site).map_or_else(String::new, |month| format!(
+            ", {} a month at the rate of {}",
+            money(month),
+            span(site)
+        )),
         clock::duration(site.median_latency_us as f64 / 1e6)
     )?;
     writeln!(
@@ -335,6 +340,14 @@ fn cost(site: &Site) -> String {
 fn money(amount: MicroUsd) -> String {
     let dollars = amount.0 as f64 / 1e6;
     if amount.0 >= 1_000_000 { format!("${dollars:.2}") } else { format!("${dollars:.4}") }
+}
+
+/// The time from the first call to the latest.
+fn span(site: &Site) -> String {
+    match (site.last_at.0 - site.first_at.0) as f64 / 3_600_000.0 {
+        hours if hours < 48.0 => format!("{hours:.1} h"),
+        hours => format!("{:.0} days", hours / 24.0),
+    }
 }
 
 fn per_month(site: &Site) -> Option<MicroUsd> {

@@ -45,8 +45,11 @@ fn budget(project: &Project) -> Vec<(&'static str, String)> {
         ("usd_per_month", relay.usd_per_month),
         ("usd_total", relay.usd_total),
     ];
-    let written =
-        |Dollars(amount): Dollars| format!("\"{}.{:06}\"", amount.0 / 1_000_000, amount.0 % 1_000_000);
+    let written = |Dollars(amount): Dollars| {
+        let cents = amount.0 % 10_000 == 0;
+        let (whole, part) = (amount.0 / 1_000_000, amount.0 % 1_000_000);
+        if cents { format!("{whole}.{:02}", part / 10_000) } else { format!("\"{whole}.{part:06}\"") }
+    };
     limits.into_iter().filter_map(|(key, limit)| Some((key, written(limit?)))).collect()
 }
 
