@@ -3,7 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 use super::*;
-use crate::{dataset::TrainingRows, opened::Texts, table::TableReader};
+use crate::{
+    dataset::TrainingRows,
+    opened::Texts,
+    table::TableReader,
+    teach::answers::{CHECK_FILE, read_answers},
+};
 use sizewise_contract::Task;
 use std::path::Path;
 
@@ -173,6 +178,11 @@ fn rows_that_people_labelled_become_gold_and_are_learnt_from_no_more() {
     assert_eq!(std::fs::read_to_string(&written.to_label).unwrap(), filled, "what people wrote stays");
     let rows = TrainingRows::read(&task, folder.path()).unwrap();
     assert!(rows.len() <= 31, "{}", rows.len());
+    let checked = read_answers(&folder.path().join(CHECK_FILE)).unwrap();
+    assert!(
+        checked.len() as u64 <= again.gold.dev && !checked.is_empty(),
+        "the teacher is judged by development rows"
+    );
     std::fs::write(&written.to_label, "text,answer\nhi,biling\n").unwrap();
     let sites = discover(vec![place("p", "", tickets())]);
     let from = FromSite {

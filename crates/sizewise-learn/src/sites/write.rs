@@ -11,7 +11,7 @@ use crate::{
     opened::Texts,
     prepare::{SEAL_FILE, Seal, SplitSizes, hash_file, text_key},
     table::{TableReader, TableWriter, TableWriterOptions},
-    teach::answers::{ANSWERS_FILE, TeacherAnswer, read_answers},
+    teach::answers::{ANSWERS_FILE, CHECK_FILE, TeacherAnswer, read_answers},
     train::LEAST_ROWS_PER_CLASS,
 };
 use serde::Serialize;
@@ -113,8 +113,11 @@ pub fn write(site: &Site, from: &FromSite<'_>, folder: &Path) -> Result<Written>
     let names: Vec<&str> = task.questions.iter().map(|question| question.name.as_str()).collect();
     let answers: Vec<TeacherAnswer> =
         texts.iter().filter_map(|text| text.answer(&questions, from.day)).collect();
-    keep_answers(&folder.join(ANSWERS_FILE), &answers, &texts)?;
-    let gold = write_splits(&task, (folder, &names), gold_rows, &from.opened)?;
+    keep_answers(&folder.join(ANSWERS_FILE), answers.iter().collect(), &texts)?;
+    let (gold, dev) = write_splits(&task, (folder, &names), gold_rows, &from.opened)?;
+    // What it answered to development rows says how good it is, and how many of its labels `train` may doubt.
+    let checks = answers.iter().filter(|answer| dev.contains(&answer.text)).collect();
+    keep_answers(&folder.join(CHECK_FILE), checks, &texts)?;
     let to_label = folder.join(TO_LABEL_FILE);
     // Somebody may have begun to label.
     if !to_label.exists() {
@@ -234,7 +237,7 @@ impl Text<'_> {
 }
 
 /// Writes what the model answered; answers to other texts, which `teach` bought, stay.
-fn keep_answers(path: &Path, answers: &[TeacherAnswer], texts: &[Text<'_>]) -> Result<()> {
+fn keep_answers(path: &Path, answers: Vec<&TeacherAnswer>, texts: &[Text<'_>]) -> Result<()> {
     let ours: BTreeSet<u64> =
         texts.iter().filter_map(|text| text.calls.first()).map(|call| text_key(&call.text)).collect();
     let bought = read_answers(path)?.into_iter().filter(|answer| !ours.contains(&text_key(&answer.text)));
@@ -266,25 +269,28 @@ fn gold_rows(task: &Task, path: &Path) -> Result<Vec<Vec<String>>> {
     Ok(rows)
 }
 
-/// Writes the tables. A quarter of the gold rows is for development, the rest is locked; copies of a text stay together.
+/// Writes the tables, and returns how many rows people labelled and which texts are for development. A quarter of the gold rows is for development, the rest is locked; copies of a text stay together.
 fn write_splits(
     task: &Task,
     (folder, questions): (&Path, &[&str]),
     gold: Vec<Vec<String>>,
     opened: &Texts,
-) -> Result<Gold> {
+) -> Result<(Gold, BTreeSet<String>)> {
     let columns = columns(task, questions);
     let create =
         |path: &str| TableWriter::create(&folder.join(path), &columns, &TableWriterOptions::default());
     let (train, mut dev, mut locked) =
         (create(&task.data.train)?, create(&task.data.dev)?, create(&task.data.locked)?);
-    let mut counts = Gold::default();
+    let (mut counts, mut dev_texts) = (Gold::default(), BTreeSet::new());
     for row in gold {
         let text = row.first().map_or("", String::as_str);
         // What was opened proves nothing any more.
         let is_dev = opened.contains(text) || spread(text_key(text)) % 4 == 0;
         let (writer, count) =
             if is_dev { (&mut dev, &mut counts.dev) } else { (&mut locked, &mut counts.locked) };
+        if is_dev {
+            dev_texts.insert(text.to_owned());
+        }
         writer.write(&row)?;
         *count += 1;
     }
@@ -293,7 +299,7 @@ fn write_splits(
     let seal = Seal { locked: hash_file(&folder.join(&task.data.locked))?, seed: 0, splits };
     let seal = serde_json::to_vec_pretty(&seal).map_err(|_| Error::Internal("a seal has a JSON form"))?;
     replace(&folder.join(SEAL_FILE), &seal)?;
-    Ok(counts)
+    Ok((counts, dev_texts))
 }
 
 /// Writes texts without labels, an even draw of all.

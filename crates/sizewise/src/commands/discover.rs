@@ -17,7 +17,7 @@ use sizewise_contract::{
 use sizewise_engine::redact;
 use sizewise_learn::sites::{Asked, Call, Kind, Place, Site, discover};
 use sizewise_store::Store;
-use std::fmt::Write;
+use std::{collections::BTreeSet, fmt::Write};
 
 /// Thirty days, in milliseconds.
 const MONTH_MS: i64 = 30 * 86_400_000;
@@ -226,12 +226,7 @@ fn show(site: &Site, screen: &Screen) {
         prompt: String,
         samples: Vec<Sample>,
     }
-    let step = (site.rows.len() / SAMPLES).max(1);
-    let sample = |(call, labels): (&Call, &Vec<Option<String>>)| Sample {
-        text: redact(&call.text),
-        labels: labels.clone(),
-    };
-    let samples = site.rows.iter().zip(&site.labels).step_by(step).take(SAMPLES).map(sample).collect();
+    let samples = samples(site);
     let listed = Listed { site, micro_usd_per_month: per_month(site).map(|month| month.0) };
     let shown = Shown { site: listed, prompt: redact(&site.prompt()), samples };
     screen.result("discover", &shown, || {
@@ -239,6 +234,18 @@ fn show(site: &Site, screen: &Screen) {
         let _ = write_site(&mut out, site, (&shown.prompt, &shown.samples), screen);
         out
     });
+}
+
+/// A few calls, each answered otherwise where that can be.
+fn samples(site: &Site) -> Vec<Sample> {
+    let mut seen = BTreeSet::new();
+    let (first, again): (Vec<_>, Vec<_>) =
+        site.rows.iter().zip(&site.labels).partition(|(_, labels)| seen.insert(*labels));
+    let sample = |(call, labels): (&Call, &Vec<Option<String>>)| Sample {
+        text: redact(&call.text),
+        labels: labels.clone(),
+    };
+    first.into_iter().chain(again).take(SAMPLES).map(sample).collect()
 }
 
 fn write_site(
@@ -273,7 +280,9 @@ fn write_site(
     }
     writeln!(out, "\n{}", screen.bold("Prompt"))?;
     let prompt = if prompt.is_empty() { "(none: the text alone)" } else { prompt };
-    prompt.lines().take(40).try_for_each(|line| writeln!(out, "  {}", shortened(line, 160)))?;
+    for line in prompt.lines().take(40) {
+        writeln!(out, "{}", format!("  {}", shortened(line, 160)).trim_end())?;
+    }
     for asked in &site.questions {
         let labels = asked.kind.labels();
         writeln!(out, "\n{} ({})", screen.bold(&shortened(&asked.name, 80)), asked.kind.name())?;
