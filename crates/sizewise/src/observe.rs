@@ -6,8 +6,8 @@
 //!            as they pass      dropped  data, names the place, writes
 //! ```
 //!
-//! A call that is relayed costs one copy of its bytes. All else happens on the writer's thread; where that is behind, calls are
-//! dropped and counted. Only what was answered well and to its end is recorded, and nothing of a caller who asks for that.
+//! A call that is relayed costs one copy of its bytes. All else happens on the writer's thread; where that is behind, or a second has
+//! brought so many that it would take more than a small part of a core, calls are dropped and counted. Only what was answered well and to its end is recorded, and nothing of a caller who asks for that.
 
 mod answer;
 mod request;
@@ -33,6 +33,8 @@ use std::{
 
 /// Calls that may wait for the writer.
 const WAITING: usize = 4_096;
+/// Calls that are recorded in a second. The writer needs some 50 µs for one, so that it takes a twentieth of a core at most.
+const MOST_A_SECOND: u64 = 1_000;
 /// Bytes of calls that may wait.
 const WAITING_BYTES: usize = 64 << 20;
 /// Largest request and largest answer (as it streams) that are recorded.
@@ -68,6 +70,9 @@ pub(crate) struct Observer {
     sender: SyncSender<Option<Box<Exchange>>>,
     thread: Option<JoinHandle<()>>,
     counts: Arc<Counts>,
+    started: Instant,
+    /// The second that is being counted, and its calls.
+    second: (AtomicU64, AtomicU64),
 }
 
 /// What became of calls.
@@ -132,7 +137,8 @@ impl Observer {
             .name("observe".into())
             .spawn(move || writer.run(&receiver))
             .map_err(|cause| crate::error::Error::file(folder, cause))?;
-        Ok(Self { sender, thread: Some(thread), counts })
+        let second = (AtomicU64::new(0), AtomicU64::new(0));
+        Ok(Self { sender, thread: Some(thread), counts, started: Instant::now(), second })
     }
 
     /// Calls that were recorded, and calls that should have been and were not.
@@ -140,12 +146,16 @@ impl Observer {
         (self.counts.kept.load(Ordering::Relaxed), self.counts.dropped.load(Ordering::Relaxed))
     }
 
-    /// Begins to watch a call.
-    pub(crate) fn watch(self: &Arc<Self>, asking: Asking, request: &[u8]) -> Watch {
+    /// Begins to watch a call; none where this second has had its calls.
+    pub(crate) fn watch(self: &Arc<Self>, asking: Asking, request: &[u8]) -> Option<Watch> {
+        if !self.has_room() {
+            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
         let lost = request.len() > MOST_BYTES;
         let answering =
             Answering { provider: String::new(), model: String::new(), prices: Prices::default() };
-        Watch {
+        Some(Watch {
             observer: Arc::clone(self),
             begun: Instant::now(),
             lost,
@@ -158,7 +168,17 @@ impl Observer {
                 at: crate::clock::now(),
                 latency: Duration::ZERO,
             }),
+        })
+    }
+
+    /// Counts a call, and whether its second has room for it. At the turn of a second a few more may get in.
+    fn has_room(&self) -> bool {
+        let now = self.started.elapsed().as_secs();
+        let (second, calls) = &self.second;
+        if second.swap(now, Ordering::Relaxed) != now {
+            calls.store(0, Ordering::Relaxed);
         }
+        calls.fetch_add(1, Ordering::Relaxed) < MOST_A_SECOND
     }
 
     fn hand_over(&self, exchange: Box<Exchange>) {

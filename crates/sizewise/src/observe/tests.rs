@@ -164,7 +164,7 @@ fn told(observer: &Arc<Observer>, text: &str, answer: &str) {
     let answer =
         json!({"model": "m-1", "choices": [{"finish_reason": "stop", "message": {"content": answer}}]});
     let asking = Asking { protocol: Protocol::Chat, model: "primary".into(), site: None, key_id: None };
-    let mut watch = observer.watch(asking, request.to_string().as_bytes());
+    let mut watch = observer.watch(asking, request.to_string().as_bytes()).unwrap();
     let prices = Prices { read: MicroUsd(1_000_000), written: MicroUsd(1_000_000) };
     watch.answered_by(Answering { provider: "primary".into(), model: "m".into(), prices }, false);
     for piece in answer.to_string().as_bytes().chunks(7) {
@@ -221,6 +221,18 @@ fn when_too_much_waits_calls_are_dropped_and_counted() {
     assert_eq!(observer.counts(), (0, 1));
     drop(observer);
     assert_eq!(store.places().unwrap().len(), 0);
+}
+
+#[test]
+fn a_second_has_room_for_so_many_calls_and_the_next_one_for_as_many_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let observer = Observer::start(folder.path(), bounds(true)).unwrap();
+    // However slow the machine: no second has room for more.
+    let had_room = (0..10 * MOST_A_SECOND).filter(|_| observer.has_room()).count() as u64;
+    let seconds = observer.started.elapsed().as_secs() + 1;
+    assert!(had_room >= MOST_A_SECOND && had_room <= seconds * MOST_A_SECOND, "{had_room} in {seconds}");
+    observer.second.0.store(u64::MAX, Ordering::Relaxed);
+    assert!(observer.has_room());
 }
 
 #[test]

@@ -17,7 +17,9 @@ use std::{
 };
 
 /// Calls in one transaction: others write to the same store, and must not wait long.
-const TOGETHER: usize = 64;
+const TOGETHER: usize = 128;
+/// For how long a transaction waits for further calls.
+const GATHER: Duration = Duration::from_millis(200);
 /// How often what is kept is counted anew.
 const COUNT: Duration = Duration::from_secs(600);
 
@@ -45,8 +47,9 @@ impl Writer {
         while let Ok(Some(first)) = receiver.recv() {
             let mut batch = vec![first];
             let mut stop = false;
+            let until = Instant::now() + GATHER;
             while batch.len() < TOGETHER && !stop {
-                match receiver.try_recv() {
+                match receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
                     Ok(Some(next)) => batch.push(next),
                     Ok(None) => stop = true,
                     Err(_) => break,

@@ -174,7 +174,7 @@ impl Metrics {
             ),
             (
                 "sizewise_observed_dropped_total",
-                "Relayed calls not recorded, as too many waited, they were too large, or the store failed.",
+                "Relayed calls not recorded, as there were too many, they were too large, or the store failed.",
                 gauges.observed.map(|o| o.1),
             ),
         ] {

@@ -146,7 +146,7 @@ impl Relay {
         }
         let site = header(observe::SITE).and_then(observe::named);
         let asking = Asking { protocol, model: model.to_owned(), site, key_id: key_id.map(str::to_owned) };
-        Some(observer.watch(asking, body))
+        observer.watch(asking, body)
     }
 
     /// The names that may be called.
