@@ -187,8 +187,11 @@ pub struct Site {
     pub rows: Vec<Call>,
     /// The answer of each row to each question. `[rows][questions]`
     #[serde(skip)]
-    pub labels: Vec<Vec<Option<String>>>,
+    pub labels: Vec<Labels>,
 }
+
+/// A label for each question of a site; none where a call has none.
+type Labels = Vec<Option<String>>;
 
 /// Texts that came more than once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -297,7 +300,7 @@ fn site(place: &Place, group: &[usize], all: usize) -> Site {
         (None, Some(key)) => short_hash(&[&place.id, &key]),
         _ => place.id.clone(),
     };
-    let mut seen: BTreeMap<u64, (usize, BTreeSet<&Vec<Option<String>>>)> = BTreeMap::new();
+    let mut seen: BTreeMap<u64, (usize, BTreeSet<&Labels>)> = BTreeMap::new();
     for (row, labels) in rows.iter().zip(&labels) {
         let (count, answers) = seen.entry(text_key(&row.text)).or_default();
         *count += 1;

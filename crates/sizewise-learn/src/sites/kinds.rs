@@ -291,7 +291,7 @@ fn typed(column: &Column) -> (Kind, Vec<Option<String>>) {
         (*count >= least || column.allowed.iter().any(|one| one == label)) && fits(label)
     });
     let labelled: usize = counts.values().sum();
-    let most = ((given.len() as f64 * LABELS_OF_ANSWERS) as usize).max(2).min(limits::CHOICES);
+    let most = ((given.len() as f64 * LABELS_OF_ANSWERS) as usize).clamp(2, limits::CHOICES);
     let listed = !column.allowed.is_empty();
     if given.is_empty()
         || (labelled as f64) < NEARLY_ALL * given.len() as f64

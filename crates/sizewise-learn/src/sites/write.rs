@@ -4,7 +4,7 @@
 //! there are some, become development and locked rows. A text that was answered in two ways keeps what more than half of its answers
 //! say, and nothing where none does. Teacher labels train and never prove: without labels of people there are no locked rows.
 
-use super::{Asked, Call, Site, task_file};
+use super::{Asked, Call, Labels, Site, task_file};
 use crate::{
     dataset::{column, read_gold},
     error::{Error, Result, at},
@@ -151,7 +151,7 @@ struct Text<'s> {
 
 fn by_text(site: &Site) -> Vec<Text<'_>> {
     let mut places: BTreeMap<u64, usize> = BTreeMap::new();
-    let mut found: Vec<(Vec<&Call>, Vec<&Vec<Option<String>>>)> = Vec::new();
+    let mut found: Vec<(Vec<&Call>, Vec<&Labels>)> = Vec::new();
     for (call, labels) in site.rows.iter().zip(&site.labels) {
         let place = *places.entry(text_key(&call.text)).or_insert_with(|| {
             found.push((Vec::new(), Vec::new()));
@@ -165,7 +165,7 @@ fn by_text(site: &Site) -> Vec<Text<'_>> {
     found.into_iter().map(|(calls, answers)| text(calls, &answers, site.questions.len())).collect()
 }
 
-fn text<'s>(calls: Vec<&'s Call>, answers: &[&Vec<Option<String>>], questions: usize) -> Text<'s> {
+fn text<'s>(calls: Vec<&'s Call>, answers: &[&Labels], questions: usize) -> Text<'s> {
     let label = |question: usize| {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for label in answers.iter().filter_map(|labels| labels.get(question)?.as_deref()) {
@@ -285,7 +285,7 @@ fn write_splits(
     for row in gold {
         let text = row.first().map_or("", String::as_str);
         // What was opened proves nothing any more.
-        let is_dev = opened.contains(text) || spread(text_key(text)) % 4 == 0;
+        let is_dev = opened.contains(text) || spread(text_key(text)).is_multiple_of(4);
         let (writer, count) =
             if is_dev { (&mut dev, &mut counts.dev) } else { (&mut locked, &mut counts.locked) };
         if is_dev {

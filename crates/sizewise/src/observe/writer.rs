@@ -45,12 +45,12 @@ impl Writer {
     pub(super) fn run(mut self, receiver: &Receiver<Option<Box<Exchange>>>) {
         let mut counted = Instant::now();
         while let Ok(Some(first)) = receiver.recv() {
-            let mut batch = vec![first];
+            let mut batch = vec![*first];
             let mut stop = false;
             let until = Instant::now() + GATHER;
             while batch.len() < TOGETHER && !stop {
                 match receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                    Ok(Some(next)) => batch.push(next),
+                    Ok(Some(next)) => batch.push(*next),
                     Ok(None) => stop = true,
                     Err(_) => break,
                 }
@@ -68,8 +68,8 @@ impl Writer {
         }
     }
 
-    fn keep(&mut self, batch: Vec<Box<Exchange>>) {
-        let bytes: usize = batch.iter().map(|exchange| exchange.bytes()).sum();
+    fn keep(&mut self, batch: Vec<Exchange>) {
+        let bytes: usize = batch.iter().map(Exchange::bytes).sum();
         let rows: Vec<ObservedCall> = batch.iter().filter_map(|exchange| self.row(exchange)).collect();
         drop(batch);
         self.counts.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
