@@ -27,6 +27,7 @@ use sizewise_contract::{
     units::{MicroUsd, UnixMillis},
 };
 use std::collections::{BTreeMap, BTreeSet};
+use template::Group;
 
 /// Places with at most so many different texts are looked at together: their prompt itself may be what varies.
 const SMALL: usize = 2;
@@ -280,23 +281,23 @@ fn sites_of(place: Place) -> Vec<Site> {
     let texts: Vec<&str> = place.kept.iter().map(|call| call.text.as_str()).collect();
     let said: Vec<String> = place.kept.iter().map(|call| kinds::plain(&call.said)).collect();
     let groups = match place.facts.name {
-        Some(_) => vec![(0..texts.len()).collect()],
+        Some(_) => vec![Group { key: None, rows: (0..texts.len()).collect() }],
         None => template::groups(&texts, &said),
     };
     let all = place.kept.len().max(1);
     groups.into_iter().map(|group| site(&place, &group, all)).collect()
 }
 
-fn site(place: &Place, group: &[usize], all: usize) -> Site {
-    let calls: Vec<&Call> = group.iter().filter_map(|row| place.kept.get(*row)).collect();
+fn site(place: &Place, group: &Group, all: usize) -> Site {
+    let calls: Vec<&Call> = group.rows.iter().filter_map(|row| place.kept.get(*row)).collect();
     let template = Template::of(&calls.iter().map(|call| call.text.as_str()).collect::<Vec<_>>());
     let inner = |call: &&Call| Some(Call { text: template.inner(&call.text)?.to_owned(), ..(*call).clone() });
     let rows: Vec<Call> = calls.iter().filter_map(inner).collect();
     let Answers { asked: questions, labels } =
         kinds::answers(&rows.iter().map(|call| &call.said).collect::<Vec<_>>(), &place.facts.fixed);
-    let share = group.len() as f64 / all as f64;
+    let share = group.rows.len() as f64 / all as f64;
     let of_all = |number: u64| (number as f64 * share).round() as u64;
-    let id = match (&place.facts.name, template.key()) {
+    let id = match (&place.facts.name, group.key.clone().or_else(|| template.key())) {
         (None, Some(key)) => short_hash(&[&place.id, &key]),
         _ => place.id.clone(),
     };

@@ -14,8 +14,8 @@ const NEARLY_ALL: f64 = 0.95;
 const EXPLAINED: f64 = 0.9;
 /// Fewest texts of a template beside others, as a share.
 const LEAST_SHARE: f64 = 0.05;
-/// Words by which templates are told apart.
-const KEY_WORDS: usize = 3;
+/// Words by which templates are told apart, as few as will do.
+const KEY_WORDS: [usize; 5] = [3, 4, 6, 8, 12];
 /// Answers that two templates share make them one site from this share of the fewer on.
 const SAME_ANSWERS: f64 = 0.5;
 /// Most texts that are looked at; of more an even sample.
@@ -58,38 +58,50 @@ impl Template {
 
     /// Tells templates of one place apart, however much of them is known by now: its first words, else its last.
     pub(super) fn key(&self) -> Option<String> {
-        head(&self.before).or_else(|| tail(&self.after).map(|words| format!("… {words}")))
+        let [fewest, ..] = KEY_WORDS;
+        head(&self.before, fewest).or_else(|| tail(&self.after, fewest))
     }
 }
 
-/// Rows of texts by template. One group, unless a few beginnings (or ends) explain nearly all texts and are answered differently.
-pub(super) fn groups(texts: &[&str], answers: &[String]) -> Vec<Vec<usize>> {
-    let whole = || vec![(0..texts.len()).collect()];
-    [head as fn(&str) -> Option<String>, tail]
-        .into_iter()
-        .find_map(|words| split(texts, answers, words))
-        .unwrap_or_else(whole)
+/// Rows of texts by template, each with the words that it is told apart by. One group, unless a few beginnings (or ends) explain nearly
+/// all texts and are answered differently.
+pub(super) fn groups(texts: &[&str], answers: &[String]) -> Vec<Group> {
+    let [heads, tails]: [Ends; 2] = [head, tail];
+    let ways = [heads, tails].into_iter().flat_map(|ends| KEY_WORDS.map(|count| (ends, count)));
+    let mut splits = ways.filter_map(|(ends, count)| split(texts, answers, |text| ends(text, count)));
+    splits.next().unwrap_or_else(|| vec![Group { key: None, rows: (0..texts.len()).collect() }])
 }
 
-fn split(texts: &[&str], answers: &[String], words: fn(&str) -> Option<String>) -> Option<Vec<Vec<usize>>> {
+/// Some words at the beginning or the end of a text; none where it has fewer.
+type Ends = fn(&str, usize) -> Option<String>;
+
+/// Texts of one template.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Group {
+    /// What tells it apart from others of its place; none where there are none.
+    pub(super) key: Option<String>,
+    /// The rows, in order.
+    pub(super) rows: Vec<usize>,
+}
+
+fn split(texts: &[&str], answers: &[String], ends: impl Fn(&str) -> Option<String>) -> Option<Vec<Group>> {
     let mut found: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (row, text) in texts.iter().enumerate() {
-        found.entry(words(text)?).or_default().push(row);
+        if let Some(words) = ends(text) {
+            found.entry(words).or_default().push(row);
+        }
     }
     let distinct =
         |rows: &[usize]| rows.iter().filter_map(|row| texts.get(*row)).collect::<BTreeSet<_>>().len();
-    let all = distinct(&(0..texts.len()).collect::<Vec<_>>()) as f64;
-    let large = |rows: &[usize]| {
-        let many = distinct(rows);
-        many >= FEWEST && many as f64 >= LEAST_SHARE * all
-    };
-    let kept: Vec<Vec<usize>> = found.into_values().filter(|rows| large(rows)).collect();
-    let explained: usize = kept.iter().map(|rows| distinct(rows)).sum();
-    if kept.len() < 2 || (explained as f64) < EXPLAINED * all {
+    let all = texts.iter().collect::<BTreeSet<_>>().len() as f64;
+    let large = |many: usize| many >= FEWEST && many as f64 >= LEAST_SHARE * all;
+    found.retain(|_, rows| large(distinct(rows)));
+    let explained: usize = found.values().map(|rows| distinct(rows)).sum();
+    if found.len() < 2 || (explained as f64) < EXPLAINED * all {
         return None;
     }
-    let mut groups: Vec<(Vec<usize>, BTreeSet<&str>)> = Vec::new();
-    for rows in kept {
+    let mut groups: Vec<(Group, BTreeSet<&str>)> = Vec::new();
+    for (key, rows) in found {
         let said: BTreeSet<&str> =
             rows.iter().filter_map(|row| answers.get(*row)).map(String::as_str).collect();
         // A beginning that is always answered the same is no question of its own: it is a kind of text.
@@ -97,17 +109,17 @@ fn split(texts: &[&str], answers: &[String], words: fn(&str) -> Option<String>) 
             return None;
         }
         match groups.iter_mut().find(|(_, known)| same(known, &said)) {
-            Some((members, known)) => {
-                members.extend(rows);
+            Some((group, known)) => {
+                group.rows.extend(rows);
                 known.extend(said);
             }
-            None => groups.push((rows, said)),
+            None => groups.push((Group { key: Some(key), rows }, said)),
         }
     }
-    for (rows, _) in &mut groups {
-        rows.sort_unstable();
+    for (group, _) in &mut groups {
+        group.rows.sort_unstable();
     }
-    (groups.len() > 1).then(|| groups.into_iter().map(|(rows, _)| rows).collect())
+    (groups.len() > 1).then(|| groups.into_iter().map(|(group, _)| group).collect())
 }
 
 fn same(one: &BTreeSet<&str>, other: &BTreeSet<&str>) -> bool {
@@ -160,15 +172,15 @@ pub(super) fn tokens(text: &str) -> Vec<&str> {
     found
 }
 
-fn head(text: &str) -> Option<String> {
-    let words: Vec<&str> = words(text).take(KEY_WORDS).collect();
-    (words.len() == KEY_WORDS).then(|| words.join(" "))
+fn head(text: &str, count: usize) -> Option<String> {
+    let words: Vec<&str> = words(text).take(count).collect();
+    (words.len() == count).then(|| words.join(" "))
 }
 
-fn tail(text: &str) -> Option<String> {
-    let mut words: Vec<&str> = words(text).rev().take(KEY_WORDS).collect();
+fn tail(text: &str, count: usize) -> Option<String> {
+    let mut words: Vec<&str> = words(text).rev().take(count).collect();
     words.reverse();
-    (words.len() == KEY_WORDS).then(|| words.join(" "))
+    (words.len() == count).then(|| format!("… {}", words.join(" ")))
 }
 
 /// The words of a text; numbers vary where words do not.
@@ -237,17 +249,29 @@ mod tests {
     }
 
     #[test]
-    fn two_prompts_with_different_answers_are_two_groups() {
-        let mut texts = told("Classify this ticket: ", "");
-        texts.extend(told("Is this one urgent? ", ""));
-        let answers: Vec<String> = (0..20)
-            .map(|row| if row < 10 { format!("team {}", row % 3) } else { ["yes", "no"][row % 2].to_owned() })
-            .collect();
-        let groups = groups(&borrowed(&texts), &answers);
-        assert_eq!(groups, [(0..10).collect::<Vec<_>>(), (10..20).collect()]);
-        // The same answers: two ways to ask one thing.
-        let alike: Vec<String> = (0..20).map(|row| format!("team {}", row % 3)).collect();
-        assert_eq!(super::groups(&borrowed(&texts), &alike).len(), 1);
+    fn two_prompts_with_different_answers_are_two_groups_however_alike_they_begin() {
+        for (one, other) in [
+            ("Classify this ticket: ", "Is this one urgent? "),
+            ("Tell me of this ticket the team: ", "Tell me of this ticket whether it is urgent: "),
+        ] {
+            let mut texts = told(one, "");
+            texts.extend(told(other, ""));
+            texts.push("ping".into());
+            let mut answers: Vec<String> = (0..20)
+                .map(|row| match row {
+                    0..10 => format!("team {}", row % 3),
+                    _ => ["yes", "no"][row % 2].to_owned(),
+                })
+                .collect();
+            answers.push("pong".into());
+            let mut rows: Vec<Vec<usize>> =
+                groups(&borrowed(&texts), &answers).into_iter().map(|group| group.rows).collect();
+            rows.sort();
+            assert_eq!(rows, [(0..10).collect::<Vec<_>>(), (10..20).collect()], "{one}");
+            // The same answers: two ways to ask one thing.
+            let alike: Vec<String> = (0..21).map(|row| format!("team {}", row % 3)).collect();
+            assert_eq!(groups(&borrowed(&texts), &alike).len(), 1);
+        }
     }
 
     #[test]

@@ -91,7 +91,7 @@ fn a_program_without_a_task_gets_one() {
         provider.settings()
     );
     let server = Server::start(&settings);
-    let folder = server.folder();
+    let folder = server.folder.path();
     let expected = ask_all(&server) as u64;
     let begun = Instant::now();
     while counted(&server, "sizewise_observed_calls_total") < expected {

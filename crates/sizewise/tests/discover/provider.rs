@@ -95,7 +95,8 @@ fn answer(path: &str, asked: &Value) -> (&'static str, Told) {
     }
     if path.ends_with("/responses") {
         let text = asked["input"].as_str().unwrap_or_default();
-        let said = json!({"urgent": text.len().is_multiple_of(3), "why": format!("it says {text}")}).to_string();
+        let said =
+            json!({"urgent": text.len().is_multiple_of(3), "why": format!("it says {text}")}).to_string();
         let part = json!({"type": "output_text", "text": said});
         let output = json!([{"type": "message", "content": [part]}]);
         return (
