@@ -321,17 +321,17 @@ async fn pump(
             () = sender.closed() => break,
         };
         next = match following {
-            Ok(Some(piece)) => Some(piece),
-            Ok(None) => {
-                watch.take().into_iter().for_each(Watch::ended);
-                None
-            }
+            Ok(piece) => piece,
             Err(problem) => {
+                watch = None;
                 let told = sender.send(passing.error_event(&problem));
                 let _ = tokio::time::timeout(SLOW_READER, told).await;
                 None
             }
         };
+    }
+    if rest.has_ended() {
+        watch.into_iter().for_each(Watch::ended);
     }
     rest.settle();
 }
