@@ -18,6 +18,7 @@ pub mod onnx;
 pub mod opened;
 pub mod prepare;
 pub mod quantize;
+pub mod sites;
 pub mod table;
 pub mod teach;
 pub mod train;

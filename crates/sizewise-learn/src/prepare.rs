@@ -11,6 +11,7 @@ mod task_file;
 pub use columns::{ColumnGuess, LabelGuess, Role};
 pub use findings::{Conflict, Findings, NearDuplicate, SpellingVariants};
 pub use split::{Shares, SplitSizes};
+pub(crate) use task_file::quoted;
 
 use crate::{
     error::{Error, Result, at},

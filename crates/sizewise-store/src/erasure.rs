@@ -9,7 +9,7 @@ use crate::{
     audit::{self, Act},
     database,
     error::{Error, Result},
-    keys,
+    keys, sites,
 };
 use rusqlite::{Transaction, params};
 use serde::Serialize;
@@ -26,7 +26,7 @@ pub enum Whose<'a> {
     Subject(&'a str),
     /// Those of one decision.
     Decision(&'a str),
-    /// Those of every input that was kept and holds this text.
+    /// Those of every input that was kept and holds this text, and of every relayed call that does.
     Holding(&'a str),
 }
 
@@ -39,6 +39,8 @@ pub struct Erased {
     pub queued: u64,
     /// Those of them that people had answered: gold rows.
     pub gold: u64,
+    /// Relayed calls.
+    pub relayed: u64,
     /// Entries of the audit log that lost what they say of the person.
     pub entries_blanked: u64,
     /// Place of the entry that tells of it in the audit log, also where nothing was there to erase.
@@ -70,6 +72,7 @@ impl Store {
                 for id in holding(&transaction, text)? {
                     remove(&transaction, &mut erased, (&id, "id", "decision", "object"))?;
                 }
+                erased.relayed = sites::erase_holding(&transaction, text)?;
             }
             (Whose::Decision(id), _) => remove(&transaction, &mut erased, (&id, "id", "decision", "object"))?,
             (Whose::Subject(_), subject) => {
@@ -78,7 +81,7 @@ impl Store {
         }
         let detail = json!({
             "by": by, "records": erased.records, "queued": erased.queued, "gold": erased.gold,
-            "entries_blanked": erased.entries_blanked,
+            "relayed": erased.relayed, "entries_blanked": erased.entries_blanked,
         });
         erased.entry = audit::append(&transaction, &self.actor, Act::new("erased", object, detail))?;
         transaction.commit()?;

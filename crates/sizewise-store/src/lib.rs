@@ -3,7 +3,7 @@
 //! ```text
 //!   .sizewise/
 //!     store.db        releases, which one is in force, openings of locked rows, certificates,
-//!                     records, review queue, keys, models, money spent, the audit log
+//!                     records, review queue, keys, models, money spent, relayed calls, the audit log
 //!                     (SQLite, write-ahead log, synced at every commit)
 //!     objects/ab/…    the parts of releases and models, each named by the hash of its bytes
 //!     secret          keys the hashes of API keys and of persons
@@ -24,6 +24,7 @@ mod openings;
 mod queue;
 mod records;
 mod releases;
+mod sites;
 mod spending;
 
 pub use audit::{AuditEntry, AuditReport, Finding, Head, InclusionProof};
@@ -36,6 +37,7 @@ pub use openings::{Opening, OpeningInfo};
 pub use queue::{GoldAnswer, QueueDepth};
 pub use records::{Entry, Recorder};
 pub use releases::{Manifest, NewRelease, Part, Release, Switch};
+pub use sites::{ObservedBounds, ObservedCall, ObservedPlace, SiteWriter};
 pub use spending::{Limit, Period, Settled, Spent};
 
 use objects::Objects;

@@ -89,7 +89,7 @@ fn a_person_is_in_no_byte_once_erased_and_the_others_stay() {
         .unwrap();
     store.answer(&item, Some("b")).unwrap();
     let erased = store.erase(Whose::Subject("person-7@bank.example")).unwrap();
-    let Erased { records, queued, gold, entries_blanked, entry, log_emptied } = erased;
+    let Erased { records, queued, gold, relayed: _, entries_blanked, entry, log_emptied } = erased;
     assert_eq!((records, gold, entries_blanked, entry, log_emptied), (50, 1, 1, 2, true));
     assert!((15..18).contains(&queued), "{queued}");
     assert_eq!(found(folder.path(), &mark(7)), 0);

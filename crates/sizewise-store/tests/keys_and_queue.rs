@@ -43,7 +43,9 @@ fn a_key_of_a_version_without_rights_may_do_everything() {
     let folder = tempfile::tempdir().unwrap();
     let key = Store::open(folder.path()).unwrap().create_key("old", &Rights::default()).unwrap();
     let database = rusqlite::Connection::open(folder.path().join("store.db")).unwrap();
-    database.execute_batch("ALTER TABLE keys DROP COLUMN rights; PRAGMA user_version = 4;").unwrap();
+    database.execute_batch(
+            "ALTER TABLE keys DROP COLUMN rights; DROP TABLE observed; DROP TABLE places; PRAGMA user_version = 4;",
+        ).unwrap();
     drop(database);
     let store = Store::open(folder.path()).unwrap();
     let holder = store.key_ring().unwrap().verify(&key.key).unwrap();

@@ -1,8 +1,10 @@
 //! Which commands are there, and what do they take?
 
+mod begin;
 mod keys;
 mod records;
 
+pub use begin::{Discover, Init};
 pub use keys::{KeyRights, KeyRole, Keys, Limit};
 pub use records::{Audit, Erase, Verify};
 
@@ -60,8 +62,10 @@ impl std::str::FromStr for Output {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make a task of a table: guess columns and labels, check the rows, set the locked gold rows aside.
+    /// Make a task of a table (guess columns and labels, check the rows, set the locked gold rows aside) or of a call site.
     Init(Init),
+    /// List what programs ask larger models again and again, by money: tasks that wait to be found.
+    Discover(Discover),
     /// From a table to a certified cascade in one go: split, adapt, distil, compress, certify, measure.
     Make(Make),
     /// Fit the tiers, smallest first, and say what each one bought.
@@ -124,55 +128,6 @@ pub enum Command {
 pub struct TaskName {
     /// The task.
     pub task: String,
-}
-
-/// Makes a task of a table.
-#[derive(Debug, Args)]
-pub struct Init {
-    /// The task's name: a-z, 0-9, - and _.
-    pub task: String,
-    /// The labelled rows: .csv, .tsv, .jsonl or .parquet.
-    #[arg(long, value_name = "FILE")]
-    pub from: PathBuf,
-    /// Rows that people checked, kept apart; without it they are drawn from --from.
-    #[arg(long, value_name = "FILE")]
-    pub gold: Option<PathBuf>,
-    /// An input column; repeat for several. Guessed when absent.
-    #[arg(long = "text", value_name = "COLUMN")]
-    pub text: Vec<String>,
-    /// A label column, one question each; repeat for several. Guessed when absent.
-    #[arg(long = "label", value_name = "COLUMN")]
-    pub labels: Vec<String>,
-    /// The label that marks rows outside every class.
-    #[arg(long, value_name = "LABEL")]
-    pub out_of_scope: Option<String>,
-    /// A column (a customer, a thread) whose values must not stand on both sides of a split.
-    #[arg(long, value_name = "COLUMN")]
-    pub group: Option<String>,
-    /// A column with the time: the locked rows are then the latest.
-    #[arg(long, value_name = "COLUMN")]
-    pub time: Option<String>,
-    /// The labels of --from were given by a model, not checked by people. Needs --gold.
-    #[arg(long, requires = "gold")]
-    pub teacher: bool,
-    /// The largest share of served answers that may be wrong.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
-    pub max_served_error: f64,
-    /// Share of the rows that is locked for the certificate; by default 0.35, and no more than 20,000 rows.
-    #[arg(long, value_name = "SHARE")]
-    pub locked_share: Option<f64>,
-    /// Share of the rows that becomes development rows; by default 0.1, and no more than 5,000 rows.
-    #[arg(long, value_name = "SHARE")]
-    pub dev_share: Option<f64>,
-    /// Decides which rows are locked.
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
-    /// Keep labels apart that differ only by case.
-    #[arg(long)]
-    pub keep_case: bool,
-    /// Replace a task of the same name. Its locked rows are drawn anew.
-    #[arg(long)]
-    pub force: bool,
 }
 
 /// Fits the tiers.

@@ -10,6 +10,7 @@ pub(crate) mod bench;
 mod certify;
 mod compress;
 mod decide;
+mod discover;
 mod distil;
 mod doctor;
 mod erase;
@@ -65,6 +66,7 @@ pub fn run(cli: &Cli, screen: &Screen) -> Result<u8> {
     let project = Project::find(cli.project.as_deref())?;
     match &cli.command {
         Command::Init(arguments) => init::run(&project, arguments, screen),
+        Command::Discover(arguments) => discover::run(&project, arguments, screen),
         Command::Make(arguments) => make::run(&project, arguments, screen),
         Command::Train(arguments) => train::run(&project, arguments, screen),
         Command::Compress(arguments) => compress::run(&project, arguments, screen),

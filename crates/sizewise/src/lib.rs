@@ -9,6 +9,7 @@ pub mod error;
 mod evaluation;
 mod html;
 mod members;
+mod observe;
 pub mod project;
 mod providers;
 pub mod screen;

@@ -7,7 +7,7 @@ use crate::{
     commands::TeacherSettings,
     error::{Error, Result},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sizewise_contract::{Task, did_you_mean, task::Budget};
 use sizewise_models::remote::ProviderSettings;
 use std::{
@@ -66,6 +66,35 @@ pub struct RelaySettings {
     pub providers: Vec<String>,
     /// What all such calls together may cost.
     pub budget: Budget,
+    /// Whether calls and answers are recorded, so that `discover` finds what is asked again and again.
+    pub observe: Observe,
+    /// For how many days; 30 unless said.
+    pub observe_days: Option<u32>,
+    /// Most calls kept of one place in a program, the newest; 20,000 unless said.
+    pub observe_rows: Option<u64>,
+    /// Most megabytes of all calls that are kept; 512 unless said.
+    pub observe_mb: Option<u64>,
+}
+
+/// What is recorded of calls that pass through.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Observe {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Texts with personal data replaced.
+    Redacted,
+    /// Texts as they are.
+    Full,
+}
+
+impl RelaySettings {
+    /// For how many days calls are kept.
+    #[must_use]
+    pub fn days_kept(&self) -> u32 {
+        self.observe_days.unwrap_or(30).clamp(1, 3_650)
+    }
 }
 
 /// Where models come from.

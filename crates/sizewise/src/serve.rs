@@ -181,7 +181,7 @@ impl<D: Decider> Serving<D> {
         let caller = admit::admit(self, route, &parts.headers)?;
         line.key_id = caller.key_id().map(str::to_owned);
         let body = body::read(body, &parts.headers, self).await?;
-        let asked = endpoints::Asked { serving: self, caller: &caller, body: &body };
+        let asked = endpoints::Asked { serving: self, caller: &caller, body: &body, headers: &parts.headers };
         endpoints::answer(&asked, route.endpoint, found.param(), line).await
     }
 

@@ -154,6 +154,94 @@ fn a_task_from_its_table_to_its_certificate() {
     insta::assert_snapshot!(story);
 }
 
+/// What a server left behind that recorded a program's calls: a hundred and fifty about tickets, and some free ones.
+fn observed(folder: &Path) {
+    use sizewise_contract::units::{MicroUsd, UnixMillis};
+    use sizewise_learn::sites::{Call, Facts, Fixed, Said};
+    let bounds = sizewise_store::ObservedBounds { rows: 1_000, bytes: 1 << 20 };
+    let facts = |name: Option<&str>, system: &str| Facts {
+        name: name.map(str::to_owned),
+        protocol: "chat".into(),
+        provider: "primary".into(),
+        model: "primary".into(),
+        key_id: None,
+        fixed: Fixed { system: system.into(), ..Fixed::default() },
+    };
+    let mut calls = Vec::new();
+    let mut add = |(place_id, facts): (&str, &Facts), row: i64, (text, said): (String, String)| {
+        let at = UnixMillis(1_767_225_600_000 + row * 60_000);
+        let call = Call {
+            text,
+            said: Said { text: Some(said), calls: Vec::new() },
+            asked: "m-1".into(),
+            model: "m-1-0613".into(),
+            request: Some(format!("r{row}")),
+            latency_us: 400_000,
+            micro_usd: 900,
+            is_estimate: false,
+            at,
+        };
+        let place = serde_json::to_string(facts).unwrap();
+        let (place_id, call) = (place_id.to_owned(), serde_json::to_string(&call).unwrap());
+        calls.push(sizewise_store::ObservedCall { place_id, place, at, call, micro_usd: MicroUsd(900) });
+    };
+    let (tickets, free) =
+        (facts(None, "You route the tickets of a shop."), facts(Some("summaries"), "Sum up."));
+    for row in 0..150 {
+        // The last ten ask once more, and of those one is answered otherwise.
+        let case = if row >= 140 { row - 140 } else { row };
+        let (team, what) = match case % 3 {
+            0 => ("billing", "invoice of my order wrong, mail me at [EMAIL]"),
+            1 => ("delivery", "the courier lost the parcel with my order"),
+            _ => ("Delivery.", "my parcel has not come"),
+        };
+        let team = if row == 149 { "delivery" } else { team };
+        let text = format!("Ticket: {what}, case {case}\nWhich team?");
+        add(("0a1b2c3d4e5f", &tickets), row, (text, team.to_owned()));
+        if row < 30 {
+            add(("free", &free), row, (format!("text {row}"), format!("It says {row} and more.")));
+        }
+    }
+    sizewise_store::Store::open(&folder.join(".sizewise")).unwrap();
+    sizewise_store::SiteWriter::open(&folder.join(".sizewise"), bounds).unwrap().write(&calls).unwrap();
+}
+
+#[test]
+fn what_a_program_asks_becomes_a_task() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("sizewise.toml"), "").unwrap();
+    let mut story = told(folder.path(), &["discover"]) + "\n\n";
+    let provider =
+        "[provider.primary]\nurl = \"http://127.0.0.1:9/v1\"\nmodel = \"m-1\"\nprice_in = 1\nprice_out = 2\n";
+    let relay =
+        "[relay]\nproviders = [\"primary\"]\nobserve = \"redacted\"\nbudget = { usd_per_day = 2.5 }\n";
+    std::fs::write(folder.path().join("sizewise.toml"), format!("{provider}{relay}")).unwrap();
+    observed(folder.path());
+    let listed = Command::new(env!("CARGO_BIN_EXE_sizewise"))
+        .args(["discover", "-o", "json"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let site = listed["sites"][0]["id"].as_str().unwrap();
+    for arguments in [
+        &["discover"][..],
+        &["discover", "--show", site],
+        &["init", "desk", "--from-site", "sumaries"],
+        &["init", "desk", "--from-site", "summaries"],
+        &["init", "desk", "--from-site", site, "--from", "tickets.csv"],
+        &["init", "desk", "--from-site", site],
+        &["init", "desk", "--from-site", site],
+        &["lint"],
+    ] {
+        story += &told(folder.path(), arguments);
+        story.push_str("\n\n");
+    }
+    let file = std::fs::read_to_string(folder.path().join("tasks/desk/task.toml")).unwrap();
+    story += &without_hashes(&format!("$ cat tasks/desk/task.toml\n{file}"));
+    insta::assert_snapshot!(story);
+}
+
 #[test]
 fn calls_that_make_no_sense_say_what_would() {
     let folder = tempfile::tempdir().unwrap();

@@ -329,6 +329,12 @@ impl Stream {
         }
     }
 
+    /// Whether its end mark has come, though its reader may have left at that.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.events.has_ended()
+    }
+
     /// Puts down what the stream has cost, as far as it came.
     pub fn settle(self) -> MicroUsd {
         let (usage, said) = (self.events.usage(), self.events.said());

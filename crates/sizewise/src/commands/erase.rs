@@ -37,7 +37,7 @@ fn told(erased: &Erased) -> String {
     let later = if erased.log_emptied { "" } else { LATER };
     let noted =
         format!("Entry {} of the audit log tells of it: note that number with the request.", erased.entry);
-    if erased.records + erased.queued + erased.entries_blanked == 0 {
+    if erased.records + erased.queued + erased.relayed + erased.entries_blanked == 0 {
         return format!("Nothing of that was kept. {noted}\n{later}");
     }
     let gold = match erased.gold {
@@ -45,10 +45,10 @@ fn told(erased: &Erased) -> String {
         some => format!(", {some} of them answered by people"),
     };
     format!(
-        "Erased, in every byte of the store: {} records, {} questions of the queue{gold}. {} entries of the audit log lost what they \
+        "Erased, in every byte of the store: {} records, {} questions of the queue{gold}, {} relayed calls. {} entries of the audit log lost what they \
          said of the person.\n{noted} Tables that you made yourself (under tasks/, exports, answers of `batch`) and models that were \
          fitted on them are not touched.\n{later}",
-        erased.records, erased.queued, erased.entries_blanked
+        erased.records, erased.queued, erased.relayed, erased.entries_blanked
     )
 }
 

@@ -1,5 +1,7 @@
 //! `sizewise init`: how does a table become a task?
 
+mod site;
+
 use super::DONE;
 use crate::{
     cli::Init,
@@ -26,13 +28,19 @@ pub(super) fn run(project: &Project, arguments: &Init, screen: &Screen) -> Resul
                     .into(),
         });
     }
+    if !(arguments.max_served_error > 0.0 && arguments.max_served_error < 1.0) {
+        return Err(Error::usage("--max-served-error must lie between 0 and 1; 0.05 is five in a hundred"));
+    }
+    if let Some(named) = &arguments.from_site {
+        return site::run(project, (arguments, named), screen);
+    }
+    let Some(from) = &arguments.from else {
+        return Err(Error::usage("say what the task is made of: --from TABLE or --from-site SITE"));
+    };
     for (name, share) in [("--locked-share", arguments.locked_share), ("--dev-share", arguments.dev_share)] {
         if share.is_some_and(|share| !(0.0..1.0).contains(&share)) {
             return Err(Error::usage(format!("{name} must lie between 0 and 1")));
         }
-    }
-    if !(arguments.max_served_error > 0.0 && arguments.max_served_error < 1.0) {
-        return Err(Error::usage("--max-served-error must lie between 0 and 1; 0.05 is five in a hundred"));
     }
     for (name, columns) in [("--text", &arguments.text), ("--label", &arguments.labels)] {
         if let Some(twice) = columns.iter().enumerate().find(|(i, column)| columns[..*i].contains(column)) {
@@ -49,7 +57,7 @@ pub(super) fn run(project: &Project, arguments: &Init, screen: &Screen) -> Resul
     let opened_in: Vec<_> = project.task_names()?.iter().map(|name| project.task_folder(name)).collect();
     let options = Options {
         name: arguments.task.clone(),
-        from: arguments.from.clone(),
+        from: from.clone(),
         gold: arguments.gold.clone(),
         text: arguments.text.clone(),
         labels: arguments.labels.clone(),

@@ -155,7 +155,8 @@ impl Maker<'_> {
                 );
                 let init = Init {
                     task: task.clone(),
-                    from: table.clone(),
+                    from: Some(table.clone()),
+                    from_site: None,
                     gold: self.arguments.gold.clone(),
                     text: self.arguments.text.clone(),
                     labels: self.arguments.labels.clone(),

@@ -23,7 +23,7 @@ pub(super) fn keeping(project: &Project, names: &[String]) -> BTreeMap<String, S
     names.iter().map(|name| (name.clone(), rule(name))).collect()
 }
 
-/// What went of a task.
+/// What went of a task, or of the calls that were passed on.
 #[derive(Debug, Serialize)]
 pub(super) struct Expired {
     pub(super) task: String,
@@ -39,6 +39,12 @@ pub(super) fn expire(project: &Project, store: &Store) -> Result<Vec<Expired>> {
         let days = retention(project, store, &task)?;
         let before = crate::clock::now().0 - i64::from(days) * 86_400_000;
         expired.push(Expired { rows: store.erase_before(&task, UnixMillis(before))?, days, task });
+    }
+    let days = project.settings().relay.days_kept();
+    let before = crate::clock::now().0 - i64::from(days) * 86_400_000;
+    let rows = store.forget_observed(UnixMillis(before))? as u64;
+    if rows > 0 {
+        expired.push(Expired { task: "relayed calls".into(), days, rows });
     }
     Ok(expired)
 }
@@ -71,6 +77,7 @@ pub(super) fn at_start(project: &Project, names: &[String], providers: &Provider
         "tasks": names.iter().map(task).collect::<serde_json::Map<_, _>>(),
         "providers": providers.residencies(),
         "relay": settings.relay.providers,
+        "observe": settings.relay.observe,
     })
 }
 

@@ -56,7 +56,7 @@ pub(super) fn run(arguments: &Quickstart, screen: &Screen) -> Result<u8> {
         "init support --from tickets.csv",
         "Guess the columns, look for what is odd, and lock a third of the rows away.",
     );
-    let init = Init { from: tickets.clone(), ..init_arguments() };
+    let init = Init { from: Some(tickets.clone()), ..init_arguments() };
     init::run(&project, &init, &screen.for_step(None))?;
 
     story.step("train support", "Fit the tiers, smallest first, and judge each on rows it has not seen.");
@@ -134,7 +134,8 @@ fn program() -> Option<String> {
 fn init_arguments() -> Init {
     Init {
         task: NAME.into(),
-        from: std::path::PathBuf::new(),
+        from: None,
+        from_site: None,
         gold: None,
         text: Vec::new(),
         labels: Vec::new(),

@@ -8,14 +8,15 @@ use crate::{
     cli::Serve,
     error::{Error, Result},
     members::Members,
-    project::Project,
+    observe::{Bounds, Observer},
+    project::{Observe, Project},
     providers::{PATIENCE, Providers},
     screen::Screen,
     serve::{self, KeyCheck, Settings},
 };
 use sizewise_contract::{Code, Diagnose};
 use sizewise_engine::{Engine, Ledgers};
-use sizewise_store::Store;
+use sizewise_store::{ObservedBounds, Store};
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -106,6 +107,18 @@ impl Serving {
         if !relayed.is_empty() {
             screen.remark(&format!("passing on to {} what is asked of them by name", relayed.join(", ")));
         }
+        let how = match self.project.settings().relay.observe {
+            _ if relayed.is_empty() => None,
+            Observe::Off => None,
+            Observe::Redacted => Some("personal data masked"),
+            Observe::Full => Some("as they are"),
+        };
+        if let Some(how) = how {
+            let days = self.project.settings().relay.days_kept();
+            screen.remark(&format!(
+                "recording these calls, {how}, for {days} days: `sizewise discover` says what is asked again and again"
+            ));
+        }
         for info in tasks {
             let certified = info.certificates.iter().filter(|c| c.verdict.is_certified()).count();
             let told = match (info.certified, allow_uncertified) {
@@ -152,8 +165,18 @@ impl Serving {
 
     /// What programs may call by name.
     fn relay(&self) -> Result<Option<Arc<serve::Relay>>> {
-        let relay = self.providers.relay(&self.project.settings().relay, &self.ledgers)?;
-        Ok(relay.map(Arc::new))
+        let settings = &self.project.settings().relay;
+        let Some(relay) = self.providers.relay(settings, &self.ledgers)? else { return Ok(None) };
+        if settings.observe == Observe::Off || self.project.settings().serve.zero_retention {
+            return Ok(Some(Arc::new(relay)));
+        }
+        let kept = ObservedBounds {
+            rows: settings.observe_rows.unwrap_or(20_000),
+            bytes: settings.observe_mb.unwrap_or(512).saturating_mul(1 << 20),
+        };
+        let bounds = Bounds { redacted: settings.observe == Observe::Redacted, kept };
+        let observer = Observer::start(&self.project.store_folder(), bounds)?;
+        Ok(Some(Arc::new(relay.observed_by(observer))))
     }
 
     /// Serves until the user stops the program.

@@ -13,7 +13,7 @@ use super::{
     unix_seconds,
 };
 use crate::wire::{WireError, chat, decisions, models, native, systemone};
-use hyper::StatusCode;
+use hyper::{StatusCode, header::HeaderMap};
 use sizewise_contract::{Code, Decision};
 use sizewise_engine::{Error, InputValue, QuestionRef, TaskInfo};
 
@@ -77,6 +77,7 @@ pub(super) struct Asked<'r, D> {
     pub(super) serving: &'r Serving<D>,
     pub(super) caller: &'r Caller<'r>,
     pub(super) body: &'r [u8],
+    pub(super) headers: &'r HeaderMap,
 }
 
 impl<D: Decider> Asked<'_, D> {
@@ -125,7 +126,7 @@ impl<D: Decider> Asked<'_, D> {
         let model = relay::model_of(self.body)?;
         let is_task = self.serving.decider.task(&model).is_ok();
         match !is_task && relay.knows(&model) {
-            true => Some(relay.pass(Passing::Chat, (None, self.body), self.caller).await),
+            true => Some(relay.pass(Passing::Chat, (None, self.body), (self.caller, self.headers)).await),
             false => None,
         }
     }
@@ -133,7 +134,7 @@ impl<D: Decider> Asked<'_, D> {
     /// Whatever else goes to a provider alone; `named` is the model where the path names it.
     async fn pass(&self, passing: Passing, named: Option<&str>) -> Result<Reply, WireError> {
         match &self.serving.settings.relay {
-            Some(relay) => relay.pass(passing, (named, self.body), self.caller).await,
+            Some(relay) => relay.pass(passing, (named, self.body), (self.caller, self.headers)).await,
             None => Err(WireError::new(Code::UnknownRoute, None, "no provider may be called here")
                 .with_hint("name some under [relay] in sizewise.toml")),
         }
@@ -238,6 +239,7 @@ fn metrics<D: Decider>(serving: &Serving<D>) -> String {
             .body_budget_bytes
             .saturating_sub(serving.free_body_bytes.load(std::sync::atomic::Ordering::Relaxed)),
         log_lines_dropped: serving.log.dropped(),
+        observed: serving.settings.relay.as_ref().and_then(|relay| relay.observed()),
         started: serving.started,
         queues: serving.decider.queue_depths(),
         providers: serving.decider.providers(),

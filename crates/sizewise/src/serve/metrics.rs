@@ -75,6 +75,8 @@ pub(super) struct Gauges {
     pub(super) requests_in_flight: usize,
     pub(super) body_bytes_held: usize,
     pub(super) log_lines_dropped: u64,
+    /// Relayed calls that were recorded, and those that should have been and were not.
+    pub(super) observed: Option<(u64, u64)>,
     pub(super) started: u64,
     pub(super) queues: Vec<QueueDepth>,
     pub(super) tasks: Vec<TaskInfo>,
@@ -164,6 +166,23 @@ impl Metrics {
             "Log lines dropped because nobody read them.",
         );
         let _ = writeln!(text, "sizewise_log_lines_dropped_total {}", gauges.log_lines_dropped);
+        for (name, help, count) in [
+            (
+                "sizewise_observed_calls_total",
+                "Relayed calls that were recorded.",
+                gauges.observed.map(|o| o.0),
+            ),
+            (
+                "sizewise_observed_dropped_total",
+                "Relayed calls not recorded, as there were too many, they were too large, or the store failed.",
+                gauges.observed.map(|o| o.1),
+            ),
+        ] {
+            if let Some(count) = count {
+                family(&mut text, name, "counter", help);
+                let _ = writeln!(text, "{name} {count}");
+            }
+        }
         family(&mut text, "sizewise_queue_depth", "gauge", "What waits in each queue.");
         for QueueDepth { queue, waiting } in &gauges.queues {
             let _ = writeln!(text, "sizewise_queue_depth{{queue=\"{}\"}} {waiting}", escaped(queue));
@@ -282,6 +301,7 @@ mod tests {
             requests_in_flight: 3,
             body_bytes_held: 0,
             log_lines_dropped: 0,
+            observed: Some((5, 1)),
             started: 1,
             queues: vec![QueueDepth { queue: "re\"view".into(), waiting: 2 }],
             tasks: Vec::new(),
@@ -310,6 +330,7 @@ mod tests {
             r#"sizewise_http_request_duration_seconds_count{route="/v1/decisions"} 4"#,
             r#"sizewise_queue_depth{queue="re\"view"} 2"#,
             "sizewise_http_requests_in_flight 3",
+            "sizewise_observed_dropped_total 1",
             r#"sizewise_provider_failures_total{provider="primary"} 2"#,
             r#"sizewise_provider_resting{provider="primary"} 1"#,
         ] {

@@ -7,7 +7,10 @@ use super::{
     admit::Caller,
     reply::{Body, Reply},
 };
-use crate::wire::WireError;
+use crate::{
+    observe::{self, Answering, Asking, Observer, Protocol, Watch},
+    wire::WireError,
+};
 use hyper::{
     body::Bytes,
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
@@ -43,6 +46,7 @@ const KEPT: [&str; 3] = ["content-type", "x-request-id", "request-id"];
 pub struct Relay {
     routes: BTreeMap<String, Vec<Arc<Provider>>>,
     money: Arc<dyn Money>,
+    observer: Option<Arc<Observer>>,
 }
 
 /// A request that passes through.
@@ -115,6 +119,16 @@ impl Passing {
         written.saturating_mul(copies.unwrap_or(1).max(1))
     }
 
+    /// The protocol of a request that may ask for a decision, where such are recorded.
+    fn protocol(self) -> Option<Protocol> {
+        match self {
+            Self::Chat => Some(Protocol::Chat),
+            Self::Responses => Some(Protocol::Responses),
+            Self::Messages => Some(Protocol::Messages),
+            Self::Embeddings | Self::Generate | Self::StreamGenerate => None,
+        }
+    }
+
     /// What a stream says that goes no further.
     fn error_event(self, problem: &str) -> Bytes {
         let message = serde_json::Value::from(format!("the stream broke off: {problem}"));
@@ -146,7 +160,34 @@ impl Relay {
     /// Providers by the names under which they may be called, each with those that stand in for it.
     #[must_use]
     pub fn new(routes: BTreeMap<String, Vec<Arc<Provider>>>, money: Arc<dyn Money>) -> Self {
-        Self { routes, money }
+        Self { routes, money, observer: None }
+    }
+
+    /// The same relay, with what passes through recorded.
+    pub(crate) fn observed_by(self, observer: Observer) -> Self {
+        Self { observer: Some(Arc::new(observer)), ..self }
+    }
+
+    /// Calls that were recorded, and calls that should have been and were not; none where nothing is.
+    pub(super) fn observed(&self) -> Option<(u64, u64)> {
+        self.observer.as_ref().map(|observer| observer.counts())
+    }
+
+    /// Begins to watch a call, unless its caller asks that nothing be recorded.
+    fn watch(
+        &self,
+        passing: Passing,
+        (model, body): (&str, &[u8]),
+        (headers, key_id): (&HeaderMap, Option<&str>),
+    ) -> Option<Watch> {
+        let (observer, protocol) = (self.observer.as_ref()?, passing.protocol()?);
+        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        if header(observe::OBSERVE).is_some_and(|wish| wish.trim().eq_ignore_ascii_case("off")) {
+            return None;
+        }
+        let site = header(observe::SITE).and_then(observe::named);
+        let asking = Asking { protocol, model: model.to_owned(), site, key_id: key_id.map(str::to_owned) };
+        observer.watch(asking, body)
     }
 
     /// The names that may be called.
@@ -206,7 +247,7 @@ impl Relay {
         &self,
         passing: Passing,
         (named, body): (Option<&str>, &[u8]),
-        caller: &Caller<'_>,
+        (caller, headers): (&Caller<'_>, &HeaderMap),
     ) -> Result<Reply, WireError> {
         let head: Head<'_> = serde_json::from_slice(body)
             .map_err(|error| WireError::request(None, format!("the body cannot be read: {error}")))?;
@@ -234,10 +275,14 @@ impl Relay {
             most_written: passing.most_written(&head),
         };
         let deadline = Instant::now() + PATIENCE;
+        let watch = self.watch(passing, (&model, body), (headers, caller.key_id()));
         let purses = std::iter::once(Purse::of(Arc::clone(&self.money))).chain(caller.purses());
         let money = Purses::together(purses.collect());
         match relay(&targets, &request, (&money, deadline)).await {
-            Ok(answer) => Ok(reply(answer, passing)),
+            Ok(answer) => {
+                let watch = watch.and_then(|watch| answered(watch, &answer, &targets));
+                Ok(reply(answer, passing, watch))
+            }
             Err(why) => {
                 let (code, way_out) = match why.kind {
                     Why::Budget => (Code::BudgetSpent, "whoever runs the server can raise it under [relay]"),
@@ -271,7 +316,15 @@ fn place_of(body: &[u8], part: &str) -> Option<Range<usize>> {
     (start + part.len() <= body.len()).then(|| start..start + part.len())
 }
 
-fn reply(answer: Answer, passing: Passing) -> Reply {
+/// A call that was answered well, with who did; any other is not recorded.
+fn answered(mut watch: Watch, answer: &Answer, targets: &[Target]) -> Option<Watch> {
+    let (provider, model) = targets.iter().find(|(provider, _)| provider.name() == answer.provider)?;
+    let (provider, model, prices) = (answer.provider.clone(), model.clone(), provider.prices());
+    watch.answered_by(Answering { provider, model, prices }, answer.rest.is_some());
+    answer.status.is_success().then_some(watch)
+}
+
+fn reply(answer: Answer, passing: Passing, watch: Option<Watch>) -> Reply {
     let mut headers = HeaderMap::new();
     for name in KEPT {
         if let Some(value) = answer.headers.get(name) {
@@ -284,10 +337,16 @@ fn reply(answer: Answer, passing: Passing) -> Reply {
     }
     headers.insert("x-sizewise-attempts", HeaderValue::from(answer.attempts));
     let body = match answer.rest {
-        None => Body::Whole(answer.begun.into()),
+        None => {
+            if let Some(mut watch) = watch {
+                watch.piece(&answer.begun);
+                watch.ended();
+            }
+            Body::Whole(answer.begun.into())
+        }
         Some(rest) => {
             let (sender, receiver) = mpsc::channel(PIECES);
-            tokio::spawn(pump(answer.begun, rest, (sender, passing)));
+            tokio::spawn(pump((answer.begun, rest), (sender, passing), watch));
             Body::Stream(receiver)
         }
     };
@@ -295,9 +354,16 @@ fn reply(answer: Answer, passing: Passing) -> Reply {
 }
 
 /// Hands a stream on until it ends, breaks, or nobody reads it any more.
-async fn pump(begun: Bytes, mut rest: Stream, (sender, passing): (mpsc::Sender<Bytes>, Passing)) {
+async fn pump(
+    (begun, mut rest): (Bytes, Stream),
+    (sender, passing): (mpsc::Sender<Bytes>, Passing),
+    mut watch: Option<Watch>,
+) {
     let mut next = Some(begun);
     while let Some(piece) = next {
+        if let Some(watch) = &mut watch {
+            watch.piece(&piece);
+        }
         // A reader who does not read must not keep the provider's connection.
         let sent = tokio::time::timeout(SLOW_READER, sender.send(piece)).await;
         if !matches!(sent, Ok(Ok(()))) {
@@ -310,11 +376,15 @@ async fn pump(begun: Bytes, mut rest: Stream, (sender, passing): (mpsc::Sender<B
         next = match following {
             Ok(piece) => piece,
             Err(problem) => {
+                watch = None;
                 let told = sender.send(passing.error_event(&problem));
                 let _ = tokio::time::timeout(SLOW_READER, told).await;
                 None
             }
         };
+    }
+    if rest.has_ended() {
+        watch.into_iter().for_each(Watch::ended);
     }
     rest.settle();
 }

@@ -11,7 +11,7 @@ use std::{
 
 /// `sizewise serve` in a folder of its own.
 pub(crate) struct Server {
-    folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
     child: Child,
     address: String,
 }
@@ -82,7 +82,12 @@ impl Server {
     }
 
     pub(crate) fn post(&self, path: &str, body: &str) -> Heard {
-        self.call(&format!("POST {path} HTTP/1.1\r\ncontent-length: {}\r\n", body.len()), body)
+        self.post_with(path, "", body)
+    }
+
+    /// With further headers, each with its line end.
+    pub(crate) fn post_with(&self, path: &str, headers: &str, body: &str) -> Heard {
+        self.call(&format!("POST {path} HTTP/1.1\r\ncontent-length: {}\r\n{headers}", body.len()), body)
     }
 
     pub(crate) fn get(&self, path: &str) -> Heard {
