@@ -25,7 +25,9 @@ mod settle;
 pub use error::Error;
 pub use escalate::Escalation;
 pub use ledger::Ledger;
-pub use protect::{PersonalData, find as find_personal_data, redact};
+pub use protect::{
+    Finding, FoundBy, PersonalData, Redacted, can_redact, find as find_personal_data, redact, redacted,
+};
 pub use recall::Recall;
 pub use request::{InputValue, QuestionRef, Request};
 pub use served::{ENCODER_PARTS, TaskInfo, encoder_files};

@@ -19,6 +19,7 @@ pub mod opened;
 pub mod prepare;
 pub mod quantize;
 pub mod table;
+pub mod tagger;
 pub mod teach;
 pub mod train;
 
