@@ -26,7 +26,9 @@ mod settle;
 pub use error::Error;
 pub use escalate::Escalation;
 pub use ledger::{Ledger, Ledgers};
-pub use protect::{PersonalData, find as find_personal_data, redact};
+pub use protect::{
+    Finding, FoundBy, PersonalData, Redacted, can_redact, find as find_personal_data, redact, redacted,
+};
 pub use purses::{Purse, Purses};
 pub use recall::Recall;
 pub use request::{InputValue, QuestionRef, Request};
@@ -78,7 +80,7 @@ impl Engine {
     /// # Errors
     /// Fails when the store cannot be written.
     pub fn start(store: Arc<Store>, settings: Settings) -> Result<Self, Error> {
-        if !protect::is_ready() {
+        if !protect::can_redact() {
             return Err(Error::Internal("the rules that find personal data can be read"));
         }
         let recorder = if settings.record { Some(Recorder::start(store.folder())?) } else { None };

@@ -20,6 +20,7 @@ pub mod prepare;
 pub mod quantize;
 pub mod sites;
 pub mod table;
+pub mod tagger;
 pub mod teach;
 pub mod train;
 

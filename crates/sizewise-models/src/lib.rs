@@ -5,6 +5,7 @@
 //!        └► wordpiece ─► static_embeddings ─┴─► static_head ─► logits
 //!        └► tokenizer ─► encoder (batching) ─► linear_head ─► logits,  neighbours ─► the nearest training rows
 //!   logits and signals ─► calibrator ─► confidence
+//!   text ─► tagger ─► names, places and the like
 //! ```
 //!
 //! Nothing here is fitted: the forms that models have while they run, their files and the checks of those files.
@@ -23,6 +24,7 @@ pub mod remote;
 pub mod static_embeddings;
 pub mod static_head;
 pub mod static_reader;
+pub mod tagger;
 pub mod tensors;
 pub mod tiers;
 pub mod tokenizer;

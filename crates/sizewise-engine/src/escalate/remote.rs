@@ -59,12 +59,14 @@ pub(super) async fn ask(
     if !answered.iter().any(|input| input.answers.iter().any(open)) {
         return;
     }
-    let allowed: Vec<Arc<Provider>> = escalation
-        .targets
-        .iter()
-        .filter(|target| target.is_on_premises() || escalation.may_leave != MayLeave::Never)
-        .cloned()
-        .collect();
+    let may_leave = match escalation.may_leave {
+        MayLeave::Never => false,
+        // What cannot be searched is not sent.
+        MayLeave::Redacted => protect::can_redact(),
+        MayLeave::Yes => true,
+    };
+    let allowed: Vec<Arc<Provider>> =
+        escalation.targets.iter().filter(|target| target.is_on_premises() || may_leave).cloned().collect();
     if allowed.is_empty() {
         for answer in answered.iter_mut().flat_map(|input| &mut input.answers).filter(|answer| open(answer)) {
             let first = escalation.targets.first();

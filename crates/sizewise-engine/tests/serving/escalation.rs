@@ -195,7 +195,11 @@ async fn nothing_leaves_that_may_not_and_what_may_leave_redacted_is_redacted() {
     decide(&leaving(MayLeave::Redacted), text).await;
     decide(&leaving(MayLeave::Yes), text).await;
     let heard = elsewhere.heard.lock().unwrap().clone();
-    assert!(heard[0].contains("[EMAIL] about the bagpipe") && !heard[0].contains("4111"), "{}", heard[0]);
+    assert!(
+        heard[0].contains("<EMAIL_ADDRESS_1> about the bagpipe") && !heard[0].contains("4111"),
+        "{}",
+        heard[0]
+    );
     assert!(heard[1].contains("ann@example.org"), "{}", heard[1]);
     let house = Scripted::plays(&[SAYS]).await;
     let both = escalating(&desk, &[&elsewhere, &house], |_| ());

@@ -11,7 +11,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use sizewise_contract::{Code, Task, task::MayLeave};
-use sizewise_engine::redact;
+use sizewise_engine::{can_redact, redact};
 use sizewise_models::remote::Chat;
 use std::io::Write;
 
@@ -32,8 +32,8 @@ pub(super) fn permitted(task: &Task, chat: &Chat) -> Result<Sent> {
     match task.privacy.may_leave {
         _ if chat.is_local() => Ok(str::to_owned),
         MayLeave::Yes => Ok(str::to_owned),
-        MayLeave::Redacted => Ok(redact),
-        MayLeave::Never => Err(Error::Policy {
+        MayLeave::Redacted if can_redact() => Ok(redact),
+        MayLeave::Redacted | MayLeave::Never => Err(Error::Policy {
             message: format!("the texts of `{}` may not leave for {}", task.name, chat.host()),
             code: Code::MayNotLeave,
             hint: format!(
@@ -94,7 +94,7 @@ mod tests {
         let text = "call 0301234567";
         assert!(permitted(&task("never"), &far).is_err());
         assert_eq!(permitted(&task("never"), &near).unwrap()(text), text);
-        assert_eq!(permitted(&task("redacted"), &far).unwrap()(text), "call [NUMBER]");
+        assert_eq!(permitted(&task("redacted"), &far).unwrap()(text), "call <NUMBER_1>");
         assert_eq!(permitted(&task("yes"), &far).unwrap()(text), text);
     }
 

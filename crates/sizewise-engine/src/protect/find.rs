@@ -1,0 +1,85 @@
+//! Which personal data is in a text?
+//!
+//! Rules that are certain come first; the tagger reads the text with what they found as one word each; where it and a rule that knows
+//! no more than a form speak of the same place, the place is what both cover and the kind is the tagger's.
+
+use super::{
+    kinds::PersonalData,
+    rules::{Strength, by_rules},
+};
+use sizewise_models::tagger::Tagger;
+use std::ops::Range;
+
+/// Who found it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FoundBy {
+    /// A rule.
+    Rule,
+    /// The tagger.
+    Tagger,
+}
+
+/// Something personal in a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What it is.
+    pub kind: PersonalData,
+    /// Where it is, in bytes, on boundaries of characters.
+    pub span: Range<usize>,
+    /// Who found it.
+    pub by: FoundBy,
+}
+
+/// Finds personal data, in order, none overlapping another. None where the text cannot be searched: then all of it is personal.
+#[must_use]
+pub fn find(text: &str) -> Option<Vec<Finding>> {
+    let rules = by_rules(text)?;
+    let certain: Vec<(Range<usize>, &str)> = rules
+        .iter()
+        .filter(|(_, _, strength)| *strength == Strength::Certain)
+        .map(|(span, kind, _)| (span.clone(), kind.name()))
+        .collect();
+    let tagged = Tagger::built_in()?.tag(text, &certain);
+    let mut found: Vec<Finding> = Vec::with_capacity(rules.len() + tagged.len());
+    let mut rules = rules.into_iter().peekable();
+    for (span, entity) in tagged {
+        let mut tagged = Some(Finding { kind: entity.into(), span, by: FoundBy::Tagger });
+        while let Some((span, kind, strength)) =
+            rules.next_if(|(span, _, _)| tagged.as_ref().is_some_and(|tagged| span.start < tagged.span.end))
+        {
+            let rule = Finding { kind, span, by: FoundBy::Rule };
+            match tagged.as_mut().filter(|tagged| tagged.span.start < rule.span.end) {
+                Some(tagged) if strength == Strength::Form => {
+                    tagged.span = tagged.span.start.min(rule.span.start)..tagged.span.end.max(rule.span.end);
+                }
+                Some(tagged) if tagged.span == rule.span => tagged.kind = rule.kind,
+                // Inside of something larger: the larger one stays.
+                Some(tagged) if tagged.span.start <= rule.span.start && tagged.span.end >= rule.span.end => {}
+                Some(_) => {
+                    tagged = None;
+                    put(&mut found, rule);
+                }
+                None => put(&mut found, rule),
+            }
+        }
+        if let Some(tagged) = tagged {
+            put(&mut found, tagged);
+        }
+    }
+    rules.for_each(|(span, kind, _)| put(&mut found, Finding { kind, span, by: FoundBy::Rule }));
+    Some(found)
+}
+
+/// What rules alone find.
+pub(super) fn find_by_rules(text: &str) -> Option<Vec<Finding>> {
+    let found = by_rules(text)?;
+    Some(found.into_iter().map(|(span, kind, _)| Finding { kind, span, by: FoundBy::Rule }).collect())
+}
+
+/// Puts a finding behind the others; what it shares with the last becomes part of the last.
+fn put(found: &mut Vec<Finding>, finding: Finding) {
+    match found.last_mut().filter(|last| last.span.end > finding.span.start) {
+        Some(last) => last.span.end = last.span.end.max(finding.span.end),
+        None => found.push(finding),
+    }
+}

@@ -1,0 +1,46 @@
+//! How does the tagger of names, places and the like learn?
+//!
+//! ```text
+//!   templates and lists ─► compose (texts with what is in them) ─► fit (perceptron) ─► weights as bytes
+//! ```
+//!
+//! Every text is made up from templates and lists that were written for this project; no text of anybody else is read.
+
+mod compose;
+mod draft;
+mod fill;
+mod fit;
+mod groups;
+mod invent;
+mod numbers;
+mod places;
+
+pub use compose::{Composer, Part};
+pub use draft::Made;
+pub use groups::Alike;
+
+use sizewise_models::{
+    Result,
+    tagger::{Knowledge, Tagger},
+};
+
+/// Seed of the texts to learn from.
+const SEED: u64 = 20_240_611;
+
+/// Makes a tagger's file from so many texts. `written` are texts without personal data.
+///
+/// **Determinism**: the same arguments give the same bytes.
+///
+/// # Errors
+/// Fails only where the program was built from damaged files.
+pub fn fit(part: Part, texts: usize, alike: &Alike, written: &[String]) -> Result<Vec<u8>> {
+    let groups = alike.by_hash();
+    let knowledge = Knowledge::new(groups.iter().copied().collect());
+    let mut composer = Composer::new(part, SEED, alike, written);
+    let mut fit = fit::Fit::new();
+    for _ in 0..texts {
+        fit.learn(&knowledge, &composer.text());
+    }
+    let (weights, links) = fit.averaged();
+    Tagger::to_bytes(&groups, &weights, &links)
+}
