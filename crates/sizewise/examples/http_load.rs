@@ -20,7 +20,7 @@ use std::{
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 const HELP: &str = "http_load --address HOST:PORT --pid PID [--path /v1/decisions] [--body FILE] [--key KEY] \
-                    [--connections 8] [--seconds 5] [--json]";
+                    [--floor /healthz] [--connections 8] [--seconds 5] [--json]";
 
 /// A request to `/v1/decisions` as a client of the bundled example sends it.
 const BODY: &str = r#"{"model":"support","input":"My card was charged twice for the same order and I need it back before Friday.","questions":[{"type":"choice","name":"team","instructions":"Which team should handle this message?","choices":[{"value":"order_status"},{"value":"delivery_problem"},{"value":"returns"},{"value":"refund_status"},{"value":"billing"},{"value":"account_access"},{"value":"product_question"},{"value":"warranty_repair"},{"value":"change_cancel"},{"value":"membership"},{"value":"privacy_data"},{"value":"business_sales"}]},{"type":"predicate","name":"urgent","instructions":"Would waiting one working day do harm?"}]}"#;
@@ -31,6 +31,7 @@ struct Options {
     path: String,
     body: String,
     key: Option<String>,
+    floor: String,
     connections: usize,
     seconds: u64,
     json: bool,
@@ -45,7 +46,7 @@ struct Run {
 
 fn main() -> Result<(), Failure> {
     let options = read_options()?;
-    let healthz = request("GET", "/healthz", "", &options);
+    let healthz = request("GET", &options.floor, "", &options);
     let decide = request("POST", &options.path, &options.body, &options);
     let time = Duration::from_secs(options.seconds);
     run(&options, &decide, 1, Duration::from_millis(500))?;
@@ -87,7 +88,7 @@ fn report(options: &Options, floor: &Run, alone: &Run, together: &Run, used_s: f
             run.at(0.99)
         );
     };
-    row("GET /healthz, 1 client", floor);
+    row(&format!("GET {}, 1 client", options.floor), floor);
     row(&format!("POST {}, 1 client", options.path), alone);
     row(&format!("POST {}, {} clients", options.path, options.connections), together);
     println!(
@@ -194,6 +195,7 @@ fn read_options() -> Result<Options, Failure> {
         path: "/v1/decisions".into(),
         body: BODY.into(),
         key: None,
+        floor: "/healthz".into(),
         connections: 8,
         seconds: 5,
         json: false,
@@ -211,6 +213,7 @@ fn read_options() -> Result<Options, Failure> {
             "--path" => options.path = value,
             "--body" => options.body = std::fs::read_to_string(value)?,
             "--key" => options.key = Some(value),
+            "--floor" => options.floor = value,
             "--connections" => options.connections = value.parse()?,
             "--seconds" => options.seconds = value.parse()?,
             _ => return Err(HELP.into()),
