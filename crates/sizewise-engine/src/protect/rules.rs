@@ -72,9 +72,37 @@ const RULES: [Rule; 13] = [
     ("number", PersonalData::Number, Strength::Form),
 ];
 
+/// Words without which a secret has no name.
+static NAMES: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    RegexBuilder::new("(?i:pass(?:word|wort|phrase)|api[ _-]?key|secret|token)").build().ok()
+});
+
+/// Whether any rule could match: most texts hold no digit and no sign that a rule needs, and are told at a glance.
+fn may_match(text: &str) -> bool {
+    let mut word = 0;
+    let mut before = b' ';
+    for byte in text.bytes() {
+        // Characters beyond ASCII may be digits, spaces or letters of another case.
+        if byte.is_ascii_digit() || !byte.is_ascii() || matches!(byte, b'@' | b':' | b'_') {
+            return true;
+        }
+        // A domain; the dashes around a private key; the prefix of a key with what follows it.
+        let begins = (before == b'.' && !byte.is_ascii_whitespace()) || (before == b'-' && byte == b'-');
+        if begins || word > 14 {
+            return true;
+        }
+        word = if byte.is_ascii_whitespace() { 0 } else { word + 1 };
+        before = byte;
+    }
+    word > 14 || NAMES.as_ref().is_none_or(|names| names.is_match(text))
+}
+
 /// What rules find, in order, none overlapping another. None where the text cannot be searched.
 pub(super) fn by_rules(text: &str) -> Option<Vec<(Range<usize>, PersonalData, Strength)>> {
     let pattern = PATTERN.as_ref()?;
+    if !may_match(text) {
+        return Some(Vec::new());
+    }
     Some(pattern.captures_iter(text).filter_map(|captures| judged(&captures)).collect())
 }
 
@@ -95,4 +123,40 @@ fn judged(captures: &Captures<'_>) -> Option<(Range<usize>, PersonalData, Streng
         kind => (kind, *strength),
     };
     Some((found.range(), kind, strength))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test")]
+
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn plain_sentences_are_told_at_a_glance() {
+        assert!(!may_match(
+            "My card was charged twice for the same order, and I need it back before Friday."
+        ));
+        assert!(may_match("my password is hunter"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_told_at_a_glance_holds_nothing_that_a_rule_finds(
+            parts in proptest::collection::vec(
+                prop_oneof![
+                    "[a-zA-Z]{1,8}", "[ .,:;'/=@_+-]{1,3}", "[0-9]{1,4}",
+                    Just("password is ".to_owned()), Just("API-key=".to_owned()), Just("sk-".to_owned()), Just("AKIA".to_owned()),
+                    Just("www.".to_owned()), Just("http://".to_owned()), Just("-----BEGIN A PRIVATE KEY-----".to_owned()),
+                    Just("eyJ".to_owned()), Just(".com".to_owned()), Just("post code is ".to_owned()), Just("aged ".to_owned()),
+                    Just("::".to_owned()), Just("hf_".to_owned()), "[A-Z]{16}", "[ſK٣]",
+                ],
+                0..12,
+            ),
+        ) {
+            let text = parts.concat();
+            let found = PATTERN.as_ref().unwrap().captures_iter(&text).filter_map(|found| judged(&found)).count();
+            prop_assert!(may_match(&text) || found == 0, "{text:?}");
+        }
+    }
 }
