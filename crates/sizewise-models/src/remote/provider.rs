@@ -63,7 +63,7 @@ pub struct ProviderSettings {
     /// Dollars for a million tokens that are written.
     #[serde(default)]
     pub price_out: Option<Dollars>,
-    /// Seconds until one call is given up; 20 unless said.
+    /// Seconds until one call is given up; unless said 20 for a question of a task, and 120 for what is passed on, which may be long.
     #[serde(default)]
     pub timeout_s: Option<u32>,
     /// What it may cost, whoever calls it.
@@ -113,6 +113,7 @@ pub struct Provider {
     residency: Option<Residency>,
     prices: Prices,
     timeout: Duration,
+    relay_timeout: Duration,
     most_tokens: Option<u32>,
     permits: Arc<Semaphore>,
     breaker: Breaker,
@@ -185,6 +186,7 @@ impl Provider {
             ));
         }
         let amount = |dollars: Option<Dollars>| dollars.map_or_else(Default::default, |dollars| dollars.0);
+        let seconds = |said: u32| Duration::from_secs(u64::from(said.clamp(1, 600)));
         Ok(Self {
             name: name.to_owned(),
             model: settings.model.clone(),
@@ -193,7 +195,8 @@ impl Provider {
             headers,
             residency: settings.residency.clone(),
             prices: Prices { read: amount(read), written: amount(written) },
-            timeout: Duration::from_secs(u64::from(settings.timeout_s.unwrap_or(20).clamp(1, 600))),
+            timeout: seconds(settings.timeout_s.unwrap_or(20)),
+            relay_timeout: seconds(settings.timeout_s.unwrap_or(120)),
             most_tokens: settings.max_tokens,
             permits: Arc::new(Semaphore::new(settings.concurrent.unwrap_or(32).clamp(1, 4_096))),
             breaker: Breaker::new(),
@@ -288,6 +291,11 @@ impl Provider {
 
     pub(super) fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    /// The same for what is passed on; between two pieces of a stream as well.
+    pub(super) fn relay_timeout(&self) -> Duration {
+        self.relay_timeout
     }
 
     /// Leave to make one of the calls that run at the same time.

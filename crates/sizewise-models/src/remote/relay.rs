@@ -191,7 +191,7 @@ async fn one(
         tries += 1;
         *attempts += 1;
         let left = deadline.saturating_duration_since(Instant::now());
-        let until = Instant::now() + provider.timeout().min(if others > 0 { left / 2 } else { left });
+        let until = Instant::now() + provider.relay_timeout().min(if others > 0 { left / 2 } else { left });
         let bill = Bill { held, provider: Arc::clone(provider), most, most_read, _permit: permit };
         provider.counts(1, 0);
         let called = call(provider, request, (&path, body.clone()), bill);
@@ -296,7 +296,7 @@ async fn begin(
             Ok(Some(chunk)) => {
                 let whole = events.feed(&chunk)?;
                 if !whole.is_empty() {
-                    let patience = provider.timeout();
+                    let patience = provider.relay_timeout();
                     return Ok((whole.into(), Some(Stream { incoming, events, bill, patience })));
                 }
             }
