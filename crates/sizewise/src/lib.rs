@@ -10,6 +10,7 @@ mod evaluation;
 mod html;
 mod members;
 mod observe;
+pub mod oidc;
 pub mod project;
 mod providers;
 pub mod screen;

@@ -1,9 +1,11 @@
 //! Who is it that presents a key, and whose limits are theirs?
 //!
-//! Each key has a purse and rates of its own, and shares those of its team. Both live as long as their limits stay as they are, so that
+//! A key is one of ours, or a token of an identity provider. Each holder has a purse and rates of its own, and shares those of its team. Both live as long as their limits stay as they are, so that
 //! nobody starts anew because somebody else's key was changed.
 
 use crate::{
+    clock,
+    oidc::Oidc,
     project::TeamSettings,
     providers::limits,
     serve::{KeyCheck, Member, Quota},
@@ -19,6 +21,7 @@ use std::{
 #[derive(Debug)]
 pub(crate) struct Members {
     ring: KeyRing,
+    oidc: Option<Oidc>,
     ledgers: Arc<Ledgers>,
     teams: BTreeMap<String, Arc<Quota>>,
     /// Those who have called, by key.
@@ -26,20 +29,32 @@ pub(crate) struct Members {
 }
 
 impl Members {
-    /// The holders of these keys, in these teams.
-    pub(crate) fn new(ring: KeyRing, ledgers: Arc<Ledgers>, teams: &BTreeMap<String, TeamSettings>) -> Self {
+    /// The holders of these keys and of an identity provider's tokens, in these teams.
+    pub(crate) fn new(
+        (ring, oidc): (KeyRing, Option<Oidc>),
+        ledgers: Arc<Ledgers>,
+        teams: &BTreeMap<String, TeamSettings>,
+    ) -> Self {
         let quota = |(name, team): (&String, &TeamSettings)| {
             let ledger = ledgers.ledger(format!("team/{name}"), limits(team.budget));
             let rates = (team.requests_per_minute, team.tokens_per_minute);
             (name.clone(), Quota::new(format!("team `{name}`"), ledger, rates))
         };
         let teams = teams.iter().map(quota).collect();
-        Self { ring, ledgers, teams, known: RwLock::default() }
+        Self { ring, oidc, ledgers, teams, known: RwLock::default() }
     }
 
     /// Reads the keys again.
     pub(crate) fn reload(&self, store: &Store) -> Result<(), sizewise_store::Error> {
         self.ring.reload(store)
+    }
+
+    /// Fetches the keys of the identity provider where it is time to. May wait for the network.
+    ///
+    /// # Errors
+    /// Says why they cannot be had.
+    pub(crate) fn refresh(&self) -> Result<(), String> {
+        self.oidc.as_ref().map_or(Ok(()), Oidc::refresh)
     }
 
     fn member(&self, holder: Arc<Holder>) -> Option<Arc<Member>> {
@@ -69,11 +84,16 @@ impl Members {
 
 impl KeyCheck for Members {
     fn any(&self) -> bool {
-        self.ring.any()
+        self.oidc.is_some() || self.ring.any()
     }
 
     fn verify(&self, key: &str) -> Option<Arc<Member>> {
-        self.ring.verify(key).and_then(|holder| self.member(holder))
+        let holder = match &self.oidc {
+            // A key of ours has no dots, a token has two.
+            Some(oidc) if key.contains('.') => oidc.verify(key, clock::now().0.div_euclid(1_000)),
+            _ => self.ring.verify(key),
+        };
+        holder.and_then(|holder| self.member(holder))
     }
 }
 
@@ -93,7 +113,7 @@ mod tests {
         let other = store.create_key("second", &rights("nobody")).unwrap();
         let teams = BTreeMap::from([("care".to_owned(), TeamSettings::default())]);
         let ledgers = Ledgers::start(Arc::clone(&store));
-        let members = Members::new(store.key_ring().unwrap(), ledgers, &teams);
+        let members = Members::new((store.key_ring().unwrap(), None), ledgers, &teams);
         let first = members.verify(&key.key).unwrap();
         assert_eq!(first.quotas.len(), 2);
         assert!(members.verify(&other.key).is_none(), "its team is not described");

@@ -6,6 +6,7 @@
 use crate::{
     commands::TeacherSettings,
     error::{Error, Result},
+    oidc::OidcSettings,
 };
 use serde::{Deserialize, Serialize};
 use sizewise_contract::{Task, did_you_mean, task::Budget};
@@ -44,6 +45,8 @@ pub struct Settings {
     pub relay: RelaySettings,
     /// Whose keys share limits.
     pub team: BTreeMap<String, TeamSettings>,
+    /// Whose tokens are taken in place of keys.
+    pub oidc: Option<OidcSettings>,
 }
 
 /// What all keys of a team together may ask for.

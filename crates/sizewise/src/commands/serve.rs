@@ -9,6 +9,7 @@ use crate::{
     error::{Error, Result},
     members::Members,
     observe::{Bounds, Observer},
+    oidc::Oidc,
     project::{Observe, Project},
     providers::{PATIENCE, Providers},
     screen::Screen,
@@ -81,7 +82,8 @@ impl Serving {
         engine.escalate_to(escalations);
         engine.keep(privacy::keeping(project, &names));
         let teams = &project.settings().team;
-        let members = Arc::new(Members::new(store.key_ring()?, Arc::clone(&ledgers), teams));
+        let oidc = project.settings().oidc.as_ref().map(Oidc::new);
+        let members = Arc::new(Members::new((store.key_ring()?, oidc), Arc::clone(&ledgers), teams));
         let project = project.clone();
         Ok(Self { store, engine, ledgers, members, names, project, providers, problems, unasked })
     }
@@ -200,6 +202,7 @@ impl Serving {
         let ended = AtomicBool::new(false);
         let outcome = std::thread::scope(|scope| {
             scope.spawn(|| self.watch(&ended, screen));
+            scope.spawn(|| self.identify(&ended, screen));
             let shutdown = async {
                 while !stop.load(Ordering::Relaxed) {
                     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -216,6 +219,20 @@ impl Serving {
             cut => screen.remark(&format!("stopped; {cut} connections did not finish in time")),
         }
         Ok(())
+    }
+
+    /// Keeps the keys of the identity provider as they are there; apart from all else, as it may be slow.
+    fn identify(&self, ended: &AtomicBool, screen: &Screen) {
+        let mut told: Option<String> = None;
+        while !ended.load(Ordering::Relaxed) {
+            if let Err(problem) = self.members.refresh()
+                && told.as_ref() != Some(&problem)
+            {
+                screen.remark(&format!("keys of the identity provider: {problem}"));
+                told = Some(problem);
+            }
+            std::thread::sleep(LOOK);
+        }
     }
 
     /// Puts new releases and keys to use, and erases records that are too old.
