@@ -203,7 +203,7 @@ fn granted<T>(outcome: Result<T, WireError>, protocol: Protocol) -> Option<T> {
     outcome
         .map_err(|error| {
             is_explained(&error);
-            is_json(&error.body(protocol));
+            is_json(&error.body(protocol, 400));
         })
         .ok()
 }

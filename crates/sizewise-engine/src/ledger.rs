@@ -172,13 +172,16 @@ impl Ledger {
     /// Gives back what no call under way needs.
     fn give_back(&self) {
         let _one = self.writing();
-        let mut parts = Vec::new();
-        for block in self.state().blocks.values_mut() {
+        let mut changes = Vec::new();
+        for (key, block) in &mut self.state().blocks {
             let (cost, calls) = (std::mem::take(&mut block.spent), std::mem::take(&mut block.calls));
             block.left = MicroUsd(0);
-            parts.push(Settled { reservation: block.number, cost, calls, rest: block.open });
+            changes.push((Settled { reservation: block.number, cost, calls, rest: block.open }, key.clone()));
         }
-        let _ = self.ledgers.store.settle_parts(&parts);
+        let parts: Vec<Settled> = changes.iter().map(|(settled, _)| *settled).collect();
+        if self.ledgers.store.settle_parts(&parts).is_err() {
+            self.take_back(&changes);
+        }
     }
 }
 

@@ -27,7 +27,8 @@ pub use error::Error;
 pub use escalate::Escalation;
 pub use ledger::{Ledger, Ledgers};
 pub use protect::{
-    Finding, FoundBy, PersonalData, Redacted, can_redact, find as find_personal_data, redact, redacted,
+    Finding, FoundBy, PersonalData, Redacted, can_redact, find as find_personal_data, redact,
+    redact_by_rules, redacted,
 };
 pub use purses::{Purse, Purses};
 pub use recall::Recall;

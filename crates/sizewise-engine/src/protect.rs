@@ -38,14 +38,17 @@ pub fn redact(text: &str) -> String {
     Redacted::new(text, find(text).as_deref()).into_text()
 }
 
+/// The same by rules alone: names stay readable.
+#[must_use]
+pub fn redact_by_rules(text: &str) -> String {
+    Redacted::new(text, find::find_by_rules(text).as_deref()).into_text()
+}
+
 /// The input as far as it may be kept. Records stay in the house and are learned from, so that rules suffice: names stay readable.
 pub(crate) fn kept(text: &str, rule: StoreInput) -> StoredInput {
     match rule {
         StoreInput::Nothing => StoredInput::Nothing,
-        StoreInput::Redacted => {
-            let found = find::find_by_rules(text);
-            StoredInput::Redacted(Redacted::new(text, found.as_deref()).into_text())
-        }
+        StoreInput::Redacted => StoredInput::Redacted(redact_by_rules(text)),
         StoreInput::Full => StoredInput::Full(text.to_owned()),
     }
 }

@@ -109,18 +109,20 @@ impl Store {
         Ok(problems)
     }
 
-    /// A mark that changes whenever releases, certificates or keys do, or somebody was erased: what a server watches.
+    /// A mark that changes whenever releases, certificates or keys do, or somebody was erased (the fifth of it): what a server watches.
     ///
     /// # Errors
     /// Fails when the database cannot be read.
-    pub fn mark(&self) -> Result<[i64; 5]> {
+    pub fn mark(&self) -> Result<[i64; 6]> {
         let query =
             "SELECT (SELECT coalesce(max(number), 0) FROM switches), (SELECT count(*) FROM certificates),
                             (SELECT count(*) FROM keys), (SELECT count(revoked_at) FROM keys),
-                            (SELECT coalesce(max(sequence), 0) FROM audit WHERE action = 'erased')";
+                            (SELECT coalesce(max(sequence), 0) FROM audit WHERE action = 'erased'),
+                            (SELECT coalesce(max(sequence), 0) FROM audit WHERE action = 'key.changed')";
         let connection = self.connection();
-        let mark =
-            |row: &rusqlite::Row<'_>| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?]);
+        let mark = |row: &rusqlite::Row<'_>| {
+            Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?])
+        };
         Ok(connection.query_row(query, [], mark)?)
     }
 

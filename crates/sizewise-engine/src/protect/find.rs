@@ -55,9 +55,10 @@ pub fn find(text: &str) -> Option<Vec<Finding>> {
                 Some(tagged) if tagged.span == rule.span => tagged.kind = rule.kind,
                 // Inside of something larger: the larger one stays.
                 Some(tagged) if tagged.span.start <= rule.span.start && tagged.span.end >= rule.span.end => {}
-                Some(_) => {
-                    tagged = None;
-                    put(&mut found, rule);
+                // Either covers what the other does not: all of it is personal.
+                Some(tagged) => {
+                    tagged.span = tagged.span.start.min(rule.span.start)..tagged.span.end.max(rule.span.end);
+                    tagged.kind = rule.kind;
                 }
                 None => put(&mut found, rule),
             }

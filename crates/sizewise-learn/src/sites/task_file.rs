@@ -21,7 +21,8 @@ fn write_task(out: &mut String, site: &Site, from: &FromSite<'_>, input: &str) -
     writeln!(
         out,
         "# A Sizewise task, made of call site {}: what a program asked {} again and again.",
-        site.id, site.facts.model
+        site.id,
+        site.facts.model.escape_default()
     )?;
     writeln!(
         out,

@@ -156,8 +156,11 @@ impl Events {
     fn tokens(&mut self, usage: Option<&Value>, [read, written]: [&str; 2]) {
         let Some(usage) = usage.filter(|usage| usage.is_object()) else { return };
         let count = |name: &str| usage.get(name).and_then(Value::as_u64).unwrap_or(0);
+        // What Anthropic's cache took part in is told apart, and paid for.
+        let cached = count("cache_creation_input_tokens") + count("cache_read_input_tokens");
         let known = self.usage.unwrap_or(Usage { read: 0, written: 0 });
-        let (read, written) = (known.read.max(count(read)), known.written.max(count(written)));
+        let (read, written) =
+            (known.read.max(count(read).saturating_add(cached)), known.written.max(count(written)));
         self.usage = Some(Usage { read, written });
     }
 }

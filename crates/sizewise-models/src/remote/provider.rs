@@ -47,6 +47,9 @@ pub struct ProviderSettings {
     pub url: String,
     /// The model that answers, as the provider calls it.
     pub model: String,
+    /// Other models that programs may name, at the same prices; where it costs nothing any may be named.
+    #[serde(default)]
+    pub models: Vec<String>,
     /// Its protocol: `openai` (also every server that speaks its shape), `anthropic`, `gemini`, `responses`, `decisions` or `systemone`.
     #[serde(default)]
     pub dialect: Dialect,
@@ -107,6 +110,7 @@ impl From<String> for Residency {
 pub struct Provider {
     name: String,
     model: String,
+    models: Vec<String>,
     dialect: Dialect,
     client: Client,
     headers: Vec<(HeaderName, HeaderValue)>,
@@ -190,6 +194,7 @@ impl Provider {
         Ok(Self {
             name: name.to_owned(),
             model: settings.model.clone(),
+            models: settings.models.clone(),
             dialect: settings.dialect,
             client,
             headers,
@@ -271,6 +276,12 @@ impl Provider {
         sent: &AtomicBool,
     ) -> std::result::Result<Incoming, Broken> {
         self.client.send((Method::POST, path), &self.headers, body, sent).await
+    }
+
+    /// Whether a program may name this model of it: what another costs is not known where it is not listed.
+    #[must_use]
+    pub fn offers(&self, model: &str) -> bool {
+        self.prices.is_free() || model == self.model || self.models.iter().any(|known| known == model)
     }
 
     /// Its protocol.

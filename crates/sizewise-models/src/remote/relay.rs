@@ -255,7 +255,8 @@ async fn call(
             .map_or_else(failed, |(begun, rest)| Tried::Answer(answer(begun, rest))),
         (200..=299, ..) => match incoming.whole(ANSWER_BYTES).await {
             Ok(body) if serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok() => {
-                bill.settle_used(usage(&body));
+                let seen = Usage { read: bill.most_read, written: body.len() as u64 };
+                bill.settle_used(usage(&body), seen);
                 Tried::Answer(answer(body.into(), None))
             }
             Ok(_) => failed("its answer is no JSON".into()),
@@ -340,17 +341,16 @@ impl Stream {
         let (usage, said) = (self.events.usage(), self.events.said());
         let bound = Usage { read: self.bill.most_read, written: said };
         // A stream that was cut off may go on being written on the other side.
-        self.bill.settle_used(self.events.has_ended().then(|| usage.unwrap_or(bound)))
+        let told = self.events.has_ended().then(|| usage.unwrap_or(bound));
+        self.bill.settle_used(told, bound)
     }
 }
 
 impl Bill {
-    /// Puts down what these tokens cost; the bound where nobody says how many they were.
-    fn settle_used(self, usage: Option<Usage>) -> MicroUsd {
+    /// Puts down what these tokens cost; the bound where nobody says how many they were. `seen` is what there was at least.
+    fn settle_used(self, usage: Option<Usage>, seen: Usage) -> MicroUsd {
         let cost = usage.map_or(self.most, |usage| self.provider.prices().of(usage.read, usage.written));
-        if let Some(usage) = usage {
-            self.held.count(usage.total());
-        }
+        self.held.count(usage.unwrap_or(seen).total());
         self.held.settle(cost);
         cost
     }

@@ -6,7 +6,11 @@
 use super::{AuditEntry, commitment, merkle};
 use serde::{Deserialize, Serialize};
 use sizewise_contract::ContentHash;
-use std::{collections::BTreeSet, fmt, str::FromStr};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+    str::FromStr,
+};
 
 /// Size and root of a log: written `SIZE:ROOT`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,9 +148,10 @@ impl AuditReport {
         let mut findings = order(entries);
         findings.extend(entries.iter().filter_map(content));
         let leaves: Vec<ContentHash> = entries.iter().map(AuditEntry::own_leaf).collect();
+        let by_sequence: HashMap<u64, &AuditEntry> =
+            entries.iter().rev().map(|entry| (entry.sequence, entry)).collect();
         for before in earlier.into_iter().flatten() {
-            let now = entries.iter().find(|entry| entry.sequence == before.sequence);
-            match now {
+            match by_sequence.get(&before.sequence) {
                 Some(now) if now.own_leaf() == before.own_leaf() => {}
                 Some(_) => findings.push(Finding::Replaced { sequence: before.sequence }),
                 None => findings.push(Finding::Removed { first: before.sequence, last: before.sequence }),
@@ -193,13 +198,13 @@ fn order(entries: &[AuditEntry]) -> Vec<Finding> {
         // What stands between here and there is either gone, or further down.
         let mut first = expected;
         while first < sequence {
-            let gap = (first..sequence).find(|missing| all.contains(missing)).unwrap_or(sequence);
+            let gap = all.range(first..sequence).next().copied().unwrap_or(sequence);
             if gap > first {
                 findings.push(Finding::Removed { first, last: gap - 1 });
             }
             first = gap + 1;
         }
-        expected = sequence + 1;
+        expected = sequence.saturating_add(1);
     }
     findings
 }

@@ -156,7 +156,7 @@ fn table(sites: &[Site], limit: usize) -> String {
         };
         table.row([
             name(site).to_owned(),
-            site.facts.model.clone(),
+            shortened(&site.facts.model.escape_default().to_string(), 40),
             shortened(&answered(&site.questions), 44),
             site.calls.to_string(),
             site.distinct.to_string(),
@@ -255,7 +255,7 @@ fn write_site(
     screen: &Screen,
 ) -> std::fmt::Result {
     let facts = &site.facts;
-    writeln!(out, "{} asks {} ({})", screen.bold(name(site)), facts.model, facts.protocol)?;
+    writeln!(out, "{} asks {} ({})", screen.bold(name(site)), facts.model.escape_default(), facts.protocol)?;
     let since = clock::minute(site.first_at);
     writeln!(
         out,

@@ -3,7 +3,11 @@
 //! The task file says so as it is now, not the release that was made from an earlier state of it; `zero_retention` in the settings goes
 //! before every task file.
 
-use crate::{error::Result, project::Project, providers::Providers};
+use crate::{
+    error::Result,
+    project::{Observe, Project},
+    providers::Providers,
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 use sizewise_contract::{
@@ -77,7 +81,7 @@ pub(super) fn at_start(project: &Project, names: &[String], providers: &Provider
         "tasks": names.iter().map(task).collect::<serde_json::Map<_, _>>(),
         "providers": providers.residencies(),
         "relay": settings.relay.providers,
-        "observe": settings.relay.observe,
+        "observe": if settings.serve.zero_retention { Observe::Off } else { settings.relay.observe },
     })
 }
 

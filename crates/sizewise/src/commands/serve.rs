@@ -110,7 +110,7 @@ impl Serving {
             screen.remark(&format!("passing on to {} what is asked of them by name", relayed.join(", ")));
         }
         let how = match self.project.settings().relay.observe {
-            _ if relayed.is_empty() => None,
+            _ if relayed.is_empty() || self.project.settings().serve.zero_retention => None,
             Observe::Off => None,
             Observe::Redacted => Some("personal data masked"),
             Observe::Full => Some("as they are"),
@@ -259,7 +259,8 @@ impl Serving {
                 Ok(_) => {}
                 Err(error) => screen.remark(&format!("the store cannot be read: {error}")),
             }
-            for (name, state) in self.engine.providers() {
+            let relayed = self.providers.all().into_iter().map(|one| (one.name().to_owned(), one.state()));
+            for (name, state) in relayed.collect::<BTreeMap<_, _>>() {
                 if let Some(problem) = state.problem.filter(|problem| troubles.get(&name) != Some(problem)) {
                     screen.remark(&format!("provider {name}: {}", own_words(&problem)));
                     troubles.insert(name, problem);

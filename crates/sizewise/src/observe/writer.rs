@@ -7,7 +7,7 @@ use super::{Counts, Exchange};
 use crate::error::Result;
 use serde_json::Value;
 use sizewise_contract::{ContentHash, units::UnixMillis};
-use sizewise_engine::redact;
+use sizewise_engine::{redact, redact_by_rules};
 use sizewise_learn::sites::{Call, Called, Facts, Fixed, Said, Tool};
 use sizewise_store::{ObservedBounds, ObservedCall, SiteWriter};
 use std::{
@@ -86,10 +86,11 @@ impl Writer {
         let (cost, is_estimate) = exchange.cost(&heard, &answered);
         let masked = |text: String| if self.redacted { redact(&text) } else { text };
         let masked_value = |value: Value| if self.redacted { mask(value) } else { value };
+        let said_value = |value: Value| if self.redacted { mask_said(value) } else { value };
         let tool = |tool: Tool| Tool { parameters: masked_value(tool.parameters), ..tool };
         let asking = &exchange.asking;
         let facts = Facts {
-            name: asking.site.clone(),
+            name: asking.site.clone().map(|name| if self.redacted { mask_short(&name) } else { name }),
             protocol: asking.protocol.name().to_owned(),
             provider: exchange.answering.provider.clone(),
             model: asking.model.clone(),
@@ -97,10 +98,11 @@ impl Writer {
             fixed: Fixed {
                 system: masked(heard.fixed.system),
                 tools: heard.fixed.tools.into_iter().map(tool).collect(),
-                schema: heard.fixed.schema.map(masked_value),
+                // Its values are the labels that the program allows.
+                schema: heard.fixed.schema.map(said_value),
             },
         };
-        let called = |called: Called| Called { arguments: masked_value(called.arguments), ..called };
+        let called = |called: Called| Called { arguments: said_value(called.arguments), ..called };
         let call = Call {
             text: masked(heard.text),
             said: Said {
@@ -166,8 +168,33 @@ fn normal(prompt: &str) -> String {
 /// An answer that is JSON stays so.
 fn mask_answer(text: String) -> String {
     match serde_json::from_str::<Value>(&text) {
-        Ok(value @ (Value::Object(_) | Value::Array(_))) => mask(value).to_string(),
-        _ => redact(&text),
+        Ok(value @ (Value::Object(_) | Value::Array(_))) => mask_said(value).to_string(),
+        _ => mask_short(&text),
+    }
+}
+
+/// Longest answer that may be a label. `bytes`
+const LABEL_BYTES: usize = 60;
+
+/// An answer without personal data. A short one may be a label, and a country or a firm may be one: of it go numbers and addresses alone.
+fn mask_short(text: &str) -> String {
+    if text.len() <= LABEL_BYTES { redact_by_rules(text) } else { redact(text) }
+}
+
+/// What a model said as JSON, without personal data in its texts, numbers and keys.
+fn mask_said(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(mask_short(&text)),
+        Value::Array(items) => items.into_iter().map(mask_said).collect(),
+        Value::Object(map) => {
+            map.into_iter().map(|(key, value)| (mask_short(&key), mask_said(value))).collect()
+        }
+        Value::Number(number) => {
+            let written = number.to_string();
+            let masked = redact_by_rules(&written);
+            if masked == written { Value::Number(number) } else { Value::String(masked) }
+        }
+        other => other,
     }
 }
 

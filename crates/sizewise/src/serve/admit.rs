@@ -11,7 +11,7 @@
 
 use super::{
     Serving,
-    quota::Member,
+    quota::{Exhausted, Member},
     routes::{Guard, Route},
 };
 use crate::wire::WireError;
@@ -27,7 +27,7 @@ use std::{
 use tokio::sync::SemaphorePermit;
 
 /// The header that says whom a request is about.
-const SUBJECT: &str = "x-sizewise-subject";
+pub(super) const SUBJECT: &str = "x-sizewise-subject";
 
 /// Knows the API keys.
 pub trait KeyCheck: Send + Sync {
@@ -64,6 +64,15 @@ impl Caller<'_> {
         self.member.as_ref().is_none_or(|member| member.rights().allow_model(provider))
     }
 
+    /// Whether the caller's tokens of this minute are not used up.
+    ///
+    /// # Errors
+    /// Says from when on they are not.
+    pub(super) fn check_tokens(&self) -> Result<(), WireError> {
+        let member = self.member.as_ref();
+        member.map_or(Ok(()), |member| member.check_tokens(Instant::now())).map_err(|no| limited(&no))
+    }
+
     /// Who has to pay for larger models besides the task.
     pub(super) fn purses(&self) -> Vec<Purse> {
         self.member.as_ref().map(|member| member.purses()).unwrap_or_default()
@@ -88,11 +97,7 @@ pub(super) fn admit<'s, D>(
     let member = if serving.keys.any() {
         let member = check_key(serving.keys.as_ref(), headers)?;
         check_role(member.rights().role, route.guard)?;
-        member.take(Instant::now()).map_err(|no| {
-            WireError::new(Code::RateLimited, None, no.problem)
-                .with_hint(format!("ask again in {} s", no.wait.as_secs() + 1))
-                .with_wait(no.wait)
-        })?;
+        member.take(Instant::now()).map_err(|no| limited(&no))?;
         Some(member)
     } else {
         check_origin(headers, &serving.settings.allowed_hosts)?;
@@ -104,6 +109,12 @@ pub(super) fn admit<'s, D>(
             .with_hint("try again in a second")
     })?;
     Ok(Caller { member, subject, _place: Some(place) })
+}
+
+fn limited(no: &Exhausted) -> WireError {
+    WireError::new(Code::RateLimited, None, no.problem.clone())
+        .with_hint(format!("ask again in {} s", no.wait.as_secs() + 1))
+        .with_wait(no.wait)
 }
 
 fn check_role(role: Role, guard: Guard) -> Result<(), WireError> {

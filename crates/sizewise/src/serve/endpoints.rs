@@ -51,7 +51,15 @@ pub(super) async fn answer<D: Decider>(
             let callable: Vec<&str> = callable.filter(|name| asked.caller.may_call(name)).collect();
             return Ok(json(models::list(&asked.tasks(), &callable, started)));
         }
-        Endpoint::Model => return Ok(json(models::one(&asked.info(name, "model")?, started))),
+        Endpoint::Model => {
+            let relay = serving.settings.relay.as_ref();
+            if relay.is_some_and(|relay| relay.knows(name, asked.caller))
+                && serving.decider.task(name).is_err()
+            {
+                return Ok(json(models::callable(name, started)));
+            }
+            return Ok(json(models::one(&asked.info(name, "model")?, started)));
+        }
         Endpoint::Tasks => return Ok(json(native::tasks(&asked.tasks()))),
         Endpoint::Task => return Ok(json(native::task(&asked.info(name, "task")?))),
         Endpoint::Certificate => return Ok(json(native::certificates(&asked.info(name, "task")?))),
@@ -125,7 +133,7 @@ impl<D: Decider> Asked<'_, D> {
         let relay = self.serving.settings.relay.as_ref()?;
         let model = relay::model_of(self.body)?;
         let is_task = self.serving.decider.task(&model).is_ok();
-        match !is_task && relay.knows(&model) {
+        match !is_task && relay.knows(&model, self.caller) {
             true => Some(relay.pass(Passing::Chat, (None, self.body), (self.caller, self.headers)).await),
             false => None,
         }
@@ -242,7 +250,10 @@ fn metrics<D: Decider>(serving: &Serving<D>) -> String {
         observed: serving.settings.relay.as_ref().and_then(|relay| relay.observed()),
         started: serving.started,
         queues: serving.decider.queue_depths(),
-        providers: serving.decider.providers(),
+        providers: {
+            let relayed = serving.settings.relay.iter().flat_map(|relay| relay.states());
+            relayed.chain(serving.decider.providers()).collect()
+        },
         tasks: serving.decider.tasks(),
     })
 }

@@ -1,7 +1,8 @@
 //! How much may a caller still ask for?
 //!
 //! Rates are buckets that fill evenly and hold a minute's worth: whoever was quiet may come at once, and over any longer time nobody
-//! gets more than their rate. Tokens are counted after a call, when they are known: a bucket may go below empty and is then waited for.
+//! gets more than their rate. Tokens are counted after a call, when they are known: a bucket may go below empty, and what is passed on then waits for it;
+//! what tasks hand on is counted and not held up.
 //! Money is in purses, which say no before a call is made. All of it is of larger models and of requests; what a local tier answers
 //! costs no tokens and no money.
 
@@ -60,13 +61,18 @@ impl Member {
         self.quotas.iter().map(purse).collect()
     }
 
-    /// Counts one request, of the key and of its team, or of neither.
-    pub(super) fn take(&self, now: Instant) -> Result<(), Exhausted> {
+    /// Whether tokens are left for a call to a larger model.
+    pub(super) fn check_tokens(&self, now: Instant) -> Result<(), Exhausted> {
         for quota in &self.quotas {
             quota.purse.tokens.as_ref().map_or(Ok(()), |tokens| {
                 tokens.has_any(now).map_err(|wait| quota.exhausted("tokens", tokens, wait))
             })?;
         }
+        Ok(())
+    }
+
+    /// Counts one request, of the key and of its team, or of neither.
+    pub(super) fn take(&self, now: Instant) -> Result<(), Exhausted> {
         for (position, quota) in self.quotas.iter().enumerate() {
             let Some(requests) = &quota.requests else { continue };
             if let Err(wait) = requests.take(now) {
@@ -87,6 +93,8 @@ impl Quota {
         ledger: Arc<Ledger>,
         (requests, tokens): (Option<u32>, Option<u32>),
     ) -> Arc<Self> {
+        // As on the command line: 0 is no limit.
+        let (requests, tokens) = (requests.filter(|most| *most > 0), tokens.filter(|most| *most > 0));
         let purse = Arc::new(Counted { ledger, tokens: tokens.map(Bucket::full) });
         Arc::new(Self { whose: whose.into(), requests: requests.map(Bucket::full), purse })
     }
@@ -219,8 +227,9 @@ mod tests {
         for purse in member.purses() {
             purse.money.count(1_200);
         }
-        let refused = member.take(now).unwrap_err();
+        let refused = member.check_tokens(now).unwrap_err();
         assert!(refused.wait > Duration::from_secs(59) && refused.wait < Duration::from_secs(62));
-        assert!(member.take(now + Duration::from_secs(61)).is_ok());
+        assert!(member.check_tokens(now + Duration::from_secs(61)).is_ok());
+        assert!(member.take(now).is_ok(), "what a local tier answers needs no tokens");
     }
 }

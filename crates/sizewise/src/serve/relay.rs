@@ -4,7 +4,7 @@
 //! as its protocol ends or with an error event of that protocol, never in silence. A caller who leaves cuts the call off.
 
 use super::{
-    admit::Caller,
+    admit::{Caller, SUBJECT},
     reply::{Body, Reply},
 };
 use crate::{
@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 use sizewise_contract::{Code, did_you_mean};
 use sizewise_engine::{Purse, Purses};
 use sizewise_models::remote::{
-    Answer, Dialect, Money, Provider, Relayable, Stream, Streams, Target, Why, relay,
+    Answer, Dialect, Money, Provider, ProviderState, Relayable, Stream, Streams, Target, Why, relay,
 };
 use std::{
     collections::BTreeMap,
@@ -185,6 +185,10 @@ impl Relay {
         if header(observe::OBSERVE).is_some_and(|wish| wish.trim().eq_ignore_ascii_case("off")) {
             return None;
         }
+        // What is about somebody is erased by their name, and relayed calls have none.
+        if header(SUBJECT).is_some() || names_a_user(body) {
+            return None;
+        }
         let site = header(observe::SITE).and_then(observe::named);
         let asking = Asking { protocol, model: model.to_owned(), site, key_id: key_id.map(str::to_owned) };
         observer.watch(asking, body)
@@ -195,10 +199,15 @@ impl Relay {
         self.routes.keys().map(String::as_str)
     }
 
-    /// Whether a request with this `model` is for a provider: `NAME` or `NAME/MODEL`.
-    #[must_use]
-    pub fn knows(&self, model: &str) -> bool {
-        self.routes.contains_key(model.split_once('/').map_or(model, |(name, _)| name))
+    /// Whether a request with this `model` is for a provider that is there for the caller: `NAME` or `NAME/MODEL`.
+    pub(super) fn knows(&self, model: &str, caller: &Caller<'_>) -> bool {
+        let name = model.split_once('/').map_or(model, |(name, _)| name);
+        self.routes.contains_key(name) && caller.may_call(name)
+    }
+
+    /// The providers that may be called, those that stand in included, and how each is doing.
+    pub(super) fn states(&self) -> impl Iterator<Item = (String, ProviderState)> {
+        self.routes.values().flatten().map(|provider| (provider.name().to_owned(), provider.state()))
     }
 
     fn targets(&self, model: &str, dialect: Dialect, caller: &Caller<'_>) -> Result<Vec<Target>, WireError> {
@@ -212,7 +221,7 @@ impl Relay {
             WireError::new(
                 Code::UnknownTask,
                 Some("model".into()),
-                format!("nothing here is called `{shown}`"),
+                format!("no task is called `{shown}`, and no provider that may be called"),
             )
             .with_hint(hint)
         };
@@ -221,7 +230,20 @@ impl Relay {
             Dialect::Responses => dialect == Dialect::OpenAi,
             own => own == dialect,
         };
-        let spoken = chain.iter().enumerate().filter(|(_, provider)| speaks(provider));
+        let first_speaks = chain.first().is_some_and(|first| speaks(first));
+        // Whoever stands in for another does so for everybody who may call that one; alone, it is called by those who may.
+        let there = |provider: &Provider| first_speaks || caller.may_call(provider.name());
+        let spoken = chain.iter().enumerate().filter(|(_, provider)| speaks(provider) && there(provider));
+        if let (Some(own), Some(first)) = (own, chain.first())
+            && !first.offers(own)
+        {
+            let shown: String = own.chars().take(100).collect();
+            return Err(WireError::request(
+                Some("model".into()),
+                format!("what `{shown}` costs at `{name}` is not known"),
+            )
+            .with_hint("whoever runs the server can list it under `models` of the provider"));
+        }
         let targets: Vec<Target> = spoken
             .map(|(position, provider)| {
                 // Those that stand in know another's models by no name.
@@ -234,7 +256,9 @@ impl Relay {
                 Some("model".into()),
                 format!("`{name}` does not speak this protocol"),
             )
-            .with_hint("call it under the path of its own protocol"));
+            .with_hint(
+                "call it under the path of its own protocol, where it has one that programs may use",
+            ));
         }
         Ok(targets)
     }
@@ -258,6 +282,7 @@ impl Relay {
                 (model, Some(place))
             }
         };
+        caller.check_tokens()?;
         let (dialect, path, streams) = passing.facts();
         let targets = self.targets(&model, dialect, caller)?;
         // Where the path names the model, all of the body is in front of nothing.
@@ -285,7 +310,10 @@ impl Relay {
             }
             Err(why) => {
                 let (code, way_out) = match why.kind {
-                    Why::Budget => (Code::BudgetSpent, "whoever runs the server can raise it under [relay]"),
+                    Why::Budget => (
+                        Code::BudgetSpent,
+                        "whoever runs the server can raise it: under [relay], of the provider, the key or its team",
+                    ),
                     Why::Unavailable => (Code::SourceUnavailable, "it was tried as often as makes sense"),
                 };
                 let calls = if why.attempts == 1 { "call" } else { "calls" };
@@ -298,6 +326,17 @@ impl Relay {
             }
         }
     }
+}
+
+/// Whether a body says whom it is about.
+fn names_a_user(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct About {
+        user: Option<serde::de::IgnoredAny>,
+        safety_identifier: Option<serde::de::IgnoredAny>,
+    }
+    serde_json::from_slice::<About>(body)
+        .is_ok_and(|about| about.user.is_some() || about.safety_identifier.is_some())
 }
 
 /// The model that a body names, and where it does.

@@ -24,6 +24,12 @@ pub fn list(infos: &[TaskInfo], callable: &[&str], started: u64) -> Vec<u8> {
     serde_json::to_vec(&list).unwrap_or_default()
 }
 
+/// Writes a provider that may be called by name as the OpenAI client reads it.
+#[must_use]
+pub fn callable(name: &str, started: u64) -> Vec<u8> {
+    serde_json::to_vec(&Model::callable(name, started)).unwrap_or_default()
+}
+
 /// Writes one entry as the OpenAI client reads it.
 #[must_use]
 pub fn one(info: &TaskInfo, started: u64) -> Vec<u8> {

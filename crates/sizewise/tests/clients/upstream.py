@@ -96,7 +96,7 @@ def settings(address: str) -> str:
     """The settings that put it behind a server of ours."""
     one = 'key = "env:SIZEWISE_UPSTREAM_KEY"\nprice_in = 0.15\nprice_out = 0.60\n'
     return (
-        f'[provider.chatty]\nurl = "{address}/v1"\nmodel = "large-1"\n{one}'
+        f'[provider.chatty]\nurl = "{address}/v1"\nmodel = "large-1"\nmodels = ["other-9"]\n{one}'
         f'[provider.letters]\nurl = "{address}/v1"\nmodel = "large-2"\ndialect = "anthropic"\n{one}'
         f'[provider.stars]\nurl = "{address}/v1beta"\nmodel = "large-3"\ndialect = "gemini"\n{one}'
         '[relay]\nproviders = ["chatty", "letters", "stars"]\nbudget = { usd_per_day = 1.00 }\n'

@@ -71,6 +71,13 @@ fn money_rates_and_allowed_models_hold_for_each_key() {
     let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=13).contains(&wait), "{wait}");
 
+    server.change(&poor, &["--usd-total", "none"]);
+    let begun = Instant::now();
+    while server.chat_as(&poor_key, "plain").status != 200 {
+        assert!(begun.elapsed() < Duration::from_secs(5), "a change is noticed within a second");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+
     // One request of the team was asked for a model that is not there.
     let of_first = until_refused(&server, &first, "plain").0;
     let of_second = until_refused(&server, &second, "plain").0;

@@ -148,7 +148,7 @@ fn every_failure_ends_with_an_answer_or_with_an_honest_error() {
 fn requests_pass_unchanged_and_what_cannot_pass_says_why() {
     let provider = Provider::start();
     let settings = provider.settings("plain", false)
-        + "[relay]\nproviders = [\"plain\"]\nbudget = { usd_total = 0.1 }\n";
+        + "models = [\"other-1\"]\n[relay]\nproviders = [\"plain\"]\nbudget = { usd_total = 0.1 }\n";
     let server = Server::start(&settings);
     let body = r#"{ "messages":[{"role":"user","content":"h\u00e9"}], "model":"plain/other-1", "seed":1e3, "odd":{"z":1,"a":[]} }"#;
     let heard = server.post("/v1/chat/completions", body);
@@ -158,6 +158,7 @@ fn requests_pass_unchanged_and_what_cannot_pass_says_why() {
     for (path, body, status, expected) in [
         ("/v1/chat/completions", r#"{"model":"plian","messages":[]}"#, 404, "plian"),
         ("/v1/chat/completions", r#"{"messages":[]}"#, 400, "model"),
+        ("/v1/chat/completions", r#"{"model":"plain/dear-1","messages":[]}"#, 400, "is not known"),
         ("/v1/embeddings", r#"{"model":"plan","input":"x"}"#, 404, "did you mean `plain`"),
         ("/v1/messages", r#"{"model":"plain","messages":[]}"#, 400, "does not speak this protocol"),
         (

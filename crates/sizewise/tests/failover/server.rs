@@ -62,6 +62,12 @@ impl Server {
         (text("id"), text("key"))
     }
 
+    /// Gives a key other rights.
+    pub(crate) fn change(&self, id: &str, rights: &[&str]) {
+        let changed = command(self.folder.path()).args(["keys", "change", id]).args(rights).output().unwrap();
+        assert!(changed.status.success(), "{}", String::from_utf8_lossy(&changed.stdout));
+    }
+
     /// A chat with a key.
     pub(crate) fn chat_as(&self, key: &str, model: &str) -> Heard {
         let body = format!(

@@ -42,7 +42,7 @@ struct Item {
     #[serde(rename = "type")]
     kind: String,
     #[serde(default)]
-    content: Vec<Part>,
+    content: Option<Vec<Part>>,
 }
 
 /// A refusal is an answer too: one that no contract knows.
@@ -71,7 +71,7 @@ pub(super) fn read(body: &[u8]) -> Result<Reply, &'static str> {
     }
     let messages = reply.output.into_iter().filter(|item| item.kind == "message");
     Ok(Reply {
-        content: messages.flat_map(|item| item.content).map(|part| part.text).collect(),
+        content: messages.flat_map(|item| item.content.unwrap_or_default()).map(|part| part.text).collect(),
         usage: reply.usage.map(Usage::from),
         request: reply.id.as_deref().map(printable),
         model: reply.model.as_deref().map(printable),

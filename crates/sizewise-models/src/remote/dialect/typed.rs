@@ -93,7 +93,10 @@ struct Answer {
 pub(super) fn read_decisions(body: &[u8], typed: &[Typed]) -> Result<Reply, &'static str> {
     let reply: ReplyJson<Vec<Answer>> =
         serde_json::from_slice(body).map_err(|_| "the reply is not that of a decision")?;
-    // In the order of the questions.
+    // In the order of the questions: with one of them missing nobody knows whose the others are.
+    if reply.answers.len() != typed.len() {
+        return Err("the reply has not one answer for each question");
+    }
     let labels =
         typed.iter().zip(&reply.answers).filter_map(|(asked, answer)| label(asked, answer)).collect();
     Ok(told(labels, (reply.id, reply.model, reply.usage)))
