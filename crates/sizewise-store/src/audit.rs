@@ -19,7 +19,7 @@ use crate::{
     error::{Error, Result},
     ids,
 };
-use rusqlite::{Connection, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sizewise_contract::{ContentHash, units::UnixMillis};
@@ -285,9 +285,10 @@ fn absent(found: Result<(&'static str, bool)>) -> Option<Result<&'static str>> {
 }
 
 fn trigger(connection: &Connection, name: &str) -> Result<bool> {
-    let query =
-        "SELECT count(*) FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = 'audit' AND name = ?1";
-    Ok(connection.query_row(query, [name], |row| row.get::<_, i64>(0))? == 1)
+    let query = "SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = 'audit' AND name = ?1";
+    let written = connection.query_row(query, [name], |row| row.get::<_, String>(0)).optional()?;
+    // One of the same name that does something else is none.
+    Ok(written.is_some_and(|sql| TABLES.contains(&sql)))
 }
 
 fn entry(row: &Row<'_>) -> Result<AuditEntry> {

@@ -6,7 +6,7 @@ mod records;
 
 pub use begin::{Discover, Init};
 pub use keys::{KeyRights, KeyRole, Keys, Limit};
-pub use records::{Audit, Erase, Verify};
+pub use records::{Audit, Erase, Redact, Verify};
 
 use clap::{Args, Parser, Subcommand};
 use sizewise_contract::units::Dollars;
@@ -99,6 +99,8 @@ pub enum Command {
     /// The questions that wait for a person.
     #[command(subcommand)]
     Queue(Queue),
+    /// Take personal data out of a text, as `may_leave = "redacted"` does, and put it back.
+    Redact(Redact),
     /// What remote models have cost, by task, provider and day.
     Spending,
     /// The API keys of the server.

@@ -23,6 +23,7 @@ mod models;
 mod privacy;
 mod queue;
 mod quickstart;
+mod redact;
 mod report;
 mod serve;
 mod spending;
@@ -63,6 +64,9 @@ pub fn run(cli: &Cli, screen: &Screen) -> Result<u8> {
     if let Command::Models(what) = &cli.command {
         return models::run(cli.project.as_deref(), what, screen);
     }
+    if let Command::Redact(arguments) = &cli.command {
+        return redact::run(arguments, screen);
+    }
     let project = Project::find(cli.project.as_deref())?;
     match &cli.command {
         Command::Init(arguments) => init::run(&project, arguments, screen),
@@ -89,6 +93,6 @@ pub fn run(cli: &Cli, screen: &Screen) -> Result<u8> {
         Command::Audit(what) => audit::run(&project, what, screen),
         Command::Erase(arguments) => erase::run(&project, arguments, screen),
         Command::Retain => erase::retain(&project, screen),
-        Command::Models(_) | Command::Quickstart(_) => Ok(DONE),
+        Command::Models(_) | Command::Quickstart(_) | Command::Redact(_) => Ok(DONE),
     }
 }

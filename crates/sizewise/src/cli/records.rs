@@ -1,4 +1,4 @@
-//! Which commands say what was done, and what is no longer kept?
+//! Which commands say what was done, what is no longer kept, and what is taken out of a text?
 
 use clap::{Args, Subcommand};
 use sizewise_store::Head;
@@ -57,4 +57,18 @@ pub struct Erase {
     /// Every kept input that holds this text, letter by letter.
     #[arg(long, value_name = "TEXT")]
     pub holding: Option<String>,
+}
+
+/// Takes personal data out of a text.
+#[derive(Debug, Args)]
+pub struct Redact {
+    /// The text; `-` reads it from standard input.
+    #[arg(default_value = "-")]
+    pub file: PathBuf,
+    /// Write what was taken out to this new file, which only you may read.
+    #[arg(long, value_name = "FILE")]
+    pub map: Option<PathBuf>,
+    /// Put back what the map holds, into the same text or into whatever speaks of its placeholders.
+    #[arg(long, requires = "map")]
+    pub restore: bool,
 }

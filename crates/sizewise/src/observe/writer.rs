@@ -122,7 +122,7 @@ impl Writer {
         };
         Some(ObservedCall {
             place_id: place_id(&facts),
-            place: serde_json::to_string(&facts).ok()?,
+            place: serde_json::to_string(&facts).ok().filter(|place| place.len() <= PLACE_BYTES)?,
             at: exchange.at,
             call: serde_json::to_string(&call).ok()?,
             micro_usd: cost,
@@ -173,6 +173,8 @@ fn mask_answer(text: String) -> String {
     }
 }
 
+/// Longest constant part of a call: places are few and kept for long. `bytes`
+const PLACE_BYTES: usize = 32 << 10;
 /// Longest answer that may be a label. `bytes`
 const LABEL_BYTES: usize = 60;
 
