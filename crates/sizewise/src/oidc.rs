@@ -179,8 +179,8 @@ impl Oidc {
             }
         }
         let claims = self.claims(token)?;
-        let end = claims.exp as i64 + LEEWAY;
-        let begins = claims.nbf.map_or(i64::MIN, |from| from as i64 - LEEWAY);
+        let end = (claims.exp as i64).saturating_add(LEEWAY);
+        let begins = claims.nbf.map_or(i64::MIN, |from| (from as i64).saturating_sub(LEEWAY));
         let for_us = match &claims.aud {
             Value::String(one) => *one == self.settings.audience,
             Value::Array(all) => all.iter().any(|one| one.as_str() == Some(&self.settings.audience)),

@@ -157,7 +157,7 @@ impl Events {
         let Some(usage) = usage.filter(|usage| usage.is_object()) else { return };
         let count = |name: &str| usage.get(name).and_then(Value::as_u64).unwrap_or(0);
         // What Anthropic's cache took part in is told apart, and paid for.
-        let cached = count("cache_creation_input_tokens") + count("cache_read_input_tokens");
+        let cached = count("cache_creation_input_tokens").saturating_add(count("cache_read_input_tokens"));
         let known = self.usage.unwrap_or(Usage { read: 0, written: 0 });
         let (read, written) =
             (known.read.max(count(read).saturating_add(cached)), known.written.max(count(written)));

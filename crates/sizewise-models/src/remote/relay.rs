@@ -368,11 +368,12 @@ fn usage(body: &[u8]) -> Option<Usage> {
     let beside = |name: &str| usage.get(name).and_then(Value::as_u64).unwrap_or(0);
     Some(Usage {
         read: count(["prompt_tokens", "input_tokens", "promptTokenCount"])?
-            + beside("cache_creation_input_tokens")
-            + beside("cache_read_input_tokens"),
+            .saturating_add(beside("cache_creation_input_tokens"))
+            .saturating_add(beside("cache_read_input_tokens")),
         // Embeddings write nothing.
-        written: count(["completion_tokens", "output_tokens", "candidatesTokenCount"]).unwrap_or(0)
-            + beside("thoughtsTokenCount"),
+        written: count(["completion_tokens", "output_tokens", "candidatesTokenCount"])
+            .unwrap_or(0)
+            .saturating_add(beside("thoughtsTokenCount")),
     })
 }
 

@@ -92,7 +92,7 @@ fn read(file: &Path) -> Result<String> {
         false => read_file(file)?,
     };
     String::from_utf8(bytes)
-        .map_err(|error| Error::usage(format!("{} is not text in UTF-8: {error}", file.display())))
+        .map_err(|error| Error::usage(format!("what is read is not text in UTF-8: {error}")))
 }
 
 fn read_file(file: &Path) -> Result<Vec<u8>> {

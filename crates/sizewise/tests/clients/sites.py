@@ -19,6 +19,8 @@ import sys
 import tempfile
 import threading
 
+import upstream
+
 BEFORE, AFTER = "A customer of a bank writes: ", "\nAnswer with the name of the intent alone."
 SYSTEM = "You sort messages to a bank by what the customer wants."
 
@@ -65,8 +67,7 @@ def program(url: str, asked: str) -> int:
     return 0
 
 
-class Upstream(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class Upstream(upstream.Upstream):
     labels: dict = {}
     noise = 0.0
     lock = threading.Lock()
@@ -104,27 +105,6 @@ class Upstream(http.server.BaseHTTPRequestHandler):
         chunks.append({"index": 0, "delta": {}, "finish_reason": "stop"})
         events = [f"data: {json.dumps({**frame, 'choices': [chunk]})}\n\n" for chunk in chunks]
         return self.stream([*events, "data: [DONE]\n\n"])
-
-    def whole(self, value):
-        body = json.dumps(value).encode()
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def stream(self, events):
-        self.send_response(200)
-        self.send_header("content-type", "text/event-stream")
-        self.send_header("transfer-encoding", "chunked")
-        self.end_headers()
-        for event in events:
-            self.wfile.write(f"{len(event.encode()):x}\r\n{event}\r\n".encode())
-            self.wfile.flush()
-        self.wfile.write(b"0\r\n\r\n")
-
-    def log_message(self, *_):
-        pass
 
 
 def rows(path: pathlib.Path) -> list:
