@@ -125,6 +125,8 @@ pub enum EscalationReason {
     BelowThreshold,
     /// The input looks like nothing in the training set.
     OutOfScope,
+    /// A tier was sure enough for the certificate, but the promise is in doubt, or broken.
+    PromiseInDoubt,
     /// The question has no certificate, and the settings allow no answer without one.
     NotCertified,
 }
@@ -136,6 +138,7 @@ impl EscalationReason {
         match self {
             Self::BelowThreshold => "below_threshold",
             Self::OutOfScope => "out_of_scope",
+            Self::PromiseInDoubt => "promise_in_doubt",
             Self::NotCertified => "not_certified",
         }
     }

@@ -77,6 +77,8 @@ codes! {
     TaskFileInvalid, "task_file_invalid", Caller, false, "the task file breaks a rule of its format";
     UnknownTask, "unknown_task", Caller, false, "no task of that name exists here";
     UnknownQuestion, "unknown_question", Caller, false, "the task asks no question of that name or shape";
+    UnknownDecision, "unknown_decision", Caller, false, "no decision of that name is kept here";
+    AnsweredOtherwise, "answered_otherwise", Caller, false, "somebody said something else about it before";
     InputInvalid, "input_invalid", Caller, false, "the input is missing, empty, not text, or lacks a field";
     InputTooLong, "input_too_long", Caller, false, "the input is longer than a limit or than the model can read";
     RequestInvalid, "request_invalid", Caller, false, "the request is not of the shape that its protocol asks for";

@@ -10,6 +10,7 @@
 //!   Example<Gold> · Example<Teacher>                   what people and models said
 //!   Evidence ─► Decide ─► Judgement ─► Answer ─► Decision   what one tier thinks, what is answered
 //!   Certificate                                        what was proven
+//!   Probe ─► PromiseState                              what is known of it since
 //! ```
 
 pub mod answer;
@@ -18,6 +19,7 @@ pub mod error;
 pub mod example;
 pub mod hash;
 pub mod limits;
+pub mod live;
 pub mod record;
 pub mod task;
 pub mod tier;
@@ -28,6 +30,7 @@ pub use certificate::{Certificate, Verdict};
 pub use error::{Code, Diagnose, Fault, did_you_mean};
 pub use example::{ClassLabel, Example, Gold, Label, Teacher};
 pub use hash::ContentHash;
-pub use record::{QueuedItem, Record, StoredInput};
+pub use live::{Probe, ProbeStep, PromiseChange, PromiseState, Reference, ToldProbe};
+pub use record::{QueuedItem, Record, StoredInput, Waits};
 pub use task::{Question, QuestionKind, Task};
 pub use tier::{Decide, Embed, Embeddings, Evidence, Generate, Judgement, StaticFeatures, Tier};

@@ -55,4 +55,32 @@ pub struct QueuedItem {
     pub suggestion: String,
     /// How sure it was.
     pub confidence: f64,
+    /// Why it waits.
+    #[serde(default)]
+    pub why: Waits,
+}
+
+/// Why a question waits for a person.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Waits {
+    /// Nobody here was sure enough, and somebody was told that a person will look.
+    #[default]
+    Unsure,
+    /// It was drawn at random, to see whether the promise is kept.
+    Probe,
+    /// It never waited: whoever asked said of their own accord what would have been right.
+    Feedback,
+}
+
+impl Waits {
+    /// The name on the wire.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unsure => "unsure",
+            Self::Probe => "probe",
+            Self::Feedback => "feedback",
+        }
+    }
 }

@@ -7,7 +7,7 @@ mod parse;
 
 pub use parse::TaskError;
 
-use crate::{example::ClassLabel, hash::ContentHash, tier::Tier, units::Dollars};
+use crate::{example::ClassLabel, hash::ContentHash, live::Reference, tier::Tier, units::Dollars};
 use serde::{Deserialize, Serialize};
 
 /// The contract of one task, as its file says it.
@@ -366,13 +366,17 @@ pub enum StoreInput {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Live {
-    /// Share of locally answered requests that are also sent to the reference.
+    /// Share of locally answered requests that are also put before the reference.
     pub probe_share: f64,
+    /// Most of them a day; the share is less where more would be drawn.
+    pub probes_per_day: u32,
+    /// Who says what would have been right.
+    pub reference: Reference,
 }
 
 impl Default for Live {
     fn default() -> Self {
-        Self { probe_share: 0.02 }
+        Self { probe_share: 0.02, probes_per_day: 100, reference: Reference::Person }
     }
 }
 

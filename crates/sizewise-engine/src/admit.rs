@@ -1,21 +1,29 @@
 //! Can this request be read, and what exactly does it ask?
 
-use crate::{error::Error, request::Request, served::Served};
+use crate::{error::Error, live::TaskLimits, request::Request, served::Served};
 use sizewise_contract::{limits, task::StoreInput};
 
 /// A request that can be decided.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Admitted {
     /// The rendered inputs.
     pub(crate) texts: Vec<String>,
     /// Positions of the questions, in the order asked.
     pub(crate) questions: Vec<usize>,
+    /// From which confidence each of these questions is answered now.
+    pub(crate) limits: Vec<f64>,
+    /// Whether the promise about one of them is in doubt.
+    pub(crate) doubted: bool,
     /// What may be kept of the inputs.
     pub(crate) keep: StoreInput,
 }
 
 /// Checks inputs and questions against the task.
-pub(crate) fn admit(served: &Served, request: &Request, keep: StoreInput) -> Result<Admitted, Error> {
+pub(crate) fn admit(
+    served: &Served,
+    request: &Request,
+    (keep, live): (StoreInput, Option<TaskLimits>),
+) -> Result<Admitted, Error> {
     let task = &served.info.task;
     if request.inputs.len() > limits::INPUTS_PER_REQUEST {
         return Err(Error::TooManyInputs { count: request.inputs.len() });
@@ -40,5 +48,12 @@ pub(crate) fn admit(served: &Served, request: &Request, keep: StoreInput) -> Res
         }
         texts.push(text);
     }
-    Ok(Admitted { texts, questions, keep })
+    let known = |question: usize| live.as_ref().and_then(|live| live.get(question));
+    let limits = questions.iter().map(|question| {
+        let certified = served.asked.get(*question).map_or(f64::INFINITY, |asked| asked.limit);
+        known(*question).map_or(certified, |known| known.of(request.group.as_deref(), certified))
+    });
+    let limits = limits.collect();
+    let doubted = questions.iter().any(|question| known(*question).is_some_and(|known| known.doubted));
+    Ok(Admitted { texts, questions, limits, doubted, keep })
 }

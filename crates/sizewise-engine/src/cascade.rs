@@ -52,7 +52,8 @@ pub(crate) async fn run(served: &Served, admitted: &Admitted) -> Result<Outcome,
     let Some(batcher) = &served.encoder else { return Ok(Outcome { judged, tokens }) };
     let is_open = |position: usize, found: &Judged| {
         let asked = admitted.questions.get(position).and_then(|question| served.asked.get(*question));
-        asked.is_some_and(|asked| asked.encoder_may && !found.is_sure(asked.limit))
+        let limit = admitted.limits.get(position).copied().unwrap_or(f64::INFINITY);
+        asked.is_some_and(|asked| asked.encoder_may && !found.is_sure(limit))
     };
     let open: Vec<usize> = judged
         .iter()

@@ -28,6 +28,32 @@ pub enum Error {
         /// The position asked for.
         position: usize,
     },
+    /// No decision of that name is kept of the task.
+    #[error("task `{task}` keeps no decision `{decision}`")]
+    UnknownDecision {
+        /// The task.
+        task: String,
+        /// The decision asked for.
+        decision: String,
+    },
+    /// The decision answered no such question, or several and none was named.
+    #[error("decision `{decision}` answered {}", answered.join(", "))]
+    WhichQuestion {
+        /// The decision.
+        decision: String,
+        /// The questions that it answered.
+        answered: Vec<String>,
+    },
+    /// The question knows no such label.
+    #[error("`{label}` is no answer to `{question}`")]
+    UnknownLabel {
+        /// The question.
+        question: String,
+        /// What was said.
+        label: String,
+        /// Labels that it knows, or the closest one.
+        known: Vec<String>,
+    },
     /// An input cannot be read.
     #[error("input {position}: {problem}")]
     Input {
@@ -97,6 +123,9 @@ impl Diagnose for Error {
             Self::UnknownTask { .. } => Code::UnknownTask,
             Self::NotTrained { .. } => Code::NotTrained,
             Self::UnknownQuestion { .. } => Code::UnknownQuestion,
+            Self::UnknownDecision { .. } => Code::UnknownDecision,
+            Self::WhichQuestion { .. } => Code::UnknownQuestion,
+            Self::UnknownLabel { .. } => Code::InputInvalid,
             Self::Input { .. } | Self::TooManyInputs { .. } => Code::InputInvalid,
             Self::InputTooLong { .. } | Self::TooManyPieces { .. } => Code::InputTooLong,
             Self::Release { .. } | Self::OtherBuild { .. } => Code::ReleaseDamaged,
@@ -117,6 +146,14 @@ impl Diagnose for Error {
             Self::TooManyPieces { .. } => Some(
                 "send less, or set on_overflow = \"window\" or \"head-tail\" in the task file and train again".into(),
             ),
+            Self::UnknownDecision { .. } => {
+                Some("every answer names its decision; records are erased after the task's `retention_days`".into())
+            }
+            Self::WhichQuestion { .. } => Some("name one of these as `question`".into()),
+            Self::UnknownLabel { known, .. } => match known.as_slice() {
+                [only] => Some(format!("did you mean `{only}`?")),
+                _ => Some(format!("it takes {}", known.join(", "))),
+            },
             Self::Input { .. } => Some("send a text, or every field that the task reads".into()),
             Self::TooManyInputs { .. } => Some("split the request, or use `sizewise batch`".into()),
             Self::Release { .. } | Self::OtherBuild { .. } => {

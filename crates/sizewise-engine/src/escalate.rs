@@ -47,18 +47,28 @@ pub(crate) async fn escalate(
     answered
 }
 
+/// What a larger model says to every question that is open.
+pub(crate) async fn ask_larger(
+    larger: (&Escalation, &Request),
+    served: &Served,
+    admitted: &Admitted,
+    answered: &mut [Answered],
+) {
+    remote::ask(larger, served, admitted, answered, Instant::now()).await;
+}
+
 /// What the local tiers may answer, and who gets the rest.
 fn locally(served: &Served, admitted: &Admitted, outcome: Outcome) -> Vec<Answered> {
     let to = target(&served.info.task, admitted.keep);
-    let answer = |(question, judged): (&usize, Judged)| {
+    let answer = |((question, limit), judged): ((&usize, &f64), Judged)| {
         let asked = served.asked.get(*question)?;
         let name = &served.info.task.questions.get(*question)?.name;
-        answer(name, asked, judged, to)
+        answer(name, (asked, *limit), judged, to)
     };
     let inputs = outcome.judged.into_iter().zip(outcome.tokens);
     inputs
         .map(|(judged, tokens)| Answered {
-            answers: admitted.questions.iter().zip(judged).filter_map(answer).collect(),
+            answers: admitted.questions.iter().zip(&admitted.limits).zip(judged).filter_map(answer).collect(),
             tokens,
             cost: MicroUsd(0),
         })
@@ -73,8 +83,9 @@ fn target(task: &Task, keep: StoreInput) -> EscalatedTo {
     }
 }
 
-fn answer(name: &str, asked: &Asked, mut judged: Judged, to: EscalatedTo) -> Option<Answer> {
-    let sure = judged.is_sure(asked.limit);
+fn answer(name: &str, (asked, limit): (&Asked, f64), mut judged: Judged, to: EscalatedTo) -> Option<Answer> {
+    let sure = judged.is_sure(limit);
+    let would_be_sure = judged.tiers.iter().any(|(judgement, _)| judgement.confidence >= asked.limit);
     let value = |class: usize| asked.values.get(class).cloned().unwrap_or_default();
     let path = judged
         .tiers
@@ -91,6 +102,7 @@ fn answer(name: &str, asked: &Asked, mut judged: Judged, to: EscalatedTo) -> Opt
     let reason = match () {
         () if !asked.may_answer => Some(EscalationReason::NotCertified),
         () if sure => None,
+        () if would_be_sure => Some(EscalationReason::PromiseInDoubt),
         () if last.novelty >= OUTSIDE || last.confidence == 0.0 => Some(EscalationReason::OutOfScope),
         () => Some(EscalationReason::BelowThreshold),
     };
@@ -100,7 +112,7 @@ fn answer(name: &str, asked: &Asked, mut judged: Judged, to: EscalatedTo) -> Opt
         value: value(last.class),
         class: last.class,
         confidence: Some(last.confidence),
-        threshold: asked.certified,
+        threshold: asked.certified.map(|certified| if limit.is_finite() { limit } else { certified }),
         probabilities: last.probabilities,
         tier: last.tier,
         certified: asked.certified.is_some(),

@@ -3,8 +3,10 @@
 //! ```text
 //!   request ─► admit ─► cascade ─► escalate ─► settle ─► decision
 //!              inputs,  static,    larger      protect, record,
-//!              questions encoder   model,      queue
-//!                                  person
+//!              questions encoder   model,      queue, probe
+//!              limits              person         │
+//!                ▲                                ▼
+//!                └───────── live ◄──── what people and larger models say of probes
 //! ```
 //!
 //! [`Engine::decide`] is that flow, one line a step, and each step is a module of that name. Nothing here is
@@ -15,7 +17,10 @@ mod cascade;
 mod catalogue;
 mod error;
 mod escalate;
+mod feedback;
 mod ledger;
+mod live;
+mod probe;
 mod protect;
 mod purses;
 mod recall;
@@ -25,7 +30,9 @@ mod settle;
 
 pub use error::Error;
 pub use escalate::Escalation;
+pub use feedback::Feedback;
 pub use ledger::{Ledger, Ledgers};
+pub use live::{GroupStanding, Standing, standings};
 pub use protect::{
     Finding, FoundBy, PersonalData, Redacted, can_redact, find as find_personal_data, redact,
     redact_by_rules, redacted,
@@ -35,11 +42,17 @@ pub use recall::Recall;
 pub use request::{InputValue, QuestionRef, Request};
 pub use served::{ENCODER_PARTS, TaskInfo, encoder_files};
 
+use admit::Admitted;
 use catalogue::Catalogue;
+use probe::Drawer;
 use served::Served;
-use sizewise_contract::{Decision, did_you_mean, task::StoreInput};
+use settle::{Draws, Settled};
+use sizewise_contract::{
+    Decision, PromiseChange, did_you_mean,
+    task::{Live as LiveRules, StoreInput},
+};
 use sizewise_models::{neighbours::Neighbour, remote::ProviderState};
-use sizewise_store::{QueueDepth, Recorder, Store};
+use sizewise_store::{Entry, QueueDepth, Recorder, Store};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError, RwLock},
@@ -68,7 +81,12 @@ pub struct Engine {
     tasks: RwLock<Arc<Tasks>>,
     /// One at a time may load tasks.
     loading: Mutex<()>,
-    recorder: Option<Recorder>,
+    recorder: Option<Arc<Recorder>>,
+    /// How promises stand.
+    live: live::Live,
+    drawer: Drawer,
+    /// How promises are watched, by task.
+    watching: RwLock<BTreeMap<String, LiveRules>>,
     /// By task.
     escalations: RwLock<Arc<BTreeMap<String, Arc<Escalation>>>>,
     /// By task.
@@ -84,7 +102,8 @@ impl Engine {
         if !protect::can_redact() {
             return Err(Error::Internal("the rules that find personal data can be read"));
         }
-        let recorder = if settings.record { Some(Recorder::start(store.folder())?) } else { None };
+        let recorder = if settings.record { Some(Arc::new(Recorder::start(store.folder())?)) } else { None };
+        let drawer = Drawer::new(sizewise_store::random_bits()?);
         Ok(Self {
             catalogue: Catalogue::new(settings.encoder_workers)?,
             tasks: RwLock::default(),
@@ -94,6 +113,9 @@ impl Engine {
             recorder,
             escalations: RwLock::default(),
             keeping: RwLock::default(),
+            live: live::Live::default(),
+            drawer,
+            watching: RwLock::default(),
         })
     }
 
@@ -132,6 +154,45 @@ impl Engine {
         *self.keeping.write().unwrap_or_else(PoisonError::into_inner) = rules;
     }
 
+    /// From now on watches promises so, by task; of a task that is not named, as the contract of its release says.
+    pub fn watch_by(&self, rules: BTreeMap<String, LiveRules>) {
+        *self.watching.write().unwrap_or_else(PoisonError::into_inner) = rules;
+    }
+
+    /// Reads what references said since the last time. What follows for the promises holds from now on, and is handed out.
+    ///
+    /// # Errors
+    /// Fails when the store cannot be read or written; promises then stand as they did.
+    pub fn read_evidence(&self) -> Result<Vec<PromiseChange>, Error> {
+        self.live.read(&self.store, self.served().values())
+    }
+
+    /// How the promises of a task stand: an entry for each question that has a certificate.
+    ///
+    /// # Errors
+    /// Fails when no task of that name is served or the store cannot be read.
+    pub fn standings(&self, task: &str) -> Result<Vec<Standing>, Error> {
+        self.find(task)?;
+        self.live.standings(&self.store, task)
+    }
+
+    /// What changed about a task's promises, oldest first, at most a thousand of the latest.
+    ///
+    /// # Errors
+    /// Fails when the store cannot be read.
+    pub fn promise_changes(&self, task: &str) -> Result<Vec<PromiseChange>, Error> {
+        Ok(self.store.promise_changes(task, 1_000)?)
+    }
+
+    /// How promises of a task are watched.
+    ///
+    /// # Errors
+    /// Fails when no task of that name is served.
+    pub fn watching(&self, task: &str) -> Result<LiveRules, Error> {
+        let served = self.find(task)?;
+        Ok(self.rules(&served))
+    }
+
     /// Decides every input of a request.
     ///
     /// # Errors
@@ -139,12 +200,57 @@ impl Engine {
     pub async fn decide(&self, request: Request) -> Result<Vec<Decision>, Error> {
         let begun = Instant::now();
         let served = self.find(&request.task)?;
-        let admitted = admit::admit(&served, &request, self.kept(&served))?;
+        let live = self.live.limits(&request.task);
+        let admitted = admit::admit(&served, &request, (self.kept(&served), live))?;
         let judged = cascade::run(&served, &admitted).await?;
         let larger = self.larger(&request.task);
-        let larger = (larger.as_deref(), &request);
-        let answers = escalate::escalate(&served, &admitted, judged, larger, begun).await;
-        settle::settle(self.recorder.as_ref(), &served, (admitted, answers), (&request, begun)).await
+        let asked = (larger.as_deref(), &request);
+        let answers = escalate::escalate(&served, &admitted, judged, asked, begun).await;
+        let rules = self.rules(&served);
+        let possible = probe::can_be_asked(rules.reference, admitted.keep, larger.as_deref());
+        let draws = Draws { drawer: &self.drawer, rules: &rules, possible };
+        let recorder = self.recorder.as_deref();
+        let settled =
+            settle::settle(recorder, &served, (&admitted, answers), (&request, begun, &draws)).await?;
+        if let Some(larger) = larger.filter(|_| !settled.to_ask.is_empty()) {
+            self.ask_reference(larger, &served, (request, admitted), &settled);
+        }
+        Ok(settled.decisions)
+    }
+
+    /// Asks the larger model about probes, behind the caller's back and at the task's expense.
+    fn ask_reference(
+        &self,
+        larger: Arc<Escalation>,
+        served: &Arc<Served>,
+        (request, admitted): (Request, Admitted),
+        settled: &Settled,
+    ) {
+        let Some(recorder) = self.recorder.clone() else { return };
+        let request = Arc::new(Request { inputs: Vec::new(), purses: Vec::new(), ..request });
+        for position in &settled.to_ask {
+            let (Some(decision), Some(text)) =
+                (settled.decisions.get(*position), admitted.texts.get(*position))
+            else {
+                continue;
+            };
+            let covered = decision.answers.iter().filter(|answer| probe::covers(served, answer));
+            let answers: Vec<_> = covered.cloned().collect();
+            let admitted = Admitted { texts: vec![text.clone()], ..admitted.clone() };
+            let (id, served, larger, request, recorder) = (
+                decision.id.clone(),
+                Arc::clone(served),
+                Arc::clone(&larger),
+                Arc::clone(&request),
+                Arc::clone(&recorder),
+            );
+            tokio::spawn(async move {
+                let told = probe::ask_larger((&larger, &request), &served, admitted, answers).await;
+                let told = told.into_iter().map(|(question, truth)| (id.clone(), question, truth)).collect();
+                // Where it cannot be written, the probe stays one whose truth is not known.
+                let _ = recorder.keep(vec![Entry { told, ..Entry::default() }], |_| {});
+            });
+        }
     }
 
     /// The tasks that are served, by name.
@@ -204,6 +310,11 @@ impl Engine {
     fn kept(&self, served: &Served) -> StoreInput {
         let keeping = self.keeping.read().unwrap_or_else(PoisonError::into_inner);
         keeping.get(&served.info.task.name).copied().unwrap_or(served.info.task.privacy.store)
+    }
+
+    fn rules(&self, served: &Served) -> LiveRules {
+        let watching = self.watching.read().unwrap_or_else(PoisonError::into_inner);
+        watching.get(&served.info.task.name).unwrap_or(&served.info.task.live).clone()
     }
 
     fn find(&self, name: &str) -> Result<Arc<Served>, Error> {

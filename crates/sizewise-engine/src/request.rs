@@ -14,6 +14,8 @@ pub struct Request {
     pub questions: Option<Vec<QuestionRef>>,
     /// Whom the inputs are about, as the caller calls them; kept as a keyed hash alone, so that they can be found and erased.
     pub subject: Option<String>,
+    /// Which part of the traffic the inputs are of, as the caller calls it; promises are watched in each.
+    pub group: Option<String>,
     /// Public id of the API key that asks.
     pub key_id: Option<String>,
     /// Who has to pay for larger models besides the task: the key, its team.

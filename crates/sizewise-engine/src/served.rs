@@ -98,25 +98,35 @@ impl Served {
     }
 }
 
+/// The certified threshold of each question of a release; none where no certificate covers it.
+pub(crate) fn certified(task: &Task, release: &Release) -> Vec<Option<f64>> {
+    let threshold = |question: &sizewise_contract::Question| {
+        let in_force = release
+            .certificate(&question.name)
+            .filter(|c| c.contract == release.manifest.contract && c.models == release.models());
+        in_force.and_then(|certificate| certificate.threshold)
+    };
+    task.questions.iter().map(threshold).collect()
+}
+
 fn asked(task: &Task, models: &TaskModels, release: &Release, settings: Settings) -> Vec<Asked> {
     let tiers = task.cascade.tiers.allowed();
-    let question =
-        |(question, models): (&sizewise_contract::Question, &sizewise_models::package::QuestionModels)| {
-            let in_force = release
-                .certificate(&question.name)
-                .filter(|c| c.contract == release.manifest.contract && c.models == release.models());
-            let certified = in_force.and_then(|certificate| certificate.threshold);
-            Asked {
-                // Without a certificate: as sure as the promise asks, by the calibrator's word alone.
-                limit: certified.unwrap_or(1.0 - task.promise_of(question).max_served_error),
-                certified,
-                may_answer: certified.is_some() || settings.allow_uncertified,
-                values: question.class_values().into_iter().map(str::to_owned).collect(),
-                static_may: models.static_tier.is_some() && tiers.contains(&Tier::Static),
-                encoder_may: models.encoder_tier.is_some() && tiers.contains(&Tier::Encoder),
-            }
-        };
-    task.questions.iter().zip(&models.questions).map(question).collect()
+    let thresholds = certified(task, release);
+    let question = |((question, models), certified): (
+        (&sizewise_contract::Question, &sizewise_models::package::QuestionModels),
+        Option<f64>,
+    )| {
+        Asked {
+            // Without a certificate: as sure as the promise asks, by the calibrator's word alone.
+            limit: certified.unwrap_or(1.0 - task.promise_of(question).max_served_error),
+            certified,
+            may_answer: certified.is_some() || settings.allow_uncertified,
+            values: question.class_values().into_iter().map(str::to_owned).collect(),
+            static_may: models.static_tier.is_some() && tiers.contains(&Tier::Static),
+            encoder_may: models.encoder_tier.is_some() && tiers.contains(&Tier::Encoder),
+        }
+    };
+    task.questions.iter().zip(&models.questions).zip(thresholds).map(question).collect()
 }
 
 /// The files of a release's own encoder; none where it uses the built-in one.

@@ -1,11 +1,20 @@
 //! What does a decision leave behind?
 //!
 //! The answer is given only once its record is written, and the questions it queues are on disk: whoever was told that a
-//! person will look at something can rely on it.
+//! person will look at something can rely on it. Some decisions are drawn to be put before the reference as well.
 
-use crate::{admit::Admitted, error::Error, escalate::Answered, protect, request::Request, served::Served};
+use crate::{
+    admit::Admitted,
+    error::Error,
+    escalate::Answered,
+    probe::{self, Drawer},
+    protect,
+    request::Request,
+    served::Served,
+};
 use sizewise_contract::{
-    Answer, Decision, Disposition, QueuedItem, Record, StoredInput, answer::EscalatedTo, units::UnixMillis,
+    Answer, Decision, Disposition, QueuedItem, Record, Reference, StoredInput, Waits, answer::EscalatedTo,
+    task::Live, units::UnixMillis,
 };
 use sizewise_store::{Entry, Recorder, new_id};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -15,9 +24,9 @@ use tokio::sync::oneshot;
 pub(crate) async fn settle(
     recorder: Option<&Recorder>,
     served: &Served,
-    (admitted, answered): (Admitted, Vec<Answered>),
-    (request, begun): (&Request, Instant),
-) -> Result<Vec<Decision>, Error> {
+    (admitted, answered): (&Admitted, Vec<Answered>),
+    (request, begun, draws): (&Request, Instant, &Draws<'_>),
+) -> Result<Settled, Error> {
     let info = &served.info;
     let elapsed_us = begun.elapsed().as_micros() as u64 / answered.len().max(1) as u64;
     let mut decisions = Vec::with_capacity(answered.len());
@@ -33,31 +42,85 @@ pub(crate) async fn settle(
             input_tokens: tokens,
         });
     }
+    let mut to_ask = Vec::new();
     if let Some(recorder) = recorder.filter(|_| !request.dry_run) {
         let at = now();
-        let entries = admitted
-            .texts
-            .iter()
-            .zip(&decisions)
-            .map(|(text, decision)| entry(decision, protect::kept(text, admitted.keep), at, request));
-        keep(recorder, entries.collect()).await?;
+        let mut entries = Vec::with_capacity(decisions.len());
+        for (position, (text, decision)) in admitted.texts.iter().zip(&decisions).enumerate() {
+            let mut entry = entry(decision, protect::kept(text, admitted.keep), at, request);
+            if draws.put_down(served, (decision, &mut entry), (admitted.doubted, at), request) {
+                to_ask.push(position);
+            }
+            entries.push(entry);
+        }
+        keep(recorder, entries).await?;
     }
-    Ok(decisions)
+    Ok(Settled { decisions, to_ask })
+}
+
+/// Decisions, and which of them the larger model is to be asked about as well, by their position.
+pub(crate) struct Settled {
+    pub(crate) decisions: Vec<Decision>,
+    pub(crate) to_ask: Vec<usize>,
+}
+
+/// How probes are drawn.
+pub(crate) struct Draws<'d> {
+    pub(crate) drawer: &'d Drawer,
+    pub(crate) rules: &'d Live,
+    /// Whether the reference can be asked at all.
+    pub(crate) possible: bool,
+}
+
+impl Draws<'_> {
+    /// Draws, and puts what was drawn into a decision's entry. Says whether the larger model is yet to be asked.
+    fn put_down(
+        &self,
+        served: &Served,
+        (decision, entry): (&Decision, &mut Entry),
+        (doubted, at): (bool, UnixMillis),
+        request: &Request,
+    ) -> bool {
+        let covered = |answer| probe::covers(served, answer);
+        if !self.possible || !decision.answers.iter().any(covered) {
+            return false;
+        }
+        let Some(probability) = self.drawer.draw(&decision.task, self.rules, (doubted, at)) else {
+            return false;
+        };
+        let reference = self.rules.reference;
+        let drawn = (decision.id.as_str(), decision.answers.as_slice());
+        entry.probes =
+            probe::of_decision(served, drawn, (probability, at), (reference, request.group.as_deref()));
+        let mut to_ask = false;
+        for answer in decision.answers.iter().filter(|answer| probe::covers(served, answer)) {
+            match (reference, probe::said(served, answer)) {
+                // It was asked already, as nothing here was sure enough.
+                (Reference::Remote, Some(truth)) => {
+                    entry.told.push((decision.id.clone(), answer.question.clone(), truth));
+                }
+                (Reference::Remote, None) => to_ask = true,
+                (Reference::Person, _) => {
+                    let waits = entry.queued.iter().any(|item| item.question == answer.question);
+                    if let Some(record) = entry.record.as_ref().filter(|_| !waits) {
+                        let input = record.input.clone();
+                        entry
+                            .queued
+                            .push(QueuedItem { why: Waits::Probe, ..queued(decision, answer, (at, input)) });
+                    }
+                }
+            }
+        }
+        to_ask
+    }
 }
 
 fn entry(decision: &Decision, input: StoredInput, at: UnixMillis, request: &Request) -> Entry {
     let waits = |answer: &&Answer| {
         matches!(answer.disposition, Disposition::Escalated { to: EscalatedTo::Person, .. })
     };
-    let queued = decision.answers.iter().filter(waits).map(|answer| QueuedItem {
-        decision: decision.id.clone(),
-        task: decision.task.clone(),
-        question: answer.question.clone(),
-        at,
-        input: input.clone(),
-        suggestion: answer.value.clone(),
-        confidence: answer.confidence.unwrap_or(0.0),
-    });
+    let queued =
+        decision.answers.iter().filter(waits).map(|answer| queued(decision, answer, (at, input.clone())));
     Entry {
         queued: queued.collect(),
         subject: request.subject.clone(),
@@ -71,6 +134,20 @@ fn entry(decision: &Decision, input: StoredInput, at: UnixMillis, request: &Requ
             key_id: request.key_id.clone(),
             input,
         }),
+        ..Entry::default()
+    }
+}
+
+fn queued(decision: &Decision, answer: &Answer, (at, input): (UnixMillis, StoredInput)) -> QueuedItem {
+    QueuedItem {
+        decision: decision.id.clone(),
+        task: decision.task.clone(),
+        question: answer.question.clone(),
+        at,
+        input,
+        suggestion: answer.value.clone(),
+        confidence: answer.confidence.unwrap_or(0.0),
+        why: Waits::Unsure,
     }
 }
 
@@ -85,6 +162,6 @@ async fn keep(recorder: &Recorder, entries: Vec<Entry>) -> Result<(), Error> {
     }
 }
 
-fn now() -> UnixMillis {
+pub(crate) fn now() -> UnixMillis {
     UnixMillis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64)
 }

@@ -11,7 +11,7 @@ mod task_file;
 pub use columns::{ColumnGuess, LabelGuess, Role};
 pub use findings::{Conflict, Findings, NearDuplicate, SpellingVariants};
 pub use split::{Shares, SplitSizes};
-pub(crate) use task_file::quoted;
+pub(crate) use task_file::{LIVE, quoted};
 
 use crate::{
     error::{Error, Result, at},

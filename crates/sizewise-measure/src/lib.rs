@@ -14,3 +14,4 @@ pub mod certify;
 pub mod claim;
 pub mod metrics;
 pub mod random;
+pub mod watch;

@@ -10,8 +10,14 @@ use std::{path::Path, time::Duration};
 /// Name of the database in the store's folder.
 pub(crate) const FILE: &str = "store.db";
 /// What each version added, oldest first; `PRAGMA user_version` of the file says which one it has.
-const VERSIONS: [(i64, &str); 5] =
-    [(2, TABLES), (3, SPENDING), (4, audit::TABLES), (5, RIGHTS), (6, crate::sites::TABLES)];
+const VERSIONS: [(i64, &str); 6] = [
+    (2, TABLES),
+    (3, SPENDING),
+    (4, audit::TABLES),
+    (5, RIGHTS),
+    (6, crate::sites::TABLES),
+    (7, crate::probes::TABLES),
+];
 /// The version that this build makes.
 const NEWEST: i64 = VERSIONS[VERSIONS.len() - 1].0;
 /// How long a call waits for another process.

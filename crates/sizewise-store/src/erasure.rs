@@ -9,7 +9,7 @@ use crate::{
     audit::{self, Act},
     database,
     error::{Error, Result},
-    keys, sites,
+    keys, probes, sites,
 };
 use rusqlite::{Transaction, params};
 use serde::Serialize;
@@ -149,6 +149,7 @@ fn remove(
     // Before the questions go, as theirs are the decisions that the log's entries name.
     erased.entries_blanked += audit::blank(transaction, value, log)? as u64;
     erased.records += delete(format!("DELETE FROM records WHERE {records} = ?1"))?;
+    probes::blank(transaction, value, queue)?;
     let gold = delete(format!("DELETE FROM queue WHERE {queue} = ?1 AND state = 'answered'"))?;
     erased.gold += gold;
     erased.queued += gold + delete(format!("DELETE FROM queue WHERE {queue} = ?1"))?;

@@ -79,6 +79,16 @@ pub enum Error {
         /// The decision's id.
         decision: String,
     },
+    /// Somebody said something else of the decision before.
+    #[error("`{said}` was said before of question `{question}` of decision `{decision}`")]
+    SaidOtherwise {
+        /// The decision's id.
+        decision: String,
+        /// The question.
+        question: String,
+        /// What was said.
+        said: String,
+    },
     /// The decision has more than one open question.
     #[error("decision `{decision}` has several open questions: {}", questions.join(", "))]
     SeveralWaiting {
@@ -128,6 +138,7 @@ impl Diagnose for Error {
             Self::UnknownRelease { .. } | Self::NothingEarlier { .. } => Code::NotTrained,
             Self::OpeningsSpent { .. } | Self::PlanChanged { .. } => Code::LockedRowsSpent,
             Self::NotWaiting { .. } | Self::SeveralWaiting { .. } => Code::InputInvalid,
+            Self::SaidOtherwise { .. } => Code::AnsweredOtherwise,
             Self::UnknownKey { .. } => Code::KeyInvalid,
             Self::Internal(_) => Code::Internal,
         }
@@ -164,6 +175,7 @@ impl Diagnose for Error {
             ),
             Self::NotWaiting { .. } => "`sizewise queue list` shows what waits".into(),
             Self::Entry { .. } => "somebody wrote into the database past this program: put it back from a backup".into(),
+            Self::SaidOtherwise { .. } => "what a person said stands; `sizewise erase --decision ID` takes it back with all that was kept".into(),
             Self::SeveralWaiting { .. } => "say which one with --question".into(),
             Self::UnknownKey { .. } => "`sizewise keys list` shows them".into(),
             _ => return None,

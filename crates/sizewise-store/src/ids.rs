@@ -28,6 +28,16 @@ pub(crate) fn random_digits(count: usize) -> Result<String> {
     Ok(bytes.iter().map(|byte| char::from(DIGITS[usize::from(byte & 31)])).collect())
 }
 
+/// Sixty-four random bits.
+///
+/// # Errors
+/// Fails when the system has none.
+pub fn random_bits() -> Result<u64> {
+    let mut bytes = [0; 8];
+    fill(&mut bytes)?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
 pub(crate) fn fill(bytes: &mut [u8]) -> Result<()> {
     getrandom::fill(bytes).map_err(|_| Error::Internal("the system gives no random bytes"))
 }

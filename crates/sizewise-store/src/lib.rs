@@ -3,7 +3,7 @@
 //! ```text
 //!   .sizewise/
 //!     store.db        releases, which one is in force, openings of locked rows, certificates,
-//!                     records, review queue, keys, models, money spent, relayed calls, the audit log
+//!                     records, review queue, probes, keys, models, money spent, relayed calls, the audit log
 //!                     (SQLite, write-ahead log, synced at every commit)
 //!     objects/ab/…    the parts of releases and models, each named by the hash of its bytes
 //!     secret          keys the hashes of API keys and of persons
@@ -21,6 +21,7 @@ mod keys;
 mod models;
 mod objects;
 mod openings;
+mod probes;
 mod queue;
 mod records;
 mod releases;
@@ -30,11 +31,12 @@ mod spending;
 pub use audit::{AuditEntry, AuditReport, Finding, Head, InclusionProof};
 pub use erasure::{Erased, Whose};
 pub use error::{Error, Result};
-pub use ids::new_id;
+pub use ids::{new_id, random_bits};
 pub use keys::{Holder, KeyInfo, KeyRing, NewKey, Rights, Role};
 pub use models::{Model, ModelFile};
 pub use openings::{Opening, OpeningInfo};
-pub use queue::{GoldAnswer, QueueDepth};
+pub use probes::ProbeCounts;
+pub use queue::{Fed, GoldAnswer, QueueDepth};
 pub use records::{Entry, Recorder};
 pub use releases::{Manifest, NewRelease, Part, Release, Switch};
 pub use sites::{ObservedBounds, ObservedCall, ObservedPlace, SiteWriter};
@@ -109,19 +111,21 @@ impl Store {
         Ok(problems)
     }
 
-    /// A mark that changes whenever releases, certificates or keys do, or somebody was erased (the fifth of it): what a server watches.
+    /// A mark that changes whenever releases, certificates or keys do, somebody was erased (the fifth of it), or the truth of a probe became
+    /// known (the last): what a server watches.
     ///
     /// # Errors
     /// Fails when the database cannot be read.
-    pub fn mark(&self) -> Result<[i64; 6]> {
+    pub fn mark(&self) -> Result<[i64; 7]> {
         let query =
             "SELECT (SELECT coalesce(max(number), 0) FROM switches), (SELECT count(*) FROM certificates),
                             (SELECT count(*) FROM keys), (SELECT count(revoked_at) FROM keys),
                             (SELECT coalesce(max(sequence), 0) FROM audit WHERE action = 'erased'),
-                            (SELECT coalesce(max(sequence), 0) FROM audit WHERE action = 'key.changed')";
+                            (SELECT coalesce(max(sequence), 0) FROM audit WHERE action = 'key.changed'),
+                            (SELECT coalesce(max(told), 0) FROM probes)";
         let connection = self.connection();
         let mark = |row: &rusqlite::Row<'_>| {
-            Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?])
+            Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?])
         };
         Ok(connection.query_row(query, [], mark)?)
     }

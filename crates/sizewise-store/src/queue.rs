@@ -7,12 +7,12 @@ use crate::{
     audit::{self, Act},
     database,
     error::{Error, Result},
-    ids,
+    ids, probes,
 };
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 use serde::Serialize;
 use serde_json::json;
-use sizewise_contract::QueuedItem;
+use sizewise_contract::{QueuedItem, Record, StoredInput, Waits};
 
 /// What waits for one task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -21,6 +21,20 @@ pub struct QueueDepth {
     pub task: String,
     /// Questions that wait.
     pub waiting: u64,
+}
+
+/// What became of a label that somebody gave for a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fed {
+    /// It answered a question that waited; a gold row now.
+    Answered,
+    /// It is kept as a gold row.
+    Kept,
+    /// Nothing of the input was kept, so there is no row; where the decision was a probe, it counts as evidence.
+    Counted,
+    /// The same was said before.
+    Known,
 }
 
 /// A question that a person answered.
@@ -33,14 +47,14 @@ pub struct GoldAnswer {
 }
 
 impl Store {
-    /// What waits, oldest first.
+    /// What waits: what was drawn at random first, then by age.
     ///
     /// # Errors
     /// Fails when the database cannot be read.
     pub fn waiting(&self, task: Option<&str>, limit: usize) -> Result<Vec<QueuedItem>> {
         let connection = self.connection();
         let mut statement = connection.prepare(
-            "SELECT item FROM queue WHERE state = 'waiting' AND (?1 IS NULL OR task = ?1) ORDER BY at, decision LIMIT ?2",
+            "SELECT item FROM queue WHERE state = 'waiting' AND (?1 IS NULL OR task = ?1) ORDER BY why, at, decision LIMIT ?2",
         )?;
         let rows = statement.query_map(params![task, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
             row.get::<_, String>(0)
@@ -105,6 +119,9 @@ impl Store {
             params![item.decision, item.question],
             |row| row.get(0),
         )?;
+        if let Some(answer) = answer {
+            probes::tell(&transaction, (&item.decision, &item.question), answer)?;
+        }
         let action = if answer.is_some() { "queue.answered" } else { "queue.skipped" };
         let detail = json!({ "task": item.task, "question": item.question });
         let mut act = Act::new(action, &item.decision, detail);
@@ -112,6 +129,83 @@ impl Store {
         act.personal = answer.map(|answer| (json!({ "answer": answer }), subject));
         audit::append(&transaction, &self.actor, act)?;
         Ok(transaction.commit()?)
+    }
+
+    /// Takes in what somebody says would have been right, whom nobody asked. `by` is the public id of the key that says so.
+    ///
+    /// # Errors
+    /// Fails when the decision did not answer the question, or something else was said before.
+    pub fn feedback(&self, record: &Record, question: &str, label: &str, by: Option<&str>) -> Result<Fed> {
+        let Some(answer) = record.answers.iter().find(|answer| answer.question == question) else {
+            return Err(Error::NotWaiting { decision: record.id.clone() });
+        };
+        let mut connection = self.connection();
+        let transaction = database::begin(&mut connection)?;
+        let before: Option<(String, Option<String>)> = transaction
+            .query_row(
+                "SELECT state, answer FROM queue WHERE decision = ?1 AND question = ?2",
+                params![record.id, question],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+            .optional()?;
+        let fed = match before {
+            Some((_, Some(said))) if said == label => return Ok(Fed::Known),
+            Some((_, Some(said))) => {
+                return Err(Error::SaidOtherwise {
+                    decision: record.id.clone(),
+                    question: question.to_owned(),
+                    said,
+                });
+            }
+            Some(_) => {
+                transaction.execute(
+                    "UPDATE queue SET state = 'answered', answer = ?3, answered_at = ?4 WHERE decision = ?1 AND question = ?2",
+                    params![record.id, question, label, ids::now().0],
+                )?;
+                Fed::Answered
+            }
+            None if record.input == StoredInput::Nothing => Fed::Counted,
+            None => {
+                let item = QueuedItem {
+                    decision: record.id.clone(),
+                    task: record.task.clone(),
+                    question: question.to_owned(),
+                    at: record.at,
+                    input: record.input.clone(),
+                    suggestion: answer.value.clone(),
+                    confidence: answer.confidence.unwrap_or(0.0),
+                    why: Waits::Feedback,
+                };
+                let text = serde_json::to_string(&item)
+                    .map_err(|_| Error::Internal("a question has a JSON form"))?;
+                transaction.execute(
+                    "INSERT INTO queue (decision, question, task, at, item, state, answer, answered_at, subject, why)
+                     SELECT ?1, ?2, ?3, ?4, ?5, 'answered', ?6, ?7, subject, ?8 FROM records WHERE id = ?1",
+                    params![
+                        record.id,
+                        question,
+                        record.task,
+                        record.at.0,
+                        text,
+                        label,
+                        ids::now().0,
+                        item.why.name()
+                    ],
+                )?;
+                Fed::Kept
+            }
+        };
+        let told = probes::tell(&transaction, (&record.id, question), label)?;
+        let subject = transaction
+            .query_row("SELECT subject FROM records WHERE id = ?1", [&record.id], |row| row.get(0))
+            .optional()?
+            .flatten();
+        let detail = json!({ "task": record.task, "question": question, "by": by, "probe": told });
+        let mut act = Act::new("feedback.given", &record.id, detail);
+        act.personal = Some((json!({ "answer": label }), subject));
+        audit::append(&transaction, &self.actor, act)?;
+        transaction.commit()?;
+        Ok(fed)
     }
 
     /// Everything that people answered for a task, oldest first.

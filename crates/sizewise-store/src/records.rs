@@ -8,10 +8,10 @@
 use crate::{
     Store, database,
     error::{Error, Result},
-    keys,
+    keys, probes,
 };
 use rusqlite::{Connection, OptionalExtension, params};
-use sizewise_contract::{QueuedItem, Record};
+use sizewise_contract::{Probe, QueuedItem, Record, Waits};
 use std::{
     path::Path,
     sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
@@ -30,6 +30,10 @@ pub struct Entry {
     pub record: Option<Record>,
     /// Its questions that wait for a person.
     pub queued: Vec<QueuedItem>,
+    /// Questions that were drawn to be put before the reference.
+    pub probes: Vec<Probe>,
+    /// What the reference said about earlier ones: decision, question, truth.
+    pub told: Vec<(String, String, String)>,
     /// Whom the input is about, as the caller calls them; only a keyed hash of it is written.
     pub subject: Option<String>,
 }
@@ -92,7 +96,9 @@ fn write_all((mut connection, secret): (Connection, &[u8; 32]), receiver: &Recei
             batch.push(next);
         }
         let entries = || batch.iter().flat_map(|(entries, _)| entries);
-        let sync = entries().any(|entry| !entry.queued.is_empty());
+        // Nobody was told that a person will look at a probe.
+        let promised = |entry: &Entry| entry.queued.iter().any(|item| item.why == Waits::Unsure);
+        let sync = entries().any(promised);
         let kept = match set_sync(&connection, &mut synced, sync)
             .and_then(|()| write((&mut connection, secret), entries()))
         {
@@ -125,7 +131,8 @@ fn write<'a>(
             "INSERT INTO records (id, task, at, record, subject) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?;
         let mut queue = transaction.prepare_cached(
-            "INSERT INTO queue (decision, question, task, at, item, state, subject) VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', ?6)",
+            "INSERT INTO queue (decision, question, task, at, item, state, subject, why)
+             VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', ?6, ?7)",
         )?;
         for entry in entries {
             let subject = entry.subject.as_ref().map(|subject| keys::subject(secret, subject));
@@ -139,8 +146,15 @@ fn write<'a>(
                     item.task,
                     item.at.0,
                     json(item)?,
-                    subject
+                    subject,
+                    item.why.name()
                 ])?;
+            }
+            for probe in &entry.probes {
+                probes::insert(&transaction, probe, subject)?;
+            }
+            for (decision, question, truth) in &entry.told {
+                probes::tell(&transaction, (decision, question), truth)?;
             }
         }
     }

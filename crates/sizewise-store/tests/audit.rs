@@ -4,7 +4,7 @@
 
 use proptest::prelude::*;
 use rusqlite::Connection;
-use sizewise_contract::{ContentHash, QueuedItem, StoredInput, Task, units::UnixMillis};
+use sizewise_contract::{ContentHash, QueuedItem, StoredInput, Task, Waits, units::UnixMillis};
 use sizewise_store::{
     AuditEntry, AuditReport, Entry, Finding, Head, InclusionProof, Model, NewRelease, Recorder, Rights,
     Store, Whose,
@@ -35,6 +35,7 @@ fn ask_a_person(store: &Store, decision: &str, person: Option<&str>) -> QueuedIt
         input: StoredInput::Full(format!("what {decision} was about")),
         suggestion: "a".into(),
         confidence: 0.4,
+        why: Waits::Unsure,
     };
     let recorder = Recorder::start(store.folder()).unwrap();
     let entry = Entry { queued: vec![item.clone()], subject: person.map(str::to_owned), ..Entry::default() };

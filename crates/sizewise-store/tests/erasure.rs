@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use sizewise_contract::{ContentHash, QueuedItem, Record, StoredInput, units::UnixMillis};
+use sizewise_contract::{ContentHash, QueuedItem, Record, StoredInput, Waits, units::UnixMillis};
 use sizewise_store::{Entry, Erased, Recorder, Store, Whose};
 use std::path::Path;
 
@@ -48,11 +48,13 @@ fn fill(store: &Store, count: usize) {
             input,
             suggestion: "a".into(),
             confidence: 0.4,
+            why: Waits::Unsure,
         };
         let entry = Entry {
             record: Some(record),
             queued: if number % 3 == 0 { vec![queued] } else { vec![] },
             subject: (person < 20).then(|| format!("person-{person}@bank.example")),
+            ..Entry::default()
         };
         assert!(recorder.keep(vec![entry], |kept| assert!(kept)));
     }

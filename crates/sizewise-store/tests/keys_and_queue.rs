@@ -1,6 +1,6 @@
 //! Do keys open only what they should, and does the queue keep what people say?
 
-use sizewise_contract::{QueuedItem, StoredInput, units::UnixMillis};
+use sizewise_contract::{QueuedItem, StoredInput, Waits, units::UnixMillis};
 use sizewise_store::{Entry, Error, Recorder, Rights, Role, Store};
 use std::sync::mpsc;
 
@@ -13,6 +13,7 @@ fn item(decision: &str, question: &str) -> QueuedItem {
         input: StoredInput::Full("where is my parcel".into()),
         suggestion: "delivery".into(),
         confidence: 0.4,
+        why: Waits::Unsure,
     }
 }
 
@@ -44,7 +45,9 @@ fn a_key_of_a_version_without_rights_may_do_everything() {
     let key = Store::open(folder.path()).unwrap().create_key("old", &Rights::default()).unwrap();
     let database = rusqlite::Connection::open(folder.path().join("store.db")).unwrap();
     database.execute_batch(
-            "ALTER TABLE keys DROP COLUMN rights; DROP TABLE observed; DROP TABLE places; PRAGMA user_version = 4;",
+            "ALTER TABLE keys DROP COLUMN rights; DROP TABLE observed; DROP TABLE places; DROP TABLE probes;
+             DROP TABLE probe_counts; DROP TABLE promise_changes; DROP INDEX queue_by_reason; ALTER TABLE queue DROP COLUMN why;
+             PRAGMA user_version = 4;",
         ).unwrap();
     drop(database);
     let store = Store::open(folder.path()).unwrap();

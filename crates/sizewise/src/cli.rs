@@ -96,6 +96,8 @@ pub enum Command {
     Show(TaskName),
     /// Check task files without touching anything.
     Lint(Lint),
+    /// Whether a task's promises are still kept: what people or the larger model said of answers drawn at random.
+    Evidence(TaskName),
     /// The questions that wait for a person.
     #[command(subcommand)]
     Queue(Queue),

@@ -15,6 +15,7 @@ mod distil;
 mod doctor;
 mod erase;
 mod evaluate;
+mod evidence;
 mod init;
 mod keys;
 mod list;
@@ -87,6 +88,7 @@ pub fn run(cli: &Cli, screen: &Screen) -> Result<u8> {
         Command::List => list::run(&project, screen),
         Command::Show(arguments) => list::show(&project, arguments, screen),
         Command::Queue(what) => queue::run(&project, what, screen),
+        Command::Evidence(arguments) => evidence::run(&project, arguments, screen),
         Command::Spending => spending::run(&project, screen),
         Command::Keys(what) => keys::run(&project, what, screen),
         Command::Rollback(arguments) => list::rollback(&project, arguments, screen),

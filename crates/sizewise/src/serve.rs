@@ -31,15 +31,16 @@ pub use quota::{Member, Quota};
 pub use relay::Relay;
 pub use settings::{ServeError, Settings};
 
-use crate::wire::WireError;
+use crate::wire::{WireError, live::Evidence};
 use access_log::{Line, Log};
 use hyper::{Request, Response, body::Incoming, http::request::Parts};
 use metrics::Metrics;
 use reply::{Body, Reply};
 use routes::Found;
 use sizewise_contract::{Code, Decision, Diagnose, Fault};
-use sizewise_engine::{Engine, TaskInfo};
+use sizewise_engine::{Engine, Feedback, TaskInfo};
 use sizewise_models::remote::ProviderState;
+use sizewise_store::Fed;
 use std::{
     collections::BTreeMap,
     future::Future,
@@ -68,6 +69,24 @@ pub trait Decider: Send + Sync + 'static {
     /// The tasks that are served.
     fn tasks(&self) -> Vec<TaskInfo>;
 
+    /// Takes in what somebody says about a decision. May wait for the disk.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    fn feedback(&self, feedback: &Feedback) -> Result<Fed, sizewise_engine::Error> {
+        let (task, decision) = (feedback.task.clone(), feedback.decision.clone());
+        Err(sizewise_engine::Error::UnknownDecision { task, decision })
+    }
+
+    /// How the promises of a task stand. May wait for the disk.
+    ///
+    /// # Errors
+    /// Fails when no task of that name is served.
+    fn evidence(&self, task: &str) -> Result<Evidence, sizewise_engine::Error> {
+        let rules = self.task(task)?.task.live.clone();
+        Ok(Evidence { rules, standings: Vec::new(), changes: Vec::new() })
+    }
+
     /// The providers of larger models, by name, and how each is doing.
     fn providers(&self) -> BTreeMap<String, ProviderState> {
         BTreeMap::new()
@@ -93,6 +112,18 @@ impl Decider for Engine {
 
     fn tasks(&self) -> Vec<TaskInfo> {
         Self::tasks(self)
+    }
+
+    fn feedback(&self, feedback: &Feedback) -> Result<Fed, sizewise_engine::Error> {
+        Self::feedback(self, feedback)
+    }
+
+    fn evidence(&self, task: &str) -> Result<Evidence, sizewise_engine::Error> {
+        Ok(Evidence {
+            rules: self.watching(task)?,
+            standings: self.standings(task)?,
+            changes: self.promise_changes(task)?,
+        })
     }
 
     fn providers(&self) -> BTreeMap<String, ProviderState> {

@@ -15,6 +15,7 @@ pub mod error;
 pub mod headers;
 pub mod input;
 pub mod json;
+pub mod live;
 pub mod models;
 pub mod native;
 pub mod systemone;

@@ -108,7 +108,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("promise", &["max_served_error", "confidence", "openings", "p95_latency_ms"]),
     ("cascade", &["tiers", "remote", "recall_hours", "escalate_to"]),
     ("privacy", &["may_leave", "store", "retention_days"]),
-    ("live", &["probe_share"]),
+    ("live", &["probe_share", "probes_per_day", "reference"]),
     ("budget", &["usd_per_day", "usd_per_month", "usd_total"]),
 ];
 

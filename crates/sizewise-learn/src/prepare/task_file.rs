@@ -67,8 +67,16 @@ fn write_task(out: &mut String, options: &Options, plan: &Plan, findings: &Findi
     writeln!(out, "[privacy]")?;
     writeln!(out, "may_leave = \"never\"  # never | redacted | yes")?;
     writeln!(out, "store = \"redacted\"  # what records keep of an input: nothing | redacted | full")?;
-    writeln!(out, "retention_days = 30")
+    writeln!(out, "retention_days = 30\n")?;
+    out.write_str(LIVE)
 }
+
+/// How promises are watched, for every new task.
+pub(crate) const LIVE: &str = "[live]  # how the promise is watched once it is served
+probe_share = 0.02  # of the requests also go to the reference, at random; none: 0
+probes_per_day = 100  # at most; what people can look at
+reference = \"person\"  # person: the review queue | remote: the larger model
+";
 
 fn write_question(out: &mut String, options: &Options, question: &str, labels: &[&str]) -> std::fmt::Result {
     let outside =

@@ -4,7 +4,7 @@
 //! question: the larger model goes on reading what it read.
 
 use super::{Kind, Site, write::FromSite};
-use crate::prepare::quoted;
+use crate::prepare::{LIVE, quoted};
 use std::fmt::Write;
 
 /// Longest instruction; of a longer prompt the beginning and the end are kept.
@@ -70,7 +70,8 @@ fn write_task(out: &mut String, site: &Site, from: &FromSite<'_>, input: &str) -
         "may_leave = \"{may_leave}\"  # never | redacted | yes; the relay passes texts on as they are"
     )?;
     writeln!(out, "store = \"redacted\"  # what records keep of an input: nothing | redacted | full")?;
-    writeln!(out, "retention_days = 30")?;
+    writeln!(out, "retention_days = 30\n")?;
+    out.write_str(LIVE)?;
     if !from.budget.is_empty() {
         writeln!(out, "\n[budget]  # for `remote`, as under [relay]")?;
         from.budget.iter().try_for_each(|(key, dollars)| writeln!(out, "{key} = {dollars}"))?;

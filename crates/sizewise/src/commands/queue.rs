@@ -10,7 +10,7 @@ use crate::{
     table::shortened,
 };
 use serde::Serialize;
-use sizewise_contract::{QueuedItem, StoredInput, did_you_mean};
+use sizewise_contract::{QueuedItem, StoredInput, Waits, did_you_mean};
 use sizewise_learn::table::{TableWriter, TableWriterOptions};
 use sizewise_store::{GoldAnswer, QueueDepth, Store};
 use std::{collections::BTreeMap, fmt::Write};
@@ -54,16 +54,19 @@ fn list(store: &Store, (task, limit): (Option<&str>, usize), screen: &Screen) ->
     screen.result("queue list", &found, || {
         let mut out = String::new();
         for item in &found.items {
+            let said = match item.why {
+                // Whoever is to judge should not be told.
+                Waits::Probe => "drawn at random, to see whether the promise is kept".to_owned(),
+                _ => format!("the model would say `{}` ({:.3})", item.suggestion, item.confidence),
+            };
             let _ = writeln!(
                 out,
-                "{}  {}  {}/{}\n    {}\n    the model would say `{}` ({:.3})",
+                "{}  {}  {}/{}\n    {}\n    {said}",
                 item.decision,
                 clock::minute(item.at),
                 item.task,
                 item.question,
                 input(&item.input),
-                item.suggestion,
-                item.confidence
             );
         }
         let total: u64 = found.waiting.iter().map(|depth| depth.waiting).sum();

@@ -15,7 +15,7 @@ use crate::{
     screen::Screen,
     serve::{self, KeyCheck, Settings},
 };
-use sizewise_contract::{Code, Diagnose};
+use sizewise_contract::{Code, Diagnose, PromiseChange, task::Live};
 use sizewise_engine::{Engine, Ledgers};
 use sizewise_store::{ObservedBounds, Store};
 use std::{
@@ -81,6 +81,8 @@ impl Serving {
         let (escalations, unasked) = providers.escalations(project, &names, (&ledgers, PATIENCE));
         engine.escalate_to(escalations);
         engine.keep(privacy::keeping(project, &names));
+        engine.watch_by(watching(project, &names));
+        engine.read_evidence()?;
         let teams = &project.settings().team;
         let oidc = project.settings().oidc.as_ref().map(Oidc::new);
         let members = Arc::new(Members::new((store.key_ring()?, oidc), Arc::clone(&ledgers), teams));
@@ -251,6 +253,7 @@ impl Serving {
                     for (name, error) in self.engine.load(&self.names) {
                         screen.remark(&format!("{name} stays as it was: {error}"));
                     }
+                    self.read_evidence(screen);
                     match self.members.reload(&self.store) {
                         Ok(()) => seen = Some(mark),
                         Err(error) => screen.remark(&format!("keys stay as they were: {error}")),
@@ -269,6 +272,7 @@ impl Serving {
             let now = self.rules();
             if now != rules || forget {
                 self.engine.keep(privacy::keeping(&self.project, &self.names));
+                self.engine.watch_by(watching(&self.project, &self.names));
                 let (escalations, unasked) =
                     self.providers.escalations(&self.project, &self.names, (&self.ledgers, PATIENCE));
                 self.tell_larger(screen);
@@ -280,6 +284,14 @@ impl Serving {
                 self.sweep(screen);
                 swept = Some(Instant::now());
             }
+        }
+    }
+
+    /// Lets promises stand as the evidence says now, and says what changed.
+    fn read_evidence(&self, screen: &Screen) {
+        match self.engine.read_evidence() {
+            Ok(changes) => changes.iter().for_each(|change| screen.remark(&told(change))),
+            Err(error) => screen.remark(&format!("promises stand as they did: {error}")),
         }
     }
 
@@ -301,6 +313,21 @@ impl Serving {
             Err(error) => screen.remark(&format!("old records could not be erased: {error}")),
         }
     }
+}
+
+/// How promises are watched, as task files say now.
+fn watching(project: &Project, names: &[String]) -> BTreeMap<String, Live> {
+    let rules = |name: &String| Some((name.clone(), project.task(name).ok()?.live));
+    names.iter().filter_map(rules).collect()
+}
+
+fn told(change: &PromiseChange) -> String {
+    let group = change.group.as_ref().map_or(String::new(), |group| format!(" in {group}"));
+    let threshold = change.threshold.map_or("nothing is answered here now".to_owned(), |threshold| {
+        format!("answers are given from confidence {threshold:.4} on")
+    });
+    let (task, question, state) = (&change.task, &change.question, change.to.name().replace('_', " "));
+    format!("promise of {task}/{question}{group} is {state}: {}; {threshold}", change.reason)
 }
 
 /// A provider's trouble without what it said itself: that may be what it was told, and has no place in a log.

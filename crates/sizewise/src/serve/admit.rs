@@ -28,6 +28,10 @@ use tokio::sync::SemaphorePermit;
 
 /// The header that says whom a request is about.
 pub(super) const SUBJECT: &str = "x-sizewise-subject";
+/// The header that says which part of the traffic a request is of.
+pub(super) const GROUP: &str = "x-sizewise-group";
+/// Longest name of a part of the traffic. `bytes`
+const GROUP_BYTES: usize = 64;
 
 /// Knows the API keys.
 pub trait KeyCheck: Send + Sync {
@@ -45,6 +49,8 @@ pub(super) struct Caller<'s> {
     member: Option<Arc<Member>>,
     /// Whom the request is about, where its header says so.
     pub(super) subject: Option<String>,
+    /// Which part of the traffic it is of, where its header says so.
+    pub(super) group: Option<String>,
     _place: Option<SemaphorePermit<'s>>,
 }
 
@@ -89,7 +95,7 @@ pub(super) fn admit<'s, D>(
     headers: &HeaderMap,
 ) -> Result<Caller<'s>, WireError> {
     if route.guard == Guard::Open {
-        return Ok(Caller { member: None, subject: None, _place: None });
+        return Ok(Caller { member: None, subject: None, group: None, _place: None });
     }
     if serving.stopping.load(Ordering::Relaxed) {
         return Err(WireError::new(Code::ShuttingDown, None, "the server is stopping"));
@@ -103,12 +109,12 @@ pub(super) fn admit<'s, D>(
         check_origin(headers, &serving.settings.allowed_hosts)?;
         None
     };
-    let subject = subject(headers)?;
+    let (subject, group) = (subject(headers)?, group(headers)?);
     let place = serving.places.try_acquire().map_err(|_| {
         WireError::new(Code::Overloaded, None, "as many requests as are allowed are being worked on")
             .with_hint("try again in a second")
     })?;
-    Ok(Caller { member, subject, _place: Some(place) })
+    Ok(Caller { member, subject, group, _place: Some(place) })
 }
 
 fn limited(no: &Exhausted) -> WireError {
@@ -146,6 +152,19 @@ fn subject(headers: &HeaderMap) -> Result<Option<String>, WireError> {
     match subject.is_empty() {
         true => Err(WireError::request(Some(SUBJECT.into()), "the header names nobody in UTF-8")),
         false => Ok(Some(subject.to_owned())),
+    }
+}
+
+/// Which part of the traffic the request is of: a short name without anything personal.
+fn group(headers: &HeaderMap) -> Result<Option<String>, WireError> {
+    let Some(value) = headers.get(GROUP) else { return Ok(None) };
+    let group = value.to_str().map(str::trim).unwrap_or_default();
+    match group.is_empty() || group.len() > GROUP_BYTES {
+        true => Err(WireError::request(
+            Some(GROUP.into()),
+            format!("the header names no part of the traffic in 1 to {GROUP_BYTES} plain letters"),
+        )),
+        false => Ok(Some(group.to_owned())),
     }
 }
 

@@ -12,10 +12,11 @@ use super::{
     routes::Endpoint,
     unix_seconds,
 };
-use crate::wire::{WireError, chat, decisions, models, native, systemone};
+use crate::wire::{WireError, chat, decisions, live, models, native, systemone};
 use hyper::{StatusCode, header::HeaderMap};
 use sizewise_contract::{Code, Decision};
 use sizewise_engine::{Error, InputValue, QuestionRef, TaskInfo};
+use std::sync::Arc;
 
 /// The OpenAPI document; a test keeps it in step with the table of routes.
 pub(super) const OPENAPI: &str = include_str!("openapi.json");
@@ -63,6 +64,8 @@ pub(super) async fn answer<D: Decider>(
         Endpoint::Tasks => return Ok(json(native::tasks(&asked.tasks()))),
         Endpoint::Task => return Ok(json(native::task(&asked.info(name, "task")?))),
         Endpoint::Certificate => return Ok(json(native::certificates(&asked.info(name, "task")?))),
+        Endpoint::Evidence => return Ok(json(asked.evidence(name).await?)),
+        Endpoint::Feedback => return Ok(json(asked.feedback(name).await?)),
         Endpoint::Healthy => return Ok(json(b"{\"status\":\"ok\"}".to_vec())),
         Endpoint::Ready => return Ok(ready(serving)),
         Endpoint::Metrics => return Ok(Reply::new(Kind::Text, metrics(serving))),
@@ -158,6 +161,22 @@ impl<D: Decider> Asked<'_, D> {
         Ok(Decided { decisions, kind: Kind::Json, body })
     }
 
+    async fn feedback(&self, name: &str) -> Result<Vec<u8>, WireError> {
+        let info = self.info(name, "task")?;
+        let request = live::Request::read(self.body)?;
+        let feedback = request.feedback(&info.task, self.caller.key_id());
+        let (decider, told) = (Arc::clone(&self.serving.decider), feedback.clone());
+        let fed = beside(move || decider.feedback(&told)).await?;
+        Ok(live::fed(&feedback, fed))
+    }
+
+    async fn evidence(&self, name: &str) -> Result<Vec<u8>, WireError> {
+        let info = self.info(name, "task")?;
+        let (decider, task) = (Arc::clone(&self.serving.decider), info.task.name.clone());
+        let evidence = beside(move || decider.evidence(&task)).await?;
+        Ok(live::evidence(&info, &evidence))
+    }
+
     /// The tasks that are there for the caller.
     fn tasks(&self) -> Vec<TaskInfo> {
         let tasks = self.serving.decider.tasks().into_iter();
@@ -189,6 +208,7 @@ impl<D: Decider> Asked<'_, D> {
             inputs,
             questions: questions.clone(),
             subject: self.caller.subject.clone().or(subject),
+            group: self.caller.group.clone(),
             key_id: self.caller.key_id().map(str::to_owned),
             purses: self.caller.purses(),
             dry_run: false,
@@ -208,6 +228,15 @@ impl<D: Decider> Asked<'_, D> {
         Err(WireError::new(Code::Overloaded, None, format!("task `{}` was just replaced", info.task.name))
             .with_hint("send the request again"))
     }
+}
+
+/// Waits for the disk without holding up other requests.
+async fn beside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, WireError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    let done = done.unwrap_or(Err(Error::Internal("work beside the requests ends")));
+    done.map_err(|error| WireError::of_engine(&error, |_| String::new()))
 }
 
 fn unknown(name: &str) -> Error {

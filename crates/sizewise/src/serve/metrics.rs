@@ -29,7 +29,8 @@ const BUCKETS_US: [u64; 15] = [
 const TIERS: [Tier; 6] =
     [Tier::Rules, Tier::Static, Tier::Encoder, Tier::Generator, Tier::Remote, Tier::Person];
 /// The dispositions in the order of their counters.
-const DISPOSITIONS: [&str; 4] = ["answered", "below_threshold", "out_of_scope", "not_certified"];
+const DISPOSITIONS: [&str; 5] =
+    ["answered", "below_threshold", "out_of_scope", "not_certified", "promise_in_doubt"];
 
 /// A metric of a provider: its name, kind and help, and where it comes from.
 type OfProvider = (&'static str, &'static str, &'static str, fn(&ProviderState) -> u64);
@@ -115,6 +116,7 @@ impl Metrics {
                 Disposition::Escalated { reason: EscalationReason::BelowThreshold, .. } => 1,
                 Disposition::Escalated { reason: EscalationReason::OutOfScope, .. } => 2,
                 Disposition::Escalated { reason: EscalationReason::NotCertified, .. } => 3,
+                Disposition::Escalated { reason: EscalationReason::PromiseInDoubt, .. } => 4,
             };
             add(tier.and_then(|tier| counters.answers.get(tier)?.get(disposition)), 1);
         }

@@ -8,6 +8,8 @@ const STATUSES: &[(Code, StatusCode)] = &[
     (Code::TaskFileInvalid, StatusCode::INTERNAL_SERVER_ERROR),
     (Code::UnknownTask, StatusCode::NOT_FOUND),
     (Code::UnknownQuestion, StatusCode::BAD_REQUEST),
+    (Code::UnknownDecision, StatusCode::NOT_FOUND),
+    (Code::AnsweredOtherwise, StatusCode::CONFLICT),
     (Code::InputInvalid, StatusCode::BAD_REQUEST),
     (Code::InputTooLong, StatusCode::BAD_REQUEST),
     (Code::RequestInvalid, StatusCode::BAD_REQUEST),

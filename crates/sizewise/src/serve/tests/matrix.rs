@@ -49,6 +49,7 @@ fn body(endpoint: Endpoint, model: &str) -> String {
         }
         Endpoint::Responses | Endpoint::Embeddings => format!(r#"{{"model":"{model}","input":"x"}}"#),
         Endpoint::Decide => r#"{"input":"x"}"#.into(),
+        Endpoint::Feedback => r#"{"decision":"d_1","label":"billing"}"#.into(),
         Endpoint::Generate | Endpoint::StreamGenerate => r#"{"contents":[{"parts":[{"text":"x"}]}]}"#.into(),
         _ => String::new(),
     }

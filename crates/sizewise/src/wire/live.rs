@@ -1,0 +1,260 @@
+//! How is feedback given, and how do promises stand?
+//!
+//! `POST /v1/tasks/{task}/feedback` with `{"decision": …, "question": …, "label": …}`; `GET /v1/tasks/{task}/evidence`.
+
+use super::{
+    error::WireError,
+    json::{self, Text},
+};
+use serde::{Deserialize, Serialize};
+use sizewise_contract::{
+    PromiseChange, PromiseState, Reference, Task,
+    task::{Live, Promise},
+};
+use sizewise_engine::{Feedback, Standing, TaskInfo};
+use sizewise_measure::watch::{Interval, PathPoint};
+use sizewise_store::Fed;
+
+/// The body of feedback.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request<'a> {
+    #[serde(borrow)]
+    decision: Text<'a>,
+    #[serde(borrow, default)]
+    question: Option<Text<'a>>,
+    #[serde(borrow)]
+    label: Text<'a>,
+}
+
+impl<'a> Request<'a> {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// Names the field that is not of the protocol's shape.
+    pub fn read(body: &'a [u8]) -> Result<Self, WireError> {
+        json::read(body)
+    }
+
+    /// What the engine is told.
+    #[must_use]
+    pub fn feedback(&self, task: &Task, key_id: Option<&str>) -> Feedback {
+        Feedback {
+            task: task.name.clone(),
+            decision: self.decision.to_string(),
+            question: self.question.as_ref().map(|question| question.0.to_string()),
+            label: self.label.to_string(),
+            key_id: key_id.map(str::to_owned),
+        }
+    }
+}
+
+/// Writes what became of feedback.
+#[must_use]
+pub fn fed(feedback: &Feedback, fed: Fed) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Told<'a> {
+        decision: &'a str,
+        label: &'a str,
+        became: Fed,
+    }
+    let told = Told { decision: &feedback.decision, label: &feedback.label, became: fed };
+    serde_json::to_vec(&told).unwrap_or_default()
+}
+
+/// What is known of a task's promises.
+#[derive(Debug, Clone)]
+pub struct Evidence {
+    /// How promises are watched.
+    pub rules: Live,
+    /// How they stand.
+    pub standings: Vec<Standing>,
+    /// What changed, oldest first.
+    pub changes: Vec<PromiseChange>,
+}
+
+/// Writes how the promises of a task stand.
+#[must_use]
+pub fn evidence(info: &TaskInfo, evidence: &Evidence) -> Vec<u8> {
+    serde_json::to_vec(&report(info, evidence)).unwrap_or_default()
+}
+
+/// How the promises of a task stand.
+#[derive(Debug, Serialize)]
+pub struct Report<'a> {
+    /// The task.
+    pub task: &'a str,
+    /// The release in force.
+    pub release: String,
+    /// Share of the answers that are probes.
+    pub probe_share: f64,
+    /// Who is asked about them.
+    pub reference: Reference,
+    /// One entry per question.
+    pub questions: Vec<QuestionReport<'a>>,
+}
+
+/// How one promise stands.
+#[derive(Debug, Serialize)]
+pub struct QuestionReport<'a> {
+    /// The question.
+    pub question: &'a str,
+    /// What was promised.
+    pub promise: Promise,
+    /// `kept`, `in_doubt`, `broken`, or `unwatched` where there is no certificate.
+    pub state: &'static str,
+    /// Since when, in milliseconds since 1970; none where it never changed.
+    pub since: Option<i64>,
+    /// Who is asked about probes.
+    pub reference: Reference,
+    /// From which confidence answers are given.
+    pub threshold: Thresholds,
+    /// How many probes there are.
+    pub probes: Probes,
+    /// The share of wrong answers among those that would be served, since the state last changed.
+    pub served_error: Bounds,
+    /// How that came to be.
+    pub path: &'a [PathPoint],
+    /// What changed, oldest first.
+    pub changes: Vec<Change<'a>>,
+    /// Parts of the traffic that callers name.
+    pub groups: Vec<Group<'a>>,
+}
+
+/// From which confidence answers are given.
+#[derive(Debug, Serialize)]
+pub struct Thresholds {
+    /// What was certified.
+    pub certified: Option<f64>,
+    /// What holds now; none where nothing is answered.
+    pub now: Option<f64>,
+}
+
+/// How many probes there are.
+#[derive(Debug, Serialize)]
+pub struct Probes {
+    /// Drawn.
+    pub drawn: u64,
+    /// With a truth.
+    pub labelled: u64,
+    /// Without one yet.
+    pub waiting: u64,
+}
+
+/// An interval and how sure it is.
+#[derive(Debug, Serialize)]
+pub struct Bounds {
+    /// The interval.
+    #[serde(flatten)]
+    pub interval: Interval,
+    /// With which probability it holds, at every moment.
+    pub confidence: f64,
+}
+
+/// One change of a state.
+#[derive(Debug, Serialize)]
+pub struct Change<'a> {
+    /// When, in milliseconds since 1970.
+    pub at: i64,
+    /// The state before.
+    pub from: PromiseState,
+    /// The state after.
+    pub to: PromiseState,
+    /// The threshold from then on; none where nothing is answered.
+    pub threshold: Option<f64>,
+    /// Why.
+    pub reason: &'a str,
+    /// The part of the traffic; none for all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<&'a str>,
+}
+
+/// A part of the traffic.
+#[derive(Debug, Serialize)]
+pub struct Group<'a> {
+    /// What callers call it.
+    pub group: &'a str,
+    /// How the promise stands there.
+    pub state: PromiseState,
+    /// The threshold there; none where nothing is answered.
+    pub threshold: Option<f64>,
+    /// Probes with a truth.
+    pub labelled: u64,
+    /// The share of wrong answers there.
+    #[serde(flatten)]
+    pub interval: Interval,
+}
+
+/// Puts together how the promises of a task stand.
+#[must_use]
+pub fn report<'a>(info: &'a TaskInfo, evidence: &'a Evidence) -> Report<'a> {
+    let reference = evidence.rules.reference;
+    let questions = info.task.questions.iter().map(|question| {
+        let standing = evidence.standings.iter().find(|standing| standing.question == question.name);
+        let promise = info.task.promise_of(question);
+        match standing {
+            Some(standing) => watched(standing, evidence, info),
+            None => QuestionReport {
+                question: &question.name,
+                promise,
+                state: "unwatched",
+                since: None,
+                reference,
+                threshold: Thresholds { certified: None, now: None },
+                probes: Probes { drawn: 0, labelled: 0, waiting: 0 },
+                served_error: Bounds {
+                    interval: Interval { estimate: None, low: 0.0, high: 1.0 },
+                    confidence: promise.confidence,
+                },
+                path: &[],
+                changes: Vec::new(),
+                groups: Vec::new(),
+            },
+        }
+    });
+    Report {
+        task: &info.task.name,
+        release: info.release.to_string(),
+        probe_share: evidence.rules.probe_share,
+        reference,
+        questions: questions.collect(),
+    }
+}
+
+fn watched<'a>(standing: &'a Standing, evidence: &'a Evidence, info: &TaskInfo) -> QuestionReport<'a> {
+    let own =
+        |change: &&PromiseChange| change.question == standing.question && change.release == info.release;
+    let changes = evidence.changes.iter().filter(own).map(|change| Change {
+        at: change.at.0,
+        from: change.from,
+        to: change.to,
+        threshold: change.threshold,
+        reason: &change.reason,
+        group: change.group.as_deref(),
+    });
+    let changes: Vec<_> = changes.collect();
+    let groups = standing.groups.iter().map(|group| Group {
+        group: &group.group,
+        state: group.state,
+        threshold: group.threshold,
+        labelled: group.told,
+        interval: group.served_error,
+    });
+    QuestionReport {
+        question: &standing.question,
+        promise: standing.promise,
+        state: standing.state.name(),
+        since: changes.iter().rev().find(|change| change.group.is_none()).map(|change| change.at),
+        reference: evidence.rules.reference,
+        threshold: Thresholds { certified: Some(standing.certified), now: standing.threshold },
+        probes: Probes {
+            drawn: standing.probes.drawn,
+            labelled: standing.probes.told,
+            waiting: standing.probes.drawn.saturating_sub(standing.probes.told),
+        },
+        served_error: Bounds { interval: standing.served_error, confidence: standing.promise.confidence },
+        path: &standing.path,
+        groups: groups.collect(),
+        changes,
+    }
+}
