@@ -18,6 +18,7 @@ pub mod onnx;
 pub mod opened;
 pub mod prepare;
 pub mod quantize;
+pub mod renew;
 pub mod sites;
 pub mod table;
 pub mod tagger;

@@ -44,6 +44,8 @@ pub struct GoldAnswer {
     pub item: QueuedItem,
     /// What the person said, as written.
     pub answer: String,
+    /// Whether the decision was drawn at random.
+    pub drawn: bool,
 }
 
 impl Store {
@@ -215,13 +217,15 @@ impl Store {
     pub fn gold(&self, task: &str) -> Result<Vec<GoldAnswer>> {
         let connection = self.connection();
         let mut statement = connection.prepare(
-            "SELECT item, answer FROM queue WHERE state = 'answered' AND task = ?1 ORDER BY answered_at, decision",
+            "SELECT item, answer, EXISTS (SELECT 1 FROM probes WHERE probes.decision = queue.decision AND probes.question = queue.question)
+             FROM queue WHERE state = 'answered' AND task = ?1 ORDER BY answered_at, decision",
         )?;
-        let rows =
-            statement.query_map([task], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+        let rows = statement.query_map([task], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, bool>(2)?))
+        })?;
         rows.map(|row| {
-            let (item, answer) = row?;
-            Ok(GoldAnswer { item: read(&item)?, answer })
+            let (item, answer, drawn) = row?;
+            Ok(GoldAnswer { item: read(&item)?, answer, drawn })
         })
         .collect()
     }

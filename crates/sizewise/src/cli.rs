@@ -76,6 +76,8 @@ pub enum Command {
     Teach(Teach),
     /// Open the locked rows once and test the promise on them.
     Certify(Certify),
+    /// Learn again from what people answered since, and earn the promise anew on rows drawn from the traffic.
+    Renew(Renew),
     /// Measure a release on the development rows or on a table of yours.
     Evaluate(Evaluate),
     /// Measure what every tier costs and gives: speed, quality, size, memory, energy.
@@ -388,6 +390,23 @@ pub struct Certify {
     /// The release, or the beginning of its hash; by default the latest.
     #[arg(long, value_name = "RELEASE")]
     pub release: Option<String>,
+}
+
+/// Learns again. Typed again after Ctrl-C, it goes on where it was.
+#[derive(Debug, Args)]
+pub struct Renew {
+    /// How the tiers are fitted.
+    #[command(flatten)]
+    pub train: Train,
+    /// Only say how the rows would be divided; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Go on with fewer rows to lock than make sense, and open them whatever the chance.
+    #[arg(long)]
+    pub anyway: bool,
+    /// Rows drawn before the promise came into doubt prove, too; by default only those since, as the traffic may have changed.
+    #[arg(long)]
+    pub all_drawn: bool,
 }
 
 /// Measures a release.

@@ -25,6 +25,7 @@ mod privacy;
 mod queue;
 mod quickstart;
 mod redact;
+mod renew;
 mod report;
 mod serve;
 mod spending;
@@ -77,6 +78,7 @@ pub fn run(cli: &Cli, screen: &Screen) -> Result<u8> {
         Command::Compress(arguments) => compress::run(&project, arguments, screen),
         Command::Teach(arguments) => teach::run(&project, arguments, screen),
         Command::Certify(arguments) => certify::run(&project, arguments, screen),
+        Command::Renew(arguments) => renew::run(&project, arguments, screen),
         Command::Evaluate(arguments) => evaluate::run(&project, arguments, screen),
         Command::Bench(arguments) => bench::run(&project, arguments, screen),
         Command::Serve(arguments) => serve::run(&project, arguments, screen),

@@ -12,6 +12,7 @@ mod public;
 mod quality;
 mod speed;
 mod teach;
+mod year;
 
 use public::{Outcome, World};
 use std::{path::PathBuf, process::ExitCode};
@@ -20,11 +21,12 @@ use std::{path::PathBuf, process::ExitCode};
 type Figure = fn(&World, usize) -> Outcome<()>;
 
 /// Every figure by its name.
-const FIGURES: [(&str, Figure); 10] = [
+const FIGURES: [(&str, Figure); 11] = [
     ("quality", |world, _| quality::run(world)),
     ("few-shot", |world, _| quality::few_shot(world)),
     ("distil", |world, _| distil::run(world)),
     ("certificates", certificates::run),
+    ("year", year::run),
     ("static", |world, _| speed::run(world)),
     ("adapt", |world, _| adapt::run(world)),
     ("adapt-few", |world, _| adapt::few_shot(world)),

@@ -141,7 +141,7 @@ fn export(project: &Project, store: &Store, (name, force): (&str, bool), screen:
     let text_column = task.input.fields.first().map_or("text", String::as_str).to_owned();
     let mut rows: BTreeMap<String, (String, BTreeMap<String, String>)> = BTreeMap::new();
     let mut without_text = 0usize;
-    for GoldAnswer { item, answer } in store.gold(name)? {
+    for GoldAnswer { item, answer, .. } in store.gold(name)? {
         match item.input {
             StoredInput::Nothing => without_text += 1,
             StoredInput::Redacted(text) | StoredInput::Full(text) => {

@@ -1,0 +1,135 @@
+//! `sizewise renew`: how is a promise earned anew with what people answered since?
+//!
+//! Rows that were drawn at random from the traffic become the new development and locked rows; all other answers, and the rows that
+//! proved before, teach. Then `train` and `certify` run as ever. The release in force stays until its successor is certified.
+
+use super::{TOO_LITTLE, certify, train, trained::store};
+use crate::{
+    cli::{Certify, Renew},
+    error::Result,
+    project::Project,
+    screen::Screen,
+};
+use serde::Serialize;
+use sizewise_contract::{ContentHash, PromiseState, StoredInput, Task, units::UnixMillis};
+use sizewise_learn::{
+    dataset::{Locked, TrainingRows, read_gold},
+    renew::{Answered, Renewal, finish, renew},
+    train::rows_hash,
+};
+use sizewise_store::{GoldAnswer, Store};
+use std::collections::BTreeMap;
+
+/// How the rows were divided.
+#[derive(Serialize)]
+struct Divided {
+    task: String,
+    /// From when on drawn rows prove, in milliseconds since 1970; none where all do.
+    since: Option<UnixMillis>,
+    #[serde(flatten)]
+    rows: Renewal,
+}
+
+pub(super) fn run(project: &Project, arguments: &Renew, screen: &Screen) -> Result<u8> {
+    let name = &arguments.train.task;
+    let task = project.task(name)?;
+    let folder = project.task_folder(name);
+    let store = store(project)?;
+    if finish(&task, &folder)? {
+        screen.remark("An earlier call divided the rows: it goes on from there.");
+    }
+    let locked = Locked::find(&task, &folder)?;
+    let opened = store.openings(name)?.iter().any(|opening| opening.locked_rows == locked.hash());
+    if opened {
+        let since = if arguments.all_drawn { None } else { doubted_since(&store, name)? };
+        let answered = answered(&store, &task, since)?;
+        let planned = renew(&task, &folder, &answered, false)?;
+        let divided = Divided { task: name.clone(), since, rows: planned };
+        screen.result("renew", &divided, || text(&divided));
+        if arguments.dry_run || (!divided.rows.suffices() && !arguments.anyway) {
+            return Ok(if divided.rows.suffices() { super::DONE } else { TOO_LITTLE });
+        }
+        renew(&task, &folder, &answered, true)?;
+    } else if arguments.dry_run {
+        screen.remark("The rows were divided before, and nobody has opened the locked ones: `renew` trains and certifies.");
+        return Ok(super::DONE);
+    }
+    let steps = screen.for_part();
+    let release = match made_before(project, &store, &task)? {
+        Some(made) => {
+            screen.remark(&format!("Release {} was made of these rows before.", made.short()));
+            made
+        }
+        None => train::make(project, &arguments.train, &steps)?.0.id,
+    };
+    let certify = Certify {
+        task: name.clone(),
+        dry_run: false,
+        anyway: arguments.anyway,
+        release: Some(release.to_string()),
+    };
+    certify::run(project, &certify, &steps)
+}
+
+/// Since when the promises of the release in force are not simply kept any more.
+fn doubted_since(store: &Store, task: &str) -> Result<Option<UnixMillis>> {
+    let (info, standings) = sizewise_engine::standings(store, task)?;
+    if standings.iter().all(|standing| standing.state == PromiseState::Kept) {
+        return Ok(None);
+    }
+    let changes = store.promise_changes(task, 1_000)?;
+    let of_release = changes.iter().filter(|change| change.release == info.release && change.group.is_none());
+    // The last time that a question went from kept to something else.
+    Ok(of_release.filter(|change| change.from == PromiseState::Kept).map(|change| change.at).next_back())
+}
+
+/// What people answered, an entry for each input that was kept.
+fn answered(store: &Store, task: &Task, since: Option<UnixMillis>) -> Result<Vec<Answered>> {
+    let mut inputs: BTreeMap<String, Answered> = BTreeMap::new();
+    for GoldAnswer { item, answer, drawn } in store.gold(&task.name)? {
+        let (StoredInput::Redacted(text) | StoredInput::Full(text)) = item.input else { continue };
+        let Some((position, _)) = task.question(&item.question) else { continue };
+        let proves = drawn && since.is_none_or(|since| item.at >= since);
+        let labels = vec![None; task.questions.len()];
+        let entry = inputs.entry(item.decision).or_insert(Answered { text, labels, proves: true });
+        entry.proves &= proves;
+        if let Some(label) = entry.labels.get_mut(position) {
+            *label = Some(answer);
+        }
+    }
+    Ok(inputs.into_values().collect())
+}
+
+/// What an earlier call made of the same contract and rows, and nobody has certified.
+fn made_before(project: &Project, store: &Store, task: &Task) -> Result<Option<ContentHash>> {
+    let folder = project.task_folder(&task.name);
+    let dev = read_gold(task, &folder.join(&task.data.dev))?;
+    let rows = rows_hash(&TrainingRows::read(task, &folder)?, &dev);
+    let made = store.releases(&task.name)?.into_iter().rev().find(|release| {
+        release.manifest.contract == task.contract_hash()
+            && release.manifest.training_rows == rows
+            && release.certificates.is_empty()
+    });
+    Ok(made.map(|release| release.id))
+}
+
+fn text(divided: &Divided) -> String {
+    let rows = &divided.rows;
+    let mut out = format!(
+        "{} rows answered by people are new ({} were known).\n{:>7} to learn from, with those that proved before\n\
+         {:>7} for development and {} locked: drawn at random from the traffic{}\n",
+        rows.new,
+        rows.known,
+        rows.train,
+        rows.dev,
+        rows.locked,
+        if divided.since.is_some() { " since the promise came into doubt" } else { "" }
+    );
+    if !rows.suffices() {
+        out.push_str(&format!(
+            "Too few to prove anything: {} locked rows at least. Answer what was drawn (sizewise queue list {}), it comes first; or --anyway.\n",
+            rows.least_locked, divided.task
+        ));
+    }
+    out
+}
