@@ -273,7 +273,7 @@ fn start(expected: &[Expected], locked: u64, limits: (f64, f64)) -> usize {
 }
 
 /// Thresholds at equal steps of the coverage of development rows, from strict to loose.
-fn thresholds(development: &[RowOutcome]) -> Vec<f64> {
+pub(crate) fn thresholds(development: &[RowOutcome]) -> Vec<f64> {
     let best = |row: &RowOutcome| row.tiers.iter().map(|tier| tier.confidence).fold(0.0, f64::max);
     let mut sorted: Vec<(f64, f64)> = development.iter().map(|row| (best(row), row.weight)).collect();
     sorted.sort_by(|a, b| b.0.total_cmp(&a.0));

@@ -13,5 +13,6 @@ pub mod cascade;
 pub mod certify;
 pub mod claim;
 pub mod metrics;
+pub mod mix;
 pub mod random;
 pub mod watch;

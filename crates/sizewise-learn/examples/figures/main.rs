@@ -10,6 +10,7 @@ mod compress;
 mod distil;
 mod public;
 mod quality;
+mod shift;
 mod speed;
 mod teach;
 mod year;
@@ -21,7 +22,7 @@ use std::{path::PathBuf, process::ExitCode};
 type Figure = fn(&World, usize) -> Outcome<()>;
 
 /// Every figure by its name.
-const FIGURES: [(&str, Figure); 11] = [
+const FIGURES: [(&str, Figure); 12] = [
     ("quality", |world, _| quality::run(world)),
     ("few-shot", |world, _| quality::few_shot(world)),
     ("distil", |world, _| distil::run(world)),
@@ -33,6 +34,7 @@ const FIGURES: [(&str, Figure); 11] = [
     ("adapt-plan", adapt::plan),
     ("compress", |world, _| compress::run(world)),
     ("teach", |world, _| teach::run(world)),
+    ("shift", shift::run),
 ];
 /// What is printed only where it is asked for by name: settings on trial, judged on training rows.
 const TRIALS: [(&str, Figure); 1] = [("adapt-trial", |world, _| adapt::trial(world))];

@@ -28,7 +28,7 @@ pub(crate) struct Set {
     pub(crate) train: Vec<Row>,
     pub(crate) test: Vec<Row>,
     /// Share of the traffic that is out of scope, where that is known.
-    out_of_scope_share: Option<f64>,
+    pub(crate) out_of_scope_share: Option<f64>,
     pub(crate) classes: Vec<String>,
 }
 
@@ -44,6 +44,11 @@ impl World {
     /// The encoder.
     pub(crate) fn encoder(&self) -> &Encoder {
         &self.encoder
+    }
+
+    /// The static embeddings.
+    pub(crate) fn static_embeddings(&self) -> &StaticEmbeddings {
+        &self.static_embeddings
     }
 
     fn file(&self, name: &str) -> Option<std::path::PathBuf> {
@@ -173,9 +178,20 @@ impl World {
         trained: &Trained,
         rows: &[Row],
     ) -> Outcome<Vec<RowOutcome>> {
+        Ok(self.judged(set, task, trained, rows)?.into_iter().filter_map(|judged| judged.outcome).collect())
+    }
+
+    /// What every tier says of rows.
+    pub(crate) fn judged(
+        &self,
+        set: &Set,
+        task: &Task,
+        trained: &Trained,
+        rows: &[Row],
+    ) -> Outcome<Vec<train::Judged>> {
         let stop = AtomicBool::new(false);
         let judged = train::judge(task, &trained.models, &set.examples(rows)?, self.tools(0, &stop))?;
-        Ok(judged.into_iter().flatten().filter_map(|judged| judged.outcome).collect())
+        Ok(judged.into_iter().flatten().collect())
     }
 
     fn tools<'a>(&'a self, seed: u64, stop: &'a AtomicBool) -> Tools<'a> {
@@ -237,7 +253,7 @@ impl Set {
         ))?)
     }
 
-    fn examples(&self, rows: &[Row]) -> Outcome<Vec<Example<Gold>>> {
+    pub(crate) fn examples(&self, rows: &[Row]) -> Outcome<Vec<Example<Gold>>> {
         let example = |(number, (text, label)): (usize, &Row)| {
             let class = match label {
                 Some(label) => ClassLabel::Class(
