@@ -24,5 +24,6 @@ pub mod table;
 pub mod tagger;
 pub mod teach;
 pub mod train;
+pub mod worth;
 
 pub use error::{Error, Result};

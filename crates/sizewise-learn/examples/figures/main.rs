@@ -10,6 +10,7 @@ mod compress;
 mod distil;
 mod public;
 mod quality;
+mod queue;
 mod shift;
 mod speed;
 mod teach;
@@ -22,7 +23,7 @@ use std::{path::PathBuf, process::ExitCode};
 type Figure = fn(&World, usize) -> Outcome<()>;
 
 /// Every figure by its name.
-const FIGURES: [(&str, Figure); 12] = [
+const FIGURES: [(&str, Figure); 13] = [
     ("quality", |world, _| quality::run(world)),
     ("few-shot", |world, _| quality::few_shot(world)),
     ("distil", |world, _| distil::run(world)),
@@ -35,9 +36,11 @@ const FIGURES: [(&str, Figure); 12] = [
     ("compress", |world, _| compress::run(world)),
     ("teach", |world, _| teach::run(world)),
     ("shift", shift::run),
+    ("queue", |world, _| queue::run(world)),
 ];
 /// What is printed only where it is asked for by name: settings on trial, judged on training rows.
-const TRIALS: [(&str, Figure); 1] = [("adapt-trial", |world, _| adapt::trial(world))];
+const TRIALS: [(&str, Figure); 2] =
+    [("adapt-trial", |world, _| adapt::trial(world)), ("queue-trial", |world, _| queue::trial(world))];
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);

@@ -29,7 +29,8 @@ pub fn coverage(
     let mut random = Random::new(seed ^ 0xc0fe);
     random.shuffle(&mut pool);
     pool.truncate(CLUSTERED.max(count));
-    let clusters = Clusters::of(vectors, &pool, labelled, count, &mut random);
+    let points = Points { values: &vectors.near_of(&pool), width: vectors.near_dimensions() };
+    let clusters = Clusters::of(points, &vectors.near_of(labelled), count, &mut random);
     clusters.take(|place| -clusters.nearness(place), &pool)
 }
 
@@ -44,12 +45,20 @@ pub fn uncertain(vectors: &Vectors, pool: &[usize], margins: &[f32], count: usiz
         return rows;
     }
     let mut random = Random::new(seed ^ 0x3a9);
-    let clusters = Clusters::of(vectors, &rows, &[], count, &mut random);
+    let points = Points { values: &vectors.near_of(&rows), width: vectors.near_dimensions() };
+    let clusters = Clusters::of(points, &[], count, &mut random);
     clusters.take(|place| margins.get(place).map_or(f32::INFINITY, |(margin, _)| *margin), &rows)
 }
 
+/// Unit vectors, one after the other. `[rows, width]`
+#[derive(Clone, Copy)]
+pub(crate) struct Points<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) width: usize,
+}
+
 /// Rows with the centre that each is nearest to.
-struct Clusters {
+pub(crate) struct Clusters {
     of: Vec<usize>,
     /// How near each row is to its centre. `[rows]`
     nearness: Vec<f32>,
@@ -57,13 +66,14 @@ struct Clusters {
 }
 
 impl Clusters {
-    fn of(vectors: &Vectors, rows: &[usize], labelled: &[usize], count: usize, random: &mut Random) -> Self {
-        let width = vectors.near_dimensions();
-        let points = vectors.near_of(rows);
-        let mut centres = spread(&points, width, &vectors.near_of(labelled), count.min(rows.len()), random);
+    /// Groups points around `count` centres that are far from each other and from what is `known`.
+    pub(crate) fn of(points: Points<'_>, known: &[f32], count: usize, random: &mut Random) -> Self {
+        let Points { values: points, width } = points;
+        let rows = points.len() / width.max(1);
+        let mut centres = spread(points, width, known, count.min(rows), random);
         let mut clusters = Self { of: Vec::new(), nearness: Vec::new(), count: centres.len() / width.max(1) };
         for _ in 0..MOVES {
-            (clusters.of, clusters.nearness) = nearest(&points, &centres, width);
+            (clusters.of, clusters.nearness) = nearest(points, &centres, width);
             let mut sums = vec![0.0f32; centres.len()];
             for (point, cluster) in points.chunks_exact(width).zip(&clusters.of) {
                 if let Some(sum) = sums.get_mut(cluster * width..(cluster + 1) * width) {
@@ -77,7 +87,7 @@ impl Clusters {
                 }
             }
         }
-        (clusters.of, clusters.nearness) = nearest(&points, &centres, width);
+        (clusters.of, clusters.nearness) = nearest(points, &centres, width);
         clusters
     }
 
@@ -86,7 +96,7 @@ impl Clusters {
     }
 
     /// The row with the least cost of every cluster; then, where clusters are empty, the cheapest of the others.
-    fn take(&self, cost: impl Fn(usize) -> f32, rows: &[usize]) -> Vec<usize> {
+    pub(crate) fn take(&self, cost: impl Fn(usize) -> f32, rows: &[usize]) -> Vec<usize> {
         let mut order: Vec<usize> = (0..rows.len()).collect();
         order.sort_by(|a, b| cost(*a).total_cmp(&cost(*b)).then(a.cmp(b)));
         let mut full = vec![false; self.count];
