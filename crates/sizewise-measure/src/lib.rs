@@ -12,6 +12,7 @@ pub mod binomial;
 pub mod cascade;
 pub mod certify;
 pub mod claim;
+pub mod kinds;
 pub mod metrics;
 pub mod mix;
 pub mod random;

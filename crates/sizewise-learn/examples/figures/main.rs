@@ -8,6 +8,7 @@ mod adapt;
 mod certificates;
 mod compress;
 mod distil;
+mod kinds;
 mod public;
 mod quality;
 mod queue;
@@ -23,7 +24,7 @@ use std::{path::PathBuf, process::ExitCode};
 type Figure = fn(&World, usize) -> Outcome<()>;
 
 /// Every figure by its name.
-const FIGURES: [(&str, Figure); 13] = [
+const FIGURES: [(&str, Figure); 14] = [
     ("quality", |world, _| quality::run(world)),
     ("few-shot", |world, _| quality::few_shot(world)),
     ("distil", |world, _| distil::run(world)),
@@ -35,6 +36,7 @@ const FIGURES: [(&str, Figure); 13] = [
     ("adapt-plan", adapt::plan),
     ("compress", |world, _| compress::run(world)),
     ("teach", |world, _| teach::run(world)),
+    ("kinds", |world, resamples| kinds::run(world, resamples.min(40))),
     ("shift", shift::run),
     ("queue", |world, _| queue::run(world)),
 ];
