@@ -101,8 +101,10 @@ impl Draws<'_> {
                 }
                 (Reference::Remote, None) => to_ask = true,
                 (Reference::Person, _) => {
-                    let waits = entry.queued.iter().any(|item| item.question == answer.question);
-                    if let Some(record) = entry.record.as_ref().filter(|_| !waits) {
+                    let waiting = entry.queued.iter_mut().find(|item| item.question == answer.question);
+                    if let Some(waiting) = waiting {
+                        waiting.why = Waits::Probe;
+                    } else if let Some(record) = &entry.record {
                         let input = record.input.clone();
                         entry
                             .queued
@@ -134,6 +136,7 @@ fn entry(decision: &Decision, input: StoredInput, at: UnixMillis, request: &Requ
             key_id: request.key_id.clone(),
             input,
         }),
+        promised: decision.answers.iter().any(|answer| waits(&answer)),
         ..Entry::default()
     }
 }

@@ -37,6 +37,7 @@ CREATE TABLE probes (
 ) STRICT;
 CREATE UNIQUE INDEX probes_of_decision ON probes (decision, question) WHERE decision IS NOT NULL;
 CREATE INDEX probes_told ON probes (release, question, told) WHERE told IS NOT NULL;
+CREATE INDEX probes_untold ON probes (release, at) WHERE told IS NULL;
 CREATE INDEX probes_of_subject ON probes (subject) WHERE subject IS NOT NULL;
 
 -- So that nobody has to count.
@@ -191,6 +192,20 @@ impl Store {
             )
             .optional()?;
         Ok(found.unwrap_or_default())
+    }
+
+    /// How many probes of a task's release were drawn since a moment and wait for a truth, over all questions.
+    ///
+    /// # Errors
+    /// Fails when the database cannot be read.
+    pub fn untold_probes(&self, release: &ContentHash, since: UnixMillis) -> Result<u64> {
+        let connection = self.connection();
+        let count: i64 = connection.query_row(
+            "SELECT count(*) FROM probes WHERE release = ?1 AND told IS NULL AND at >= ?2",
+            params![release.to_string(), since.0],
+            |row| row.get(0),
+        )?;
+        Ok(count.unsigned_abs())
     }
 
     /// Writes a change of a promise down, once: whoever finds it again changes nothing. Says whether it was new.

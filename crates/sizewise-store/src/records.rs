@@ -1,7 +1,7 @@
 //! How are the records of decisions written, fast and for good?
 //!
 //! One thread writes. It takes whatever waits, up to a limit, writes it in one transaction, and only then tells those
-//! who wait. A question that is put before a person is synced to the disk first; records alone are handed to the system,
+//! who wait. A question of which a caller is told that a person will look at it is synced to the disk first; records alone are handed to the system,
 //! so a killed process loses none, and only the loss of power can take the last moments' records. Under load many
 //! decisions share one transaction.
 
@@ -11,7 +11,7 @@ use crate::{
     keys, probes,
 };
 use rusqlite::{Connection, OptionalExtension, params};
-use sizewise_contract::{Probe, QueuedItem, Record, Waits};
+use sizewise_contract::{Probe, QueuedItem, Record};
 use std::{
     path::Path,
     sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
@@ -30,6 +30,8 @@ pub struct Entry {
     pub record: Option<Record>,
     /// Its questions that wait for a person.
     pub queued: Vec<QueuedItem>,
+    /// Whether the caller is told that a person will look; the entry is then synced to the disk.
+    pub promised: bool,
     /// Questions that were drawn to be put before the reference.
     pub probes: Vec<Probe>,
     /// What the reference said about earlier ones: decision, question, truth.
@@ -96,9 +98,7 @@ fn write_all((mut connection, secret): (Connection, &[u8; 32]), receiver: &Recei
             batch.push(next);
         }
         let entries = || batch.iter().flat_map(|(entries, _)| entries);
-        // Nobody was told that a person will look at a probe.
-        let promised = |entry: &Entry| entry.queued.iter().any(|item| item.why == Waits::Unsure);
-        let sync = entries().any(promised);
+        let sync = entries().any(|entry| entry.promised);
         let kept = match set_sync(&connection, &mut synced, sync)
             .and_then(|()| write((&mut connection, secret), entries()))
         {

@@ -44,7 +44,7 @@ pub(crate) fn run(world: &World, resamples: usize) -> Outcome<()> {
         }
     }
     println!(
-        "broken, doubted: shares of runs; coverage and error of the whole year; doubled: median error after the change; probes: median until in \
+        "broken, doubted: shares of runs; coverage and error of the whole year; doubled: median error after the change; probes: median of those that are covered until in \
          doubt; test: rows of the best test of the same change with half a chance (exact binomial at 5 %, told when it began)"
     );
     Ok(())
@@ -70,8 +70,8 @@ fn at(pool: &[RowOutcome], threshold: Option<f64>) -> At {
 struct Year {
     broken: bool,
     doubted: bool,
-    /// Probes from the change until the promise was in doubt.
-    delay: Option<usize>,
+    /// Probes that the certificate covers from the change until the promise was in doubt; none where it was before.
+    delay: Option<f64>,
     coverage: f64,
     error: f64,
 }
@@ -81,7 +81,7 @@ fn year(pool: &[RowOutcome], (promise, threshold): (&Promise, f64), harm: f64, r
     let mut year = Year { broken: false, doubted: false, delay: None, coverage: 0.0, error: 0.0 };
     let (mut requests, mut served, mut wrong) = (0.0, 0.0, 0.0);
     let mut now = at(pool, Some(threshold));
-    let mut probes = 0;
+    let (mut probes, mut since, mut kept) = (0, 0.0, true);
     while requests < PROBES as f64 * PER_PROBE[0] {
         let spoilt = if probes >= QUIET { harm } else { 0.0 };
         let passed = PER_PROBE[usize::from(watch.state() != PromiseState::Kept)];
@@ -94,11 +94,15 @@ fn year(pool: &[RowOutcome], (promise, threshold): (&Promise, f64), harm: f64, r
         let spoil = random.uniform() < spoilt;
         row.tiers.iter_mut().for_each(|tier| tier.right &= !spoil);
         probes += 1;
+        if probes == QUIET {
+            kept = watch.state() == PromiseState::Kept;
+        }
+        since += f64::from(u8::from(probes > QUIET && row.answer_at(threshold).is_some()));
         if let Some(change) = watch.tell(&row, probes as i64) {
             year.broken |= change.to == PromiseState::Broken;
             year.doubted = true;
-            if probes > QUIET {
-                year.delay = year.delay.or(Some(probes - QUIET));
+            if probes > QUIET && kept {
+                year.delay = year.delay.or(Some(since));
             }
             now = at(pool, watch.threshold());
         }
@@ -144,9 +148,7 @@ fn report(
     let share = |has: fn(&Year) -> bool| quiet.iter().filter(|year| has(year)).count() as f64 / runs;
     let mean = |years: &[Year], of: fn(&Year) -> f64| years.iter().map(of).sum::<f64>() / years.len() as f64;
     let error = median(doubled);
-    // Where nothing was doubted after the change, the longest.
-    let delays: Vec<f64> =
-        harmed.iter().map(|year| year.delay.map_or(f64::INFINITY, |delay| delay as f64)).collect();
+    let delays: Vec<f64> = harmed.iter().filter_map(|year| year.delay).collect();
     println!(
         "{:<12}{:>6.0} %{:>7}{:>9.3}{:>9.3}{:>10.3}{:>9.4} |{:>9.4}{:>9.0}{:>8}{:>10.4}{:>9.3}",
         set.name,

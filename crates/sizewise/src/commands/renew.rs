@@ -26,6 +26,8 @@ struct Divided {
     task: String,
     /// From when on drawn rows prove, in milliseconds since 1970; none where all do.
     since: Option<UnixMillis>,
+    /// Drawn, and nobody answered them yet: were they other than the rest, the locked rows would not be like the traffic.
+    unanswered: u64,
     #[serde(flatten)]
     rows: Renewal,
 }
@@ -44,7 +46,10 @@ pub(super) fn run(project: &Project, arguments: &Renew, screen: &Screen) -> Resu
         let since = if arguments.all_drawn { None } else { doubted_since(&store, name)? };
         let answered = answered(&store, &task, since)?;
         let planned = renew(&task, &folder, &answered, false)?;
-        let divided = Divided { task: name.clone(), since, rows: planned };
+        let release = store.in_force(name)?.map(|release| release.id);
+        let from = since.unwrap_or(UnixMillis(0));
+        let unanswered = release.map_or(Ok(0), |release| store.untold_probes(&release, from))?;
+        let divided = Divided { task: name.clone(), since, unanswered, rows: planned };
         screen.result("renew", &divided, || text(&divided));
         if arguments.dry_run || (!divided.rows.suffices() && !arguments.anyway) {
             return Ok(if divided.rows.suffices() { super::DONE } else { TOO_LITTLE });
@@ -125,6 +130,12 @@ fn text(divided: &Divided) -> String {
         rows.locked,
         if divided.since.is_some() { " since the promise came into doubt" } else { "" }
     );
+    if divided.unanswered > 0 {
+        out.push_str(&format!(
+            "{} that were drawn wait for an answer; what is locked is like the traffic only once they have one.\n",
+            divided.unanswered
+        ));
+    }
     if !rows.suffices() {
         out.push_str(&format!(
             "Too few to prove anything: {} locked rows at least. Answer what was drawn (sizewise queue list {}), it comes first; or --anyway.\n",
