@@ -15,6 +15,7 @@ mod access_log;
 mod admit;
 mod body;
 mod connections;
+mod console;
 mod endpoints;
 mod metrics;
 mod quota;
@@ -39,7 +40,7 @@ use reply::{Body, Reply};
 use routes::Found;
 use sizewise_contract::{Code, Decision, Diagnose, Fault};
 use sizewise_engine::{Engine, TaskInfo};
-use sizewise_models::remote::ProviderState;
+use sizewise_models::{neighbours::Neighbour, remote::ProviderState};
 use std::{
     collections::BTreeMap,
     future::Future,
@@ -68,6 +69,16 @@ pub trait Decider: Send + Sync + 'static {
     /// The tasks that are served.
     fn tasks(&self) -> Vec<TaskInfo>;
 
+    /// The training rows most like a text, nearest first; none where nobody knows.
+    fn nearest(
+        &self,
+        _task: &str,
+        _text: &str,
+        _count: usize,
+    ) -> impl Future<Output = Result<Vec<Neighbour>, sizewise_engine::Error>> + Send {
+        std::future::ready(Ok(Vec::new()))
+    }
+
     /// The providers of larger models, by name, and how each is doing.
     fn providers(&self) -> BTreeMap<String, ProviderState> {
         BTreeMap::new()
@@ -95,6 +106,15 @@ impl Decider for Engine {
         Self::tasks(self)
     }
 
+    async fn nearest(
+        &self,
+        task: &str,
+        text: &str,
+        count: usize,
+    ) -> Result<Vec<Neighbour>, sizewise_engine::Error> {
+        Self::nearest(self, task, text, count).await
+    }
+
     fn providers(&self) -> BTreeMap<String, ProviderState> {
         Self::providers(self)
     }
@@ -116,6 +136,7 @@ pub(crate) struct Serving<D> {
     keys: Arc<dyn KeyCheck>,
     settings: Settings,
     metrics: Metrics,
+    sessions: console::session::Sessions,
     log: Log,
     /// Free places for requests that are worked on.
     places: Semaphore,
@@ -131,6 +152,7 @@ impl<D: Decider> Serving<D> {
     fn new(settings: Settings, keys: Arc<dyn KeyCheck>, decider: Arc<D>) -> Self {
         Self {
             metrics: Metrics::new(),
+            sessions: console::session::Sessions::new(),
             log: Log::to_stderr(settings.access_log),
             places: Semaphore::new(settings.concurrent_requests.min(Semaphore::MAX_PERMITS)),
             free_body_bytes: AtomicUsize::new(settings.body_budget_bytes),
@@ -155,13 +177,13 @@ impl<D: Decider> Serving<D> {
             Err(_) => Err(WireError::new(Code::Overloaded, None, "the request took longer than the limit")
                 .with_hint("try again, or send fewer inputs at once")),
         };
-        let reply = outcome.unwrap_or_else(|error| {
+        let reply = console::guarded(outcome.unwrap_or_else(|error| {
             line.code = Some(error.code());
             if error.code().facts().fault == Fault::Internal {
                 self.log.error(found.label(), &error);
             }
             Reply::error(&error, found.protocol(), found.allowed())
-        });
+        }), &found);
         let elapsed = begun.elapsed();
         self.metrics.count(found.number(), reply.status(), elapsed);
         line.status = reply.status();
@@ -181,7 +203,8 @@ impl<D: Decider> Serving<D> {
         let caller = admit::admit(self, route, &parts.headers)?;
         line.key_id = caller.key_id().map(str::to_owned);
         let body = body::read(body, &parts.headers, self).await?;
-        let asked = endpoints::Asked { serving: self, caller: &caller, body: &body, headers: &parts.headers };
+        let (headers, method) = (&parts.headers, &parts.method);
+        let asked = endpoints::Asked { serving: self, caller: &caller, body: &body, headers, method };
         endpoints::answer(&asked, route.endpoint, found.param(), line).await
     }
 
