@@ -256,6 +256,35 @@ impl Store {
         rows.into_iter().collect()
     }
 
+    /// How many entries the log has.
+    ///
+    /// # Errors
+    /// Fails when the database cannot be read.
+    pub fn audit_size(&self) -> Result<u64> {
+        let query = "SELECT coalesce(max(sequence) + 1, 0) FROM audit";
+        Ok(self.connection().query_row(query, [], |row| row.get::<_, i64>(0))?.unsigned_abs())
+    }
+
+    /// The latest entries before a place of the log, the latest first, that hold some words in who, what, to what or the rest.
+    ///
+    /// # Errors
+    /// Fails when the database cannot be read, or an entry is not of an entry's form.
+    pub fn audit_page(&self, before: Option<u64>, words: &str, limit: usize) -> Result<Vec<AuditEntry>> {
+        let connection = self.connection();
+        let mut statement = connection.prepare_cached(
+            "SELECT sequence, at, actor, action, object, detail, commitment, leaf, salt, personal FROM audit
+             WHERE sequence < ?1 AND (?2 = '' OR
+               instr(lower(actor || ' ' || action || ' ' || object || ' ' || detail || ' ' || coalesce(personal, '')), lower(?2)))
+             ORDER BY sequence DESC LIMIT ?3",
+        )?;
+        let before = before.and_then(|place| i64::try_from(place).ok()).unwrap_or(i64::MAX);
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = statement
+            .query_map(params![before, words, limit], |row| Ok(entry(row)))?
+            .collect::<rusqlite::Result<Vec<_>>>()?;
+        rows.into_iter().collect()
+    }
+
     /// The head of the log as it is now: what an auditor writes down elsewhere.
     ///
     /// # Errors

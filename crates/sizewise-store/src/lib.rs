@@ -46,14 +46,14 @@ use objects::Objects;
 use rusqlite::Connection;
 use std::{
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 /// Everything at rest of one project.
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
-    connection: Mutex<Connection>,
+    connection: Arc<Mutex<Connection>>,
     objects: Objects,
     /// Who calls this program: whose acts the audit log says they are.
     actor: String,
@@ -70,7 +70,7 @@ impl Store {
         let objects = Objects::open(&folder.join("objects"))?;
         Ok(Self {
             folder: folder.to_owned(),
-            connection: Mutex::new(connection),
+            connection: Arc::new(Mutex::new(connection)),
             objects,
             actor: audit::actor(),
         })
@@ -80,6 +80,17 @@ impl Store {
     #[must_use]
     pub fn exists(folder: &Path) -> bool {
         folder.join(database::FILE).exists()
+    }
+
+    /// The same store for somebody who acts through this program: the audit log names them and not whoever runs it.
+    #[must_use]
+    pub fn acting_as(&self, actor: &str) -> Self {
+        Self {
+            folder: self.folder.clone(),
+            connection: Arc::clone(&self.connection),
+            objects: self.objects.clone(),
+            actor: actor.to_owned(),
+        }
     }
 
     /// The folder of the store.

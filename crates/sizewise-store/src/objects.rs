@@ -19,7 +19,7 @@ use std::{
 const LITTER_AGE: Duration = Duration::from_secs(3_600);
 
 /// Bytes by their hash.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Objects {
     folder: PathBuf,
 }

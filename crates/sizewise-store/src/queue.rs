@@ -64,6 +64,30 @@ impl Store {
         rows.map(|text| read(&text?)).collect()
     }
 
+    /// What has waited longest for a task. Its cost does not grow with what waits.
+    ///
+    /// # Errors
+    /// Fails when the database cannot be read.
+    pub fn waiting_longest(&self, task: &str, limit: usize) -> Result<Vec<QueuedItem>> {
+        let connection = self.connection();
+        let mut statement = connection.prepare_cached(
+            "SELECT item FROM queue WHERE state = 'waiting' AND task = ?1 ORDER BY at, decision, question LIMIT ?2",
+        )?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = statement.query_map(params![task, limit], |row| row.get::<_, String>(0))?;
+        rows.map(|text| read(&text?)).collect()
+    }
+
+    /// How much waits for a task, counted up to `most`.
+    ///
+    /// # Errors
+    /// Fails when the database cannot be read.
+    pub fn waiting_up_to(&self, task: &str, most: u32) -> Result<u32> {
+        let query =
+            "SELECT count(*) FROM (SELECT 1 FROM queue WHERE state = 'waiting' AND task = ?1 LIMIT ?2)";
+        Ok(self.connection().query_row(query, params![task, most], |row| row.get(0))?)
+    }
+
     /// How much waits, by task.
     ///
     /// # Errors

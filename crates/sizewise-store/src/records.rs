@@ -181,6 +181,22 @@ impl Store {
         .transpose()
     }
 
+    /// The latest records of a task, the latest first. Their cost does not grow with what is kept.
+    ///
+    /// # Errors
+    /// Fails when the database cannot be read.
+    pub fn latest_records(&self, task: &str, limit: usize) -> Result<Vec<Record>> {
+        let connection = self.connection();
+        let mut statement = connection
+            .prepare_cached("SELECT record FROM records WHERE task = ?1 ORDER BY at DESC LIMIT ?2")?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = statement.query_map(params![task, limit], |row| row.get::<_, String>(0))?;
+        let read = |text: String| {
+            serde_json::from_str(&text).map_err(|_| Error::Internal("a stored record is readable"))
+        };
+        rows.map(|text| read(text?)).collect()
+    }
+
     /// How many records a task has.
     ///
     /// # Errors

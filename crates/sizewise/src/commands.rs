@@ -4,34 +4,34 @@
 //! computes it returns as a value with a JSON form; the text for people is made from the same value.
 
 mod adapt;
-mod audit;
+pub(crate) mod audit;
 mod batch;
 pub(crate) mod bench;
 mod certify;
 mod compress;
-mod decide;
-mod discover;
+pub(crate) mod decide;
+pub(crate) mod discover;
 mod distil;
 mod doctor;
 mod erase;
-mod evaluate;
+pub(crate) mod evaluate;
 mod evidence;
 mod init;
 mod keys;
-mod list;
+pub(crate) mod list;
 mod make;
 mod models;
-mod privacy;
-mod queue;
+pub(crate) mod privacy;
+pub(crate) mod queue;
 mod quickstart;
 mod redact;
 mod renew;
 mod report;
 mod serve;
-mod spending;
+pub(crate) mod spending;
 mod teach;
 mod train;
-mod trained;
+pub(crate) mod trained;
 
 pub use teach::TeacherSettings;
 

@@ -5,6 +5,7 @@
 pub mod cli;
 mod clock;
 pub mod commands;
+mod console;
 pub mod error;
 mod evaluation;
 mod html;

@@ -95,6 +95,10 @@ impl KeyCheck for Members {
         };
         holder.and_then(|holder| self.member(holder))
     }
+
+    fn by_id(&self, id: &str) -> Option<Arc<Member>> {
+        self.ring.holder(id).and_then(|holder| self.member(holder))
+    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod access_log;
 mod admit;
 mod body;
 mod connections;
+mod console;
 mod endpoints;
 mod metrics;
 mod quota;
@@ -42,7 +43,10 @@ use reply::{Body, REQUEST_ID, Reply, is_request_id};
 use routes::Found;
 use sizewise_contract::{Code, Decision, Diagnose, Fault};
 use sizewise_engine::{Engine, Feedback, TaskInfo};
-use sizewise_models::remote::{ProviderState, Trace};
+use sizewise_models::{
+    neighbours::Neighbour,
+    remote::{ProviderState, Trace},
+};
 use sizewise_store::Fed;
 use std::{
     collections::BTreeMap,
@@ -90,6 +94,16 @@ pub trait Decider: Send + Sync + 'static {
         Ok(Evidence { rules, standings: Vec::new(), changes: Vec::new() })
     }
 
+    /// The training rows most like a text, nearest first; none where nobody knows.
+    fn nearest(
+        &self,
+        _task: &str,
+        _text: &str,
+        _count: usize,
+    ) -> impl Future<Output = Result<Vec<Neighbour>, sizewise_engine::Error>> + Send {
+        std::future::ready(Ok(Vec::new()))
+    }
+
     /// The providers of larger models, by name, and how each is doing.
     fn providers(&self) -> BTreeMap<String, ProviderState> {
         BTreeMap::new()
@@ -129,6 +143,15 @@ impl Decider for Engine {
         })
     }
 
+    async fn nearest(
+        &self,
+        task: &str,
+        text: &str,
+        count: usize,
+    ) -> Result<Vec<Neighbour>, sizewise_engine::Error> {
+        Self::nearest(self, task, text, count).await
+    }
+
     fn providers(&self) -> BTreeMap<String, ProviderState> {
         Self::providers(self)
     }
@@ -150,6 +173,7 @@ pub(crate) struct Serving<D> {
     keys: Arc<dyn KeyCheck>,
     settings: Settings,
     metrics: Metrics,
+    sessions: console::session::Sessions,
     log: Log,
     /// Free places for requests that are worked on.
     places: Semaphore,
@@ -165,6 +189,7 @@ impl<D: Decider> Serving<D> {
     fn new(settings: Settings, keys: Arc<dyn KeyCheck>, decider: Arc<D>) -> Self {
         Self {
             metrics: Metrics::new(),
+            sessions: console::session::Sessions::new(),
             log: Log::to_stderr(settings.access_log),
             places: Semaphore::new(settings.concurrent_requests.min(Semaphore::MAX_PERMITS)),
             free_body_bytes: AtomicUsize::new(settings.body_budget_bytes),
@@ -192,13 +217,16 @@ impl<D: Decider> Serving<D> {
             Err(_) => Err(WireError::new(Code::Overloaded, None, "the request took longer than the limit")
                 .with_hint("try again, or send fewer inputs at once")),
         };
-        let mut reply = outcome.unwrap_or_else(|error| {
-            line.code = Some(error.code());
-            if error.code().facts().fault == Fault::Internal {
-                self.log.error(found.label(), &error);
-            }
-            Reply::error(&error, found.protocol(), found.allowed())
-        });
+        let mut reply = console::guarded(
+            outcome.unwrap_or_else(|error| {
+                line.code = Some(error.code());
+                if error.code().facts().fault == Fault::Internal {
+                    self.log.error(found.label(), &error);
+                }
+                Reply::error(&error, found.protocol(), found.allowed())
+            }),
+            &found,
+        );
         let elapsed = begun.elapsed();
         self.metrics.count(found.number(), reply.status(), elapsed);
         line.status = reply.status();
@@ -242,6 +270,7 @@ impl<D: Decider> Serving<D> {
             caller: &caller,
             body: &body,
             headers: &parts.headers,
+            method: &parts.method,
             trace: trace.as_ref(),
         };
         endpoints::answer(&asked, route.endpoint, found.param(), line).await

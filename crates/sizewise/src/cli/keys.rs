@@ -70,6 +70,8 @@ pub enum KeyRole {
     Caller,
     /// Reads the metrics, and nothing else.
     Monitor,
+    /// Answers what waits for people, in the console, and nothing else.
+    Reviewer,
     /// Everything.
     Operator,
 }

@@ -35,7 +35,7 @@ pub(super) fn findings(store: &Store) -> Result<Vec<Finding>> {
     Ok([AuditReport::of(&store.audit()?, None, None).findings, guards(store)?].concat())
 }
 
-fn guards(store: &Store) -> Result<Vec<Finding>> {
+pub(crate) fn guards(store: &Store) -> Result<Vec<Finding>> {
     let gone = |guard: &str| Finding::GuardGone { guard: guard.to_owned() };
     Ok(store.missing_guards()?.into_iter().map(gone).collect())
 }

@@ -27,7 +27,7 @@ struct DecideResult {
 
 /// A training row like the input.
 #[derive(Serialize)]
-struct Near {
+pub(crate) struct Near {
     row: u64,
     cosine: f32,
     text: String,
@@ -99,7 +99,7 @@ fn read_input(input: &str) -> Result<String> {
 }
 
 /// The texts and labels of training rows by their position.
-fn training_rows(
+pub(crate) fn training_rows(
     project: &Project,
     task: &Task,
     near: &[sizewise_models::neighbours::Neighbour],

@@ -30,7 +30,7 @@ const LABELS: usize = 25;
 
 /// A site as it is listed.
 #[derive(Serialize)]
-struct Listed<'s> {
+pub(crate) struct Listed<'s> {
     #[serde(flatten)]
     site: &'s Site,
     /// What a month costs at this rate; none where the calls came within an hour.
@@ -55,7 +55,7 @@ pub(super) fn run(project: &Project, arguments: &Discover, screen: &Screen) -> R
 }
 
 /// The call sites of what is recorded, the dearest first.
-pub(super) fn sites(store: &Store) -> Result<Vec<Site>> {
+pub(crate) fn sites(store: &Store) -> Result<Vec<Site>> {
     let mut places = Vec::new();
     for place in store.places()? {
         // What another version wrote and this one cannot read is left out.
@@ -106,12 +106,16 @@ fn list(project: &Project, sites: &[Site], limit: usize, screen: &Screen) {
     struct Sites<'s> {
         sites: Vec<Listed<'s>>,
     }
-    let listed = |site| Listed { site, micro_usd_per_month: per_month(site).map(|month| month.0) };
     let shown = Sites { sites: sites.iter().take(limit).map(listed).collect() };
     screen.result("discover", &shown, || match sites {
         [] => nothing(project),
         sites => table(sites, limit),
     });
+}
+
+/// A site with what it costs a month.
+pub(crate) fn listed(site: &Site) -> Listed<'_> {
+    Listed { site, micro_usd_per_month: per_month(site).map(|month| month.0) }
 }
 
 fn nothing(project: &Project) -> String {

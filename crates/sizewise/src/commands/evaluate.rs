@@ -35,7 +35,7 @@ pub(super) fn load(project: &Project, name: &str) -> Result<Trained> {
 }
 
 /// Measures a release on rows that may be looked at.
-pub(super) fn measure(
+pub(crate) fn measure(
     project: &Project,
     trained: &Trained,
     (against, mistakes): (Option<&Path>, usize),

@@ -82,6 +82,7 @@ fn changed(mut rights: Rights, given: &KeyRights, project: &Project) -> Result<R
         rights.role = match role {
             KeyRole::Caller => Role::Caller,
             KeyRole::Monitor => Role::Monitor,
+            KeyRole::Reviewer => Role::Reviewer,
             KeyRole::Operator => Role::Operator,
         };
     }
@@ -168,6 +169,7 @@ fn may(rights: &Rights) -> Vec<String> {
     };
     let mut may = match rights.role {
         Role::Monitor => return vec!["read the metrics".into()],
+        Role::Reviewer => return vec![format!("answer what waits of {}", among(&rights.tasks, "task"))],
         Role::Caller => {
             vec![format!("ask {} and {}", among(&rights.tasks, "task"), among(&rights.models, "provider"))]
         }

@@ -20,21 +20,21 @@ struct Listed {
 }
 
 #[derive(Serialize)]
-struct Line {
-    task: String,
+pub(crate) struct Line {
+    pub(crate) task: String,
     /// Why the task file cannot be read.
-    problem: Option<String>,
-    release: Option<ContentHash>,
-    questions: Vec<Standing>,
+    pub(crate) problem: Option<String>,
+    pub(crate) release: Option<ContentHash>,
+    pub(crate) questions: Vec<Standing>,
     waiting: u64,
 }
 
 /// How one question stands.
 #[derive(Serialize)]
-struct Standing {
-    question: String,
+pub(crate) struct Standing {
+    pub(crate) question: String,
     max_served_error: Option<f64>,
-    certified: bool,
+    pub(crate) certified: bool,
     coverage: Option<f64>,
 }
 
@@ -49,34 +49,32 @@ pub(super) fn run(project: &Project, screen: &Screen) -> Result<u8> {
     let store = store(project)?;
     let waiting = store.queue_depths()?;
     for name in names {
-        let release = store.in_force(&name)?;
-        let (problem, questions) = match project.task(&name) {
-            Err(error) => (Some(error.to_string()), Vec::new()),
-            Ok(task) => {
-                let standing = |question: &sizewise_contract::Question| {
-                    let certificate =
-                        release.as_ref().and_then(|release| release.certificate(&question.name));
-                    Standing {
-                        question: question.name.clone(),
-                        max_served_error: Some(task.promise_of(question).max_served_error),
-                        certified: certificate.is_some(),
-                        coverage: certificate.map(coverage),
-                    }
-                };
-                (None, task.questions.iter().map(standing).collect())
-            }
-        };
         let depth = waiting.iter().find(|depth| depth.task == name).map_or(0, |depth| depth.waiting);
-        listed.tasks.push(Line {
-            task: name,
-            problem,
-            release: release.map(|r| r.id),
-            questions,
-            waiting: depth,
-        });
+        listed.tasks.push(line(project, &store, name, depth)?);
     }
     screen.result("list", &listed, || list_text(project, &listed, screen));
     Ok(DONE)
+}
+
+/// How one task stands, of which so much waits.
+pub(crate) fn line(project: &Project, store: &Store, name: String, waiting: u64) -> Result<Line> {
+    let release = store.in_force(&name)?;
+    let (problem, questions) = match project.task(&name) {
+        Err(error) => (Some(error.to_string()), Vec::new()),
+        Ok(task) => {
+            let standing = |question: &sizewise_contract::Question| {
+                let certificate = release.as_ref().and_then(|release| release.certificate(&question.name));
+                Standing {
+                    question: question.name.clone(),
+                    max_served_error: Some(task.promise_of(question).max_served_error),
+                    certified: certificate.is_some(),
+                    coverage: certificate.map(coverage),
+                }
+            };
+            (None, task.questions.iter().map(standing).collect())
+        }
+    };
+    Ok(Line { task: name, problem, release: release.map(|release| release.id), questions, waiting })
 }
 
 fn coverage(certificate: &Certificate) -> f64 {
@@ -134,30 +132,32 @@ fn list_text(project: &Project, listed: &Listed, screen: &Screen) -> String {
 }
 
 #[derive(Serialize)]
-struct Shown {
-    task: sizewise_contract::Task,
+pub(crate) struct Shown {
+    pub(crate) task: sizewise_contract::Task,
     contract: ContentHash,
     in_force: Option<ContentHash>,
     /// Whether the task file is the one that the release in force was made from.
-    file_is_in_force: bool,
+    pub(crate) file_is_in_force: bool,
     certificates: Vec<Certificate>,
-    releases: Vec<ReleaseLine>,
-    history: Vec<Switch>,
+    pub(crate) releases: Vec<ReleaseLine>,
+    pub(crate) history: Vec<Switch>,
     openings: Vec<OpeningInfo>,
-    records: u64,
+    /// Where they were counted, which takes the longer the more there are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    records: Option<u64>,
 }
 
 #[derive(Serialize)]
-struct ReleaseLine {
+pub(crate) struct ReleaseLine {
     release: ContentHash,
     made_at: UnixMillis,
     certified: Vec<String>,
     bytes: u64,
 }
 
-pub(super) fn show(project: &Project, arguments: &TaskName, screen: &Screen) -> Result<u8> {
-    let task = project.task(&arguments.task)?;
-    let store = store(project)?;
+/// What is known of a task; its records are not counted.
+pub(crate) fn shown(project: &Project, store: &Store, name: &str) -> Result<Shown> {
+    let task = project.task(name)?;
     let in_force = store.in_force(&task.name)?;
     let line = |release: Release| ReleaseLine {
         release: release.id,
@@ -170,7 +170,7 @@ pub(super) fn show(project: &Project, arguments: &TaskName, screen: &Screen) -> 
             .collect(),
         bytes: release.manifest.parts.iter().map(|part| part.size).sum(),
     };
-    let shown = Shown {
+    Ok(Shown {
         contract: task.contract_hash(),
         in_force: in_force.as_ref().map(|release| release.id),
         file_is_in_force: in_force
@@ -180,9 +180,15 @@ pub(super) fn show(project: &Project, arguments: &TaskName, screen: &Screen) -> 
         releases: store.releases(&task.name)?.into_iter().map(line).collect(),
         history: store.history(&task.name)?,
         openings: store.openings(&task.name)?,
-        records: store.count_records(&task.name)?,
+        records: None,
         task,
-    };
+    })
+}
+
+pub(super) fn show(project: &Project, arguments: &TaskName, screen: &Screen) -> Result<u8> {
+    let store = store(project)?;
+    let mut shown = shown(project, &store, &arguments.task)?;
+    shown.records = Some(store.count_records(&shown.task.name)?);
     screen.result("show", &shown, || show_text(&shown, screen));
     Ok(DONE)
 }
@@ -231,7 +237,7 @@ fn write_shown(out: &mut String, shown: &Shown, screen: &Screen) -> std::fmt::Re
             task.name
         )?;
     }
-    writeln!(out, "  {} records, kept {} days", shown.records, task.privacy.retention_days)?;
+    writeln!(out, "  {} records, kept {} days", shown.records.unwrap_or(0), task.privacy.retention_days)?;
     let mut table = Table::new(&[
         ("release", Align::Left),
         ("made", Align::Left),

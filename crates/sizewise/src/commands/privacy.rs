@@ -63,7 +63,7 @@ fn retention(project: &Project, store: &Store, name: &str) -> Result<u32> {
 }
 
 /// The rules under which a server starts, for the audit log.
-pub(super) fn at_start(project: &Project, names: &[String], providers: &Providers) -> Value {
+pub(crate) fn at_start(project: &Project, names: &[String], providers: &Providers) -> Value {
     let settings = project.settings();
     let keeping = keeping(project, names);
     let task = |name: &String| {

@@ -95,7 +95,7 @@ fn input(input: &StoredInput) -> String {
 }
 
 /// A person's answer must be one that the question knows.
-fn checked(project: &Project, item: &QueuedItem, label: &str) -> Result<String> {
+pub(crate) fn checked(project: &Project, item: &QueuedItem, label: &str) -> Result<String> {
     let task = project.task(&item.task)?;
     let Some((_, question)) = task.question(&item.question) else {
         return Err(Error::usage(format!("task `{}` no longer asks `{}`", item.task, item.question)));

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     cli::Serve,
+    console::Console,
     error::{Error, Result},
     members::Members,
     observe::{Bounds, Observer},
@@ -50,7 +51,7 @@ pub(super) fn run(project: &Project, arguments: &Serve, screen: &Screen) -> Resu
         ..Settings::default()
     };
     serving.run(settings, screen, |address| {
-        screen.remark(&format!("serving on http://{address} (Ctrl-C stops)"))
+        screen.remark(&format!("serving on http://{address}, with a console at /console/ (Ctrl-C stops)"))
     })?;
     Ok(DONE)
 }
@@ -192,6 +193,7 @@ impl Serving {
         screen: &Screen,
         ready: impl FnOnce(SocketAddr),
     ) -> Result<()> {
+        let settings = Settings { console: Some(Arc::new(Console::open(&self.project)?)), ..settings };
         // What a panic says may hold a piece of an input.
         std::panic::set_hook(Box::new(|panic| {
             let place = panic.location().map_or_else(String::new, ToString::to_string);

@@ -9,26 +9,31 @@ use crate::{
 };
 use serde::Serialize;
 use sizewise_contract::units::MicroUsd;
-use sizewise_store::Spent;
+use sizewise_store::{Spent, Store};
 
 #[derive(Serialize)]
-struct Spending {
+pub(crate) struct Spending {
     /// In all, what is taken out for calls under way included.
     micro_usd: MicroUsd,
     /// By task, and what was passed on by name.
-    days: Vec<Spent>,
+    pub(crate) days: Vec<Spent>,
     /// The same money by those who asked for it (`key/ID`, `team/NAME`), and by provider where it has a budget of its own.
-    also: Vec<Spent>,
+    pub(crate) also: Vec<Spent>,
 }
 
 pub(super) fn run(project: &Project, screen: &Screen) -> Result<u8> {
-    // No task has a slash in its name.
-    let (also, days): (Vec<Spent>, Vec<Spent>) =
-        store(project)?.spending()?.into_iter().partition(|spent| spent.payer.contains('/'));
-    let micro_usd = days.iter().fold(MicroUsd(0), |sum, day| sum.saturating_add(day.micro_usd));
-    let spending = Spending { micro_usd, days, also };
+    let spending = spending(&store(project)?)?;
     screen.result("spending", &spending, || text(&spending));
     Ok(DONE)
+}
+
+/// What was spent, by task and by whoever else has a purse.
+pub(crate) fn spending(store: &Store) -> Result<Spending> {
+    // No task has a slash in its name.
+    let (also, days): (Vec<Spent>, Vec<Spent>) =
+        store.spending()?.into_iter().partition(|spent| spent.payer.contains('/'));
+    let micro_usd = days.iter().fold(MicroUsd(0), |sum, day| sum.saturating_add(day.micro_usd));
+    Ok(Spending { micro_usd, days, also })
 }
 
 fn text(spending: &Spending) -> String {

@@ -28,16 +28,17 @@ pub(super) const ADAPTED: &str = "adapted.json";
 pub(super) const COMPRESSED: &str = "compressed.json";
 
 /// A release with its models in memory, outside of a server.
-pub(super) struct Trained {
+pub(crate) struct Trained {
     pub(super) release: Release,
     pub(super) task: Task,
     models: TaskModels,
     static_embeddings: Arc<StaticEmbeddings>,
     encoder: Option<Arc<Encoder>>,
+    threads: usize,
 }
 
 /// Models that releases have in common, loaded once.
-pub(super) struct Shared {
+pub(crate) struct Shared {
     static_embeddings: Option<Arc<StaticEmbeddings>>,
     encoders: Vec<Arc<Encoder>>,
     threads: usize,
@@ -45,7 +46,7 @@ pub(super) struct Shared {
 
 impl Shared {
     /// Nothing yet; encoders will use so many threads.
-    pub(super) fn new(threads: usize) -> Self {
+    pub(crate) fn new(threads: usize) -> Self {
         Self { static_embeddings: None, encoders: Vec::new(), threads }
     }
 
@@ -74,7 +75,7 @@ impl Shared {
 
 /// What has just been loaded.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// What belongs to the release alone.
     Models,
     /// The static embeddings.
@@ -102,7 +103,7 @@ impl Trained {
     }
 
     /// Loads a release, but not what is loaded already, and tells when each step is done.
-    pub(super) fn load_sharing(
+    pub(crate) fn load_sharing(
         store: &Store,
         release: Release,
         (shared, told): (&mut Shared, &mut dyn FnMut(Step)),
@@ -126,7 +127,7 @@ impl Trained {
                 hint: format!("run `sizewise train {}` again", task.name),
             });
         }
-        Ok(Self { release, task, models, static_embeddings, encoder })
+        Ok(Self { release, task, models, static_embeddings, encoder, threads: shared.threads })
     }
 
     /// What belongs to the release alone.
@@ -154,7 +155,7 @@ impl Trained {
         let tools = Tools {
             static_embeddings: &self.static_embeddings,
             encoder: self.encoder(),
-            threads: threads(),
+            threads: self.threads,
             seed: 0,
             balance: false,
             progress,

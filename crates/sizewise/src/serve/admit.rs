@@ -11,6 +11,7 @@
 
 use super::{
     Serving,
+    console::{self, session},
     quota::{Exhausted, Member},
     routes::{Guard, Route},
 };
@@ -18,7 +19,7 @@ use crate::wire::WireError;
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN};
 use sizewise_contract::Code;
 use sizewise_engine::Purse;
-use sizewise_store::Role;
+use sizewise_store::{Holder, Role};
 use std::{
     net::IpAddr,
     sync::{Arc, atomic::Ordering},
@@ -40,6 +41,9 @@ pub trait KeyCheck: Send + Sync {
 
     /// Who presents a key, if it is one and is not revoked.
     fn verify(&self, key: &str) -> Option<Arc<Member>>;
+
+    /// Who holds the key of a public id, if it is not revoked: for sessions, which do not keep the key that opened them.
+    fn by_id(&self, id: &str) -> Option<Arc<Member>>;
 }
 
 /// Who asks.
@@ -58,6 +62,11 @@ impl Caller<'_> {
     /// Public id of the key.
     pub(super) fn key_id(&self) -> Option<&str> {
         self.member.as_ref().map(|member| member.holder.id.as_str())
+    }
+
+    /// Who holds the key.
+    pub(super) fn holder(&self) -> Option<Arc<Holder>> {
+        self.member.as_ref().map(|member| Arc::clone(&member.holder))
     }
 
     /// Whether a task is there for this caller.
@@ -101,12 +110,16 @@ pub(super) fn admit<'s, D>(
         return Err(WireError::new(Code::ShuttingDown, None, "the server is stopping"));
     }
     let member = if serving.keys.any() {
-        let member = check_key(serving.keys.as_ref(), headers)?;
+        let member = present(serving, route, headers)?;
         check_role(member.rights().role, route.guard)?;
         member.take(Instant::now()).map_err(|no| limited(&no))?;
         Some(member)
     } else {
         check_origin(headers, &serving.settings.allowed_hosts)?;
+        // Other pages of this machine may ask; what is done in the console is done by its own.
+        if console::is_of_console(route) && route.method != "GET" {
+            session::check_page(headers, false)?;
+        }
         None
     };
     let (subject, group) = (subject(headers)?, group(headers)?);
@@ -115,6 +128,23 @@ pub(super) fn admit<'s, D>(
             .with_hint("try again in a second")
     })?;
     Ok(Caller { member, subject, group, _place: Some(place) })
+}
+
+/// Who asks: the holder of the key that the request carries, or of the one that opened its session. A session reads whatever its
+/// holder may read, and changes something in the console alone, from its own page.
+fn present<D>(serving: &Serving<D>, route: &Route, headers: &HeaderMap) -> Result<Arc<Member>, WireError> {
+    let keys = serving.keys.as_ref();
+    let reads = route.method == "GET";
+    if presented(headers).is_none()
+        && (reads || console::is_of_console(route))
+        && let Some(member) = serving.sessions.member(headers, keys)
+    {
+        if !reads {
+            session::check_page(headers, true)?;
+        }
+        return member;
+    }
+    check_key(keys, headers)
 }
 
 fn limited(no: &Exhausted) -> WireError {
@@ -128,6 +158,10 @@ fn check_role(role: Role, guard: Guard) -> Result<(), WireError> {
         Guard::Open => true,
         Guard::Calls => matches!(role, Role::Caller | Role::Operator),
         Guard::Watches => matches!(role, Role::Monitor | Role::Operator),
+        Guard::Enters => matches!(role, Role::Caller | Role::Reviewer | Role::Operator),
+        Guard::Views => matches!(role, Role::Caller | Role::Operator),
+        Guard::Labels => matches!(role, Role::Reviewer | Role::Operator),
+        Guard::Runs => role == Role::Operator,
     };
     if may {
         return Ok(());
@@ -220,7 +254,7 @@ mod tests {
     use super::*;
     use hyper::header::HeaderValue;
     use sizewise_contract::Diagnose;
-    use sizewise_store::{Holder, Rights};
+    use sizewise_store::Rights;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs
@@ -241,6 +275,10 @@ mod tests {
         fn verify(&self, key: &str) -> Option<Arc<Member>> {
             let holder = Arc::new(Holder { id: "key-1".into(), rights: Rights::default() });
             (key == "right").then(|| Arc::new(Member { holder, quotas: Vec::new() }))
+        }
+
+        fn by_id(&self, _: &str) -> Option<Arc<Member>> {
+            None
         }
     }
 
@@ -267,13 +305,15 @@ mod tests {
 
     #[test]
     fn each_role_is_there_for_its_paths() {
+        use Guard::{Calls, Enters, Labels, Open, Runs, Views, Watches};
         for (role, expected) in [
-            (Role::Caller, [true, true, false]),
-            (Role::Monitor, [true, false, true]),
-            (Role::Operator, [true, true, true]),
+            (Role::Caller, [true, true, false, true, true, false, false]),
+            (Role::Monitor, [true, false, true, false, false, false, false]),
+            (Role::Reviewer, [true, false, false, true, false, true, false]),
+            (Role::Operator, [true; 7]),
         ] {
-            let told =
-                [Guard::Open, Guard::Calls, Guard::Watches].map(|guard| check_role(role, guard).is_ok());
+            let told = [Open, Calls, Watches, Enters, Views, Labels, Runs]
+                .map(|guard| check_role(role, guard).is_ok());
             assert_eq!(told, expected, "{role:?}");
         }
     }

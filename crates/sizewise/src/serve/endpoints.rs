@@ -7,13 +7,14 @@ use super::{
     Decider, Serving,
     access_log::Line,
     admit::Caller,
+    console,
     relay::{self, Passing},
     reply::{Kind, Reply},
     routes::Endpoint,
     unix_seconds,
 };
 use crate::wire::{WireError, chat, decisions, live, models, native, systemone};
-use hyper::{StatusCode, header::HeaderMap};
+use hyper::{Method, StatusCode, header::HeaderMap};
 use sizewise_contract::{Code, Decision};
 use sizewise_engine::{Error, InputValue, QuestionRef, TaskInfo};
 use sizewise_models::remote::Trace;
@@ -71,6 +72,7 @@ pub(super) async fn answer<D: Decider>(
         Endpoint::Ready => return Ok(ready(serving)),
         Endpoint::Metrics => return Ok(Reply::new(Kind::Text, metrics(serving))),
         Endpoint::OpenApi => return Ok(Reply::new(Kind::Json, OPENAPI)),
+        Endpoint::Console(view) => return console::answer(asked, view, name).await,
     };
     serving.metrics.count_decisions(&decided.decisions);
     line.of_decisions(&decided.decisions);
@@ -92,6 +94,7 @@ pub(super) struct Asked<'r, D> {
     pub(super) headers: &'r HeaderMap,
     /// Where the request belongs in what its caller traces.
     pub(super) trace: Option<&'r Trace>,
+    pub(super) method: &'r Method,
 }
 
 impl<D: Decider> Asked<'_, D> {
@@ -186,12 +189,12 @@ impl<D: Decider> Asked<'_, D> {
     }
 
     /// The tasks that are there for the caller.
-    fn tasks(&self) -> Vec<TaskInfo> {
+    pub(super) fn tasks(&self) -> Vec<TaskInfo> {
         let tasks = self.serving.decider.tasks().into_iter();
         tasks.filter(|info| self.caller.may_ask(&info.task.name)).collect()
     }
 
-    fn info(&self, name: &str, param: &str) -> Result<TaskInfo, WireError> {
+    pub(super) fn info(&self, name: &str, param: &str) -> Result<TaskInfo, WireError> {
         let found = match self.serving.decider.task(name) {
             // Somebody else's task is not there, and its name is no help either.
             Ok(info) if !self.caller.may_ask(&info.task.name) => Err(unknown(name)),

@@ -68,6 +68,10 @@ pub(super) enum Kind {
     Json,
     Events,
     Text,
+    Html,
+    Style,
+    Script,
+    Image,
 }
 
 /// A reply before it is one of HTTP.
@@ -84,6 +88,10 @@ impl Reply {
             Kind::Json => "application/json",
             Kind::Events => "text/event-stream; charset=utf-8",
             Kind::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Kind::Html => "text/html; charset=utf-8",
+            Kind::Style => "text/css; charset=utf-8",
+            Kind::Script => "text/javascript; charset=utf-8",
+            Kind::Image => "image/svg+xml",
         };
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(name));
         Self { response }
@@ -92,6 +100,22 @@ impl Reply {
     /// The same reply with another status.
     pub(super) fn with_status(mut self, status: StatusCode) -> Self {
         *self.response.status_mut() = status;
+        self
+    }
+
+    /// The same reply with headers that are known beforehand.
+    pub(super) fn with_headers(mut self, headers: &[(HeaderName, &'static str)]) -> Self {
+        for (name, value) in headers {
+            self.response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        self
+    }
+
+    /// The same reply with a header of visible ASCII.
+    pub(super) fn with_value(mut self, name: HeaderName, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.response.headers_mut().insert(name, value);
+        }
         self
     }
 

@@ -3,6 +3,7 @@
 //! One table. The server, the metrics, the OpenAPI document's test and the test of admission all read it, so that none of
 //! them can forget a route.
 
+use super::console::View;
 use crate::wire::{Protocol, WireError};
 use hyper::Method;
 use sizewise_contract::Code;
@@ -29,6 +30,14 @@ pub enum Guard {
     Calls,
     /// Whoever it lets in to watch the server.
     Watches,
+    /// Whoever it lets into the console at all.
+    Enters,
+    /// Whoever may look at tasks there.
+    Views,
+    /// Whoever may answer what waits for people.
+    Labels,
+    /// Whoever runs the server.
+    Runs,
 }
 
 /// What answers a route.
@@ -55,6 +64,7 @@ pub enum Endpoint {
     Ready,
     Metrics,
     OpenApi,
+    Console(View),
 }
 
 impl Endpoint {
@@ -72,6 +82,14 @@ const fn get(path: &'static str, endpoint: Endpoint, guard: Guard) -> Route {
 
 const fn post(path: &'static str, endpoint: Endpoint) -> Route {
     Route { method: "POST", path, endpoint, guard: Guard::Calls }
+}
+
+const fn view(path: &'static str, view: View, guard: Guard) -> Route {
+    Route { method: "GET", path, endpoint: Endpoint::Console(view), guard }
+}
+
+const fn act(path: &'static str, view: View, guard: Guard) -> Route {
+    Route { method: "POST", path, endpoint: Endpoint::Console(view), guard }
 }
 
 /// Every route of the server.
@@ -98,6 +116,28 @@ pub const ROUTES: &[Route] = &[
     get("/healthz", Endpoint::Healthy, Guard::Open),
     get("/readyz", Endpoint::Ready, Guard::Open),
     get("/openapi.json", Endpoint::OpenApi, Guard::Open),
+    view("/console", View::Redirect, Guard::Open),
+    view("/console/", View::Index, Guard::Open),
+    view("/console/{asset}", View::Asset, Guard::Open),
+    act("/console/api/login", View::Login, Guard::Open),
+    act("/console/api/logout", View::Logout, Guard::Enters),
+    view("/console/api/session", View::Session, Guard::Enters),
+    view("/console/api/home", View::Home, Guard::Views),
+    view("/console/api/tasks/{task}", View::Task, Guard::Views),
+    view("/console/api/tasks/{task}/evaluation", View::Evaluation, Guard::Views),
+    view("/console/api/tasks/{task}/traffic", View::Traffic, Guard::Views),
+    act("/console/api/tasks/{task}/try", View::Try, Guard::Views),
+    act("/console/api/tasks/{task}/release", View::Switch, Guard::Runs),
+    view("/console/api/queue/{task}", View::Queue, Guard::Labels),
+    act("/console/api/queue/{task}", View::Answer, Guard::Labels),
+    view("/console/api/sites", View::Sites, Guard::Runs),
+    act("/console/api/audit", View::Log, Guard::Runs),
+    act("/console/api/audit/verify", View::Verify, Guard::Runs),
+    view("/console/api/data-map", View::DataMap, Guard::Runs),
+    act("/console/api/erase", View::Erase, Guard::Runs),
+    view("/console/api/admin", View::Admin, Guard::Runs),
+    act("/console/api/keys", View::CreateKey, Guard::Runs),
+    act("/console/api/keys/{key}/revoke", View::RevokeKey, Guard::Runs),
 ];
 
 /// What the table says to a method and a path.
@@ -210,7 +250,9 @@ mod tests {
     #[test]
     fn each_route_is_found_by_its_own_path() {
         for (number, route) in ROUTES.iter().enumerate() {
-            let path = route.path.replace("{task}", "support").replace("{model}", "support");
+            let path = ["{task}", "{model}", "{asset}", "{key}"]
+                .iter()
+                .fold(route.path.to_owned(), |path, name| path.replace(name, "support"));
             let method = Method::from_bytes(route.method.as_bytes()).expect("a method");
             let Found::Route(at, _, name) = find(&method, &path) else { panic!("{path} is not found") };
             assert_eq!(at, number);
@@ -219,9 +261,11 @@ mod tests {
     }
 
     #[test]
-    fn every_v1_route_is_admitted_and_only_health_and_the_document_are_open() {
+    fn every_route_is_admitted_but_health_the_document_and_what_leads_into_the_console() {
         for route in ROUTES {
-            let open = ["/healthz", "/readyz", "/openapi.json"].contains(&route.path);
+            let open = ["/healthz", "/readyz", "/openapi.json", "/console", "/console/"]
+                .contains(&route.path)
+                || ["/console/{asset}", "/console/api/login"].contains(&route.path);
             assert_eq!(route.guard == Guard::Open, open, "{}", route.path);
         }
     }

@@ -1,6 +1,7 @@
 //! On which address, with which limits, does the server run?
 
 use super::Relay;
+use crate::console::Console;
 use crate::telemetry::Telemetry;
 use sizewise_contract::{Code, Diagnose, limits};
 use std::{
@@ -43,6 +44,8 @@ pub struct Settings {
     pub relay: Option<Arc<Relay>>,
     /// Who is told of traces.
     pub telemetry: Option<Arc<Telemetry>>,
+    /// What people see and do in a browser.
+    pub console: Option<Arc<Console>>,
 }
 
 impl Default for Settings {
@@ -65,6 +68,7 @@ impl Default for Settings {
             access_log: false,
             relay: None,
             telemetry: None,
+            console: None,
         }
     }
 }

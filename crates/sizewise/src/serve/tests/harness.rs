@@ -2,6 +2,7 @@
 
 use super::super::*;
 use crate::wire::testing::{escalated, support_decision, support_task};
+use crate::{console::Console, project::Project};
 use sizewise_contract::{ContentHash, did_you_mean};
 use sizewise_store::{Holder, Rights, Role};
 use std::{
@@ -100,17 +101,36 @@ impl KeyCheck for Keys {
             "right" => Rights { role: Role::Operator, ..Rights::default() },
             "caller" => Rights::default(),
             "monitor" => Rights { role: Role::Monitor, ..Rights::default() },
+            "reviewer" => Rights { role: Role::Reviewer, ..Rights::default() },
             "stranger" => Rights { tasks: none(), models: none(), ..Rights::default() },
             _ => return None,
         };
         let holder = Arc::new(Holder { id: format!("key-of-{key}"), rights });
         Some(Arc::new(Member { holder, quotas: Vec::new() }))
     }
+
+    fn by_id(&self, id: &str) -> Option<Arc<Member>> {
+        self.verify(id.strip_prefix("key-of-")?)
+    }
 }
+
+/// The console of a project with the task of the tests, whose store is empty.
+fn console() -> (tempfile::TempDir, Arc<Console>) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let task = folder.path().join("tasks/support");
+    std::fs::create_dir_all(&task).expect("a folder");
+    std::fs::write(task.join("task.toml"), TASK).expect("a task");
+    let project = Project::find(Some(folder.path())).expect("a project");
+    let console = Console::open(&project).expect("a console");
+    (folder, Arc::new(console))
+}
+
+const TASK: &str = "schema = 1\nname = \"support\"\n[[question]]\nname = \"urgent\"\ntype = \"predicate\"\n";
 
 /// A server that runs until it is dropped.
 pub(super) struct Running {
     pub(super) address: SocketAddr,
+    _project: tempfile::TempDir,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<Drained>>,
 }
@@ -141,7 +161,8 @@ impl Drop for Running {
 
 pub(super) fn start(settings: Settings, keys: Keys, behaviour: Behaviour) -> Running {
     let workers = std::num::NonZeroUsize::MIN;
-    let settings = Settings { bind: ([127, 0, 0, 1], 0).into(), workers, ..settings };
+    let (project, console) = console();
+    let settings = Settings { bind: ([127, 0, 0, 1], 0).into(), workers, console: Some(console), ..settings };
     let (stop, stopped) = oneshot::channel::<()>();
     let (ready, address) = std::sync::mpsc::channel();
     let thread = std::thread::spawn(move || {
@@ -151,7 +172,12 @@ pub(super) fn start(settings: Settings, keys: Keys, behaviour: Behaviour) -> Run
         };
         run(settings, Arc::new(keys), Arc::new(Fake::new(behaviour)), tell, shutdown).expect("serves")
     });
-    Running { address: address.recv().expect("ready"), stop: Some(stop), thread: Some(thread) }
+    Running {
+        address: address.recv().expect("ready"),
+        _project: project,
+        stop: Some(stop),
+        thread: Some(thread),
+    }
 }
 
 /// A reply as it came over the socket.
@@ -196,6 +222,21 @@ pub(super) fn call(server: &Running, method: &str, path: &str, headers: &str, bo
         "{method} {path} HTTP/1.1\r\nhost: localhost\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}"
     );
     raw(server, request.as_bytes())
+}
+
+/// The path of a route of which every name is one that is there, or the one given.
+pub(super) fn path_of(route: &routes::Route, name: &str) -> String {
+    let asset = if name == "support" { "console.css" } else { name };
+    let names = [("{task}", name), ("{model}", name), ("{key}", name), ("{asset}", asset)];
+    names.iter().fold(route.path.to_owned(), |path, (hole, name)| path.replace(hole, name))
+}
+
+/// The cookie of a session that a key opens.
+pub(super) fn session(server: &Running, key: &str) -> String {
+    let body = format!("{{\"key\":\"{key}\"}}");
+    let reply = post(server, "/console/api/login", &body);
+    let cookie = reply.header("set-cookie").expect("a cookie").split(';').next().expect("a pair").to_owned();
+    format!("cookie: {cookie}\r\n")
 }
 
 /// Sends bytes and reads one reply to the end of the connection.

@@ -1,0 +1,89 @@
+// What does a task's traffic say now: of its promise, of its groups, of its latest requests?
+import { look, ofTask } from "./api.js";
+import { band, figure, frame, promiseLine, shares } from "./charts.js";
+import { figures, h } from "./dom.js";
+import { evidence, state, told, watched } from "./evidence.js";
+import { count, duration, moment, percent, range, share, shortened, words } from "./format.js";
+import { table } from "./table.js";
+
+export async function monitor({ task: name, signal, again }) {
+  const [live, traffic] = await Promise.all([evidence(name, signal), look(ofTask(name, "traffic"), signal)]);
+  const questions = [...live.values()];
+  return [h("h1", { tabindex: "-1" }, `Monitor ${name}`),
+    h("div", { class: "row controls" }, h("p", { class: "lead" }, `As of ${moment(Date.now())}.`), h("button", { on: { click: again } }, "Look again")),
+    questions.length ? questions.map(promise) : h("p", { class: "message" }, "No live evidence yet: nobody watches this task. ", h("code", {}, "probe_share"), " under ", h("code", {}, "[live]"), " in the task file sends a share of answered requests to a reference as well."),
+    latest(traffic)];
+}
+
+function promise(live) {
+  const head = h("h2", {}, live.question);
+  if (!watched(live)) return h("section", {}, head, h("p", {}, state(live), live.probes?.drawn ? ` ${count(live.probes.drawn)} probes drawn, ${count(live.probes.waiting)} wait for their label.` : ""));
+  return h("section", {}, head, figures([
+    ["promise", `≤ ${percent(live.promise.max_served_error)} wrong`],
+    ["state", state(live), live.since ? `since ${moment(live.since)}` : null],
+    ["served error", percent(live.served_error.estimate), told(live)],
+    ["threshold", live.threshold.now.toFixed(4), live.threshold.now === live.threshold.certified ? "as certified" : `certified: ${live.threshold.certified.toFixed(4)}`],
+    ["probes", count(live.probes.drawn), `${count(live.probes.labelled)} labelled, ${count(live.probes.waiting)} wait; reference: ${live.reference}`],
+  ]), path(live), groups(live), changes(live));
+}
+
+function path(live) {
+  if (!live.path?.length) return null;
+  const most = Math.max(...live.path.map((point) => point.n));
+  const top = Math.min(1, Math.max(live.promise.max_served_error * 2, ...live.path.slice(1).map((point) => point.high), 0.02));
+  const plot = frame(`Served error of ${live.question} by labelled probes`, { top, right: most, across: "labelled probes", up: "served error", writeX: (value) => count(Math.round(value)) });
+  band(plot, live.path.map((point) => ({ x: point.n, value: point.estimate, low: point.low, high: Math.min(point.high, top) })));
+  promiseLine(plot, live.promise.max_served_error);
+  return figure(plot.svg, `Estimate and ${percent(live.served_error.confidence, 0)} confidence sequence: the band holds at every moment at once. n ${count(live.probes.labelled)}.`, [
+    { name: "Labelled", head: true, number: true, cell: (point) => count(point.n) },
+    { name: "When", tight: true, cell: (point) => moment(point.at) },
+    { name: "Served error", number: true, cell: (point) => percent(point.estimate) },
+    { name: "Interval", number: true, cell: (point) => range(point.low, point.high) },
+  ], live.path);
+}
+
+function groups(live) {
+  if (!live.groups?.length) return null;
+  const rows = live.groups.map((one) => ({ name: shortened(one.group, 26), share: { value: one.estimate, low: one.low, high: one.high, of: one.labelled } }));
+  return h("div", {}, h("h3", {}, "Groups"), shares(`Served error of ${live.question} by group`, rows, [
+    { name: "Group", head: true, cell: (row) => row.name },
+    { name: "Served error, interval, labelled probes", number: true, cell: (row) => share(row.share) },
+  ]));
+}
+
+function changes(live) {
+  if (!live.changes?.length) return null;
+  return h("div", {}, h("h3", {}, "Changes"), table("How the promise stood, the latest first", [
+    { name: "When", tight: true, head: true, cell: (one) => moment(one.at) },
+    { name: "From", cell: (one) => words(one.from) },
+    { name: "To", cell: (one) => words(one.to) },
+    { name: "Threshold", number: true, cell: (one) => one.threshold?.toFixed(4) ?? "–" },
+    { name: "Why", words: true, cell: (one) => one.reason },
+  ], [...live.changes].reverse()));
+}
+
+function latest(traffic) {
+  if (!traffic.records) return h("section", {}, h("h2", {}, "Latest requests"), h("p", { class: "note" }, "No record yet."));
+  const rows = traffic.questions.map((one) => ({ name: shortened(one.question, 26), share: one.answered }));
+  return h("section", {}, h("h2", {}, "Latest requests"), figures([
+    ["records looked at", count(traffic.records), traffic.records === traffic.most ? "the latest" : "all there are"],
+    ["from", moment(traffic.since)], ["to", moment(traffic.until)],
+    ["median", duration(traffic.median_us), "from admission to answer"], ["95 of 100 within", duration(traffic.p95_us)],
+  ]),
+  shares("Share answered here, by question; 95 % intervals", rows, [
+    { name: "Question", head: true, cell: (row) => row.name },
+    { name: "Answered", number: true, cell: (row) => share(row.share) },
+  ]),
+  table("Who answered, and why the rest went on", [
+    { name: "Question", head: true, cell: (one) => one.question },
+    { name: "Answers by tier", cell: (one) => one.by_tier.map(([tier, n]) => `${tier} ${count(n)}`).join(", ") || "–" },
+    { name: "Handed on", cell: (one) => one.reasons.map(([reason, n]) => `${words(reason)} ${count(n)}`).join(", ") || "–" },
+  ], traffic.questions),
+  table("The latest decisions", [
+    { name: "When", tight: true, head: true, cell: (one) => moment(one.at) },
+    { name: "Answers", cell: (one) => one.answers.map((answer) => h("div", {}, `${answer.question}: `, answer.answered ? answer.value : h("span", { class: "state open" }, "escalated"), ` (${answer.tier}${answer.confidence === null ? "" : `, ${percent(answer.confidence)}`})`)) },
+    { name: "Text", words: true, cell: (one) => (one.text === undefined ? h("span", { class: "note" }, "not kept, or not yours to read") : shortened(one.text, 200)) },
+    { name: "Took", number: true, cell: (one) => duration(one.elapsed_us) },
+    { name: "Decision", cell: (one) => h("code", {}, one.id) },
+  ], traffic.latest));
+}
