@@ -134,6 +134,10 @@ impl KeyCheck for OneKey {
             Arc::new(Member { holder, quotas: Vec::new() })
         })
     }
+
+    fn by_id(&self, _: &str) -> Option<Arc<Member>> {
+        None
+    }
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
