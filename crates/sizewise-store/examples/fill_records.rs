@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "an example")]
 
 use sizewise_contract::{
-    Answer, ContentHash, Disposition, EscalationReason, QueuedItem, Record, Step, StoredInput, Tier,
+    Answer, ContentHash, Disposition, EscalationReason, QueuedItem, Record, Step, StoredInput, Tier, Waits,
     answer::EscalatedTo, units::UnixMillis,
 };
 use sizewise_store::{Entry, Recorder, Store, new_id};
@@ -52,6 +52,7 @@ fn entry(task: &str, release: ContentHash, (row, count): (usize, usize), now: i6
         input: StoredInput::Full(text.clone()),
         suggestion: "billing".into(),
         confidence: 0.5,
+        why: Waits::Unsure,
     };
     let record = Record {
         id,
@@ -63,7 +64,7 @@ fn entry(task: &str, release: ContentHash, (row, count): (usize, usize), now: i6
         elapsed_us: 900 + (row % 700) as u64,
         key_id: None,
     };
-    Entry { record: Some(record), queued: if waits { vec![item] } else { Vec::new() }, subject: None }
+    Entry { record: Some(record), queued: if waits { vec![item] } else { Vec::new() }, ..Entry::default() }
 }
 
 fn answer(question: &str, waits: bool) -> Answer {

@@ -64,17 +64,30 @@ impl Store {
         rows.map(|text| read(&text?)).collect()
     }
 
-    /// What has waited longest for a task. Its cost does not grow with what waits.
+    /// What waits of a task for one reason, oldest first.
     ///
     /// # Errors
     /// Fails when the database cannot be read.
-    pub fn waiting_longest(&self, task: &str, limit: usize) -> Result<Vec<QueuedItem>> {
+    pub fn waiting_longest(&self, task: &str, why: Waits, limit: usize) -> Result<Vec<QueuedItem>> {
+        let query = "SELECT item FROM queue WHERE state = 'waiting' AND task = ?1 AND why = ?2
+                     ORDER BY at, decision, question LIMIT ?3";
+        self.items(query, params![task, why.name(), i64::try_from(limit).unwrap_or(i64::MAX)])
+    }
+
+    /// What waits of a task because nobody was sure, the latest.
+    ///
+    /// # Errors
+    /// Fails when the database cannot be read.
+    pub fn waiting_latest(&self, task: &str, limit: usize) -> Result<Vec<QueuedItem>> {
+        let query = "SELECT item FROM queue WHERE state = 'waiting' AND task = ?1 AND why = 'unsure'
+                     ORDER BY at DESC, decision DESC LIMIT ?2";
+        self.items(query, params![task, i64::try_from(limit).unwrap_or(i64::MAX)])
+    }
+
+    fn items(&self, query: &str, given: impl rusqlite::Params) -> Result<Vec<QueuedItem>> {
         let connection = self.connection();
-        let mut statement = connection.prepare_cached(
-            "SELECT item FROM queue WHERE state = 'waiting' AND task = ?1 ORDER BY at, decision, question LIMIT ?2",
-        )?;
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = statement.query_map(params![task, limit], |row| row.get::<_, String>(0))?;
+        let mut statement = connection.prepare_cached(query)?;
+        let rows = statement.query_map(given, |row| row.get::<_, String>(0))?;
         rows.map(|text| read(&text?)).collect()
     }
 

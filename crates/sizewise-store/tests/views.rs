@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use sizewise_contract::{ContentHash, QueuedItem, Record, StoredInput, units::UnixMillis};
+use sizewise_contract::{ContentHash, QueuedItem, Record, StoredInput, Waits, units::UnixMillis};
 use sizewise_store::{Entry, Recorder, Rights, Store};
 
 fn entry(task: &str, at: i64) -> Entry {
@@ -25,8 +25,9 @@ fn entry(task: &str, at: i64) -> Entry {
         input: StoredInput::Nothing,
         suggestion: "a".into(),
         confidence: 0.5,
+        why: Waits::Unsure,
     };
-    Entry { record: Some(record), queued: vec![item], subject: None }
+    Entry { record: Some(record), queued: vec![item], ..Entry::default() }
 }
 
 fn filled(folder: &std::path::Path) -> Store {
@@ -46,10 +47,10 @@ fn the_latest_records_and_the_oldest_questions_of_one_task_come_first() {
     let times = |records: Vec<Record>| records.iter().map(|record| record.at.0).collect::<Vec<_>>();
     assert_eq!(times(store.latest_records("desk", 3).unwrap()), [5, 4, 3]);
     assert_eq!(times(store.latest_records("nothing", 3).unwrap()), [0i64; 0]);
-    let waiting = store.waiting_longest("desk", 2).unwrap();
+    let waiting = store.waiting_longest("desk", Waits::Unsure, 2).unwrap();
     assert_eq!(waiting.iter().map(|item| item.at.0).collect::<Vec<_>>(), [1, 2]);
     store.answer(&waiting[0], Some("a")).unwrap();
-    assert_eq!(store.waiting_longest("desk", 2).unwrap()[0].at.0, 2);
+    assert_eq!(store.waiting_longest("desk", Waits::Unsure, 2).unwrap()[0].at.0, 2);
     assert_eq!((store.waiting_up_to("desk", 100).unwrap(), store.waiting_up_to("desk", 3).unwrap()), (4, 3));
     assert_eq!(store.waiting_up_to("nothing", 3).unwrap(), 0);
 }

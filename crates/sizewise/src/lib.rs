@@ -14,6 +14,7 @@ mod observe;
 pub mod oidc;
 pub mod project;
 mod providers;
+mod review;
 pub mod screen;
 mod secrets;
 pub mod serve;

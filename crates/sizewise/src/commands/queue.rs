@@ -6,6 +6,7 @@ use crate::{
     clock,
     error::{Error, Result},
     project::Project,
+    review,
     screen::Screen,
     table::shortened,
 };
@@ -50,7 +51,11 @@ fn list(store: &Store, (task, limit): (Option<&str>, usize), screen: &Screen) ->
         waiting: Vec<QueueDepth>,
         items: Vec<QueuedItem>,
     }
-    let found = Waiting { waiting: store.queue_depths()?, items: store.waiting(task, limit)? };
+    let items = match task {
+        Some(task) => review::next(store, task, limit)?,
+        None => store.waiting(None, limit)?,
+    };
+    let found = Waiting { waiting: store.queue_depths()?, items };
     screen.result("queue list", &found, || {
         let mut out = String::new();
         for item in &found.items {

@@ -1,7 +1,7 @@
 //! What waits for a person of one task, and what does the person say?
 
 use super::{Console, Who, json, overview::COUNTED};
-use crate::{commands::queue, error::Result};
+use crate::{commands::queue, error::Result, review};
 use serde::{Deserialize, Serialize};
 use sizewise_contract::{Question, QuestionKind, QueuedItem};
 
@@ -57,7 +57,7 @@ impl Console {
             waiting: waiting.min(COUNTED),
             more: waiting > COUNTED,
             questions: task.questions.iter().map(asked).collect(),
-            items: self.store.waiting_longest(name, SHOWN)?,
+            items: review::next(&self.store, name, SHOWN)?,
         })
     }
 
