@@ -27,8 +27,8 @@ pub use error::Error;
 pub use escalate::Escalation;
 pub use ledger::{Ledger, Ledgers};
 pub use protect::{
-    Finding, FoundBy, PersonalData, Redacted, can_redact, find as find_personal_data, redact,
-    redact_by_rules, redacted,
+    Finding, FoundBy, PersonalData, Redacted, can_redact, find as find_personal_data,
+    find_quickly as find_personal_data_quickly, redact, redact_by_rules, redact_quickly, redacted,
 };
 pub use purses::{Purse, Purses};
 pub use recall::Recall;
