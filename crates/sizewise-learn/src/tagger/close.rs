@@ -63,6 +63,9 @@ impl Learned {
     }
 }
 
+/// What is not hidden of a word: rows, and numbers of its vector by their place.
+type Heard = (Vec<u32>, Vec<(usize, f32)>);
+
 /// What is being learned.
 pub(super) struct CloseFit<'a> {
     encoder: &'a Encoder,
@@ -95,7 +98,7 @@ impl<'a> CloseFit<'a> {
         let reading = knowledge.read(&made.text, &made.known, &made.strange);
         let right = super::fit::tags(&reading, made);
         let vectors = word_vectors(self.encoder, &made.text, &reading.words, &made.known)?;
-        let mut heard: Vec<(Vec<u32>, Vec<(usize, f32)>)> = Vec::with_capacity(right.len());
+        let mut heard: Vec<Heard> = Vec::with_capacity(right.len());
         let mut scores: Vec<[f32; TAGS]> = Vec::with_capacity(right.len());
         for (word, vector) in vectors.chunks_exact(WIDTH).enumerate() {
             let random = &mut self.random;
