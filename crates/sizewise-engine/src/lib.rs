@@ -34,8 +34,8 @@ pub use feedback::Feedback;
 pub use ledger::{Ledger, Ledgers};
 pub use live::{GroupStanding, Standing, standings};
 pub use protect::{
-    Finding, FoundBy, PersonalData, Redacted, can_redact, find as find_personal_data, redact,
-    redact_by_rules, redacted,
+    Finding, FoundBy, PersonalData, Redacted, can_redact, find as find_personal_data,
+    find_quickly as find_personal_data_quickly, redact, redact_by_rules, redact_quickly, redacted,
 };
 pub use purses::{Purse, Purses};
 pub use recall::Recall;

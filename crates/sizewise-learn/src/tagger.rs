@@ -6,6 +6,7 @@
 //!
 //! Every text is made up from templates and lists that were written for this project; no text of anybody else is read.
 
+mod close;
 mod compose;
 mod draft;
 mod fill;
@@ -21,6 +22,7 @@ pub use groups::Alike;
 
 use sizewise_models::{
     Result,
+    encoder::Encoder,
     tagger::{Knowledge, Tagger},
 };
 
@@ -43,4 +45,25 @@ pub fn fit(part: Part, texts: usize, alike: &Alike, written: &[String]) -> Resul
     }
     let (weights, links) = fit.averaged();
     Tagger::to_bytes(&groups, &weights, &links)
+}
+
+/// Makes a close reader's file from so many texts, none of which the tagger learned from.
+///
+/// **Determinism**: the same arguments give the same bytes.
+///
+/// # Errors
+/// Fails only where the program was built from damaged files.
+pub fn fit_closely(
+    part: Part,
+    texts: usize,
+    alike: &Alike,
+    (written, encoder): (&[String], &Encoder),
+) -> Result<Vec<u8>> {
+    let knowledge = Knowledge::new(alike.by_hash().iter().copied().collect());
+    let mut composer = Composer::new(part, SEED + 1, alike, written);
+    let mut fit = close::CloseFit::new(encoder, texts);
+    for _ in 0..texts {
+        fit.learn(&knowledge, &composer.text())?;
+    }
+    fit.bytes()
 }

@@ -169,15 +169,7 @@ impl Encoder {
     /// # Errors
     /// Fails when an id has no embedding or a sequence is longer than the model reads.
     pub fn embed_ids(&self, sequences: &[Vec<u32>]) -> Result<Embeddings> {
-        let limit = self.token_limit();
-        for ids in sequences {
-            if ids.is_empty() || ids.len() > limit {
-                return Err(Error::TooLong { tokens: ids.len(), limit });
-            }
-            if ids.iter().any(|id| *id as usize >= self.stack.vocabulary()) {
-                return Err(Error::Internal("every id has an embedding"));
-            }
-        }
+        sequences.iter().try_for_each(|ids| self.check(ids))?;
         let dimensions = self.dimensions();
         let mut order: Vec<usize> = (0..sequences.len()).collect();
         order.sort_by_key(|position| std::cmp::Reverse(sequences.get(*position).map_or(0, Vec::len)));
@@ -205,6 +197,36 @@ impl Encoder {
         let values = values.into_inner().map_err(|_| Error::Internal("an encoder thread panicked"))?;
         let tokens = sequences.iter().map(|ids| ids.len() as u32).collect();
         Ok(Embeddings { values, dimensions, tokens })
+    }
+
+    fn check(&self, ids: &[u32]) -> Result<()> {
+        let limit = self.token_limit();
+        if ids.is_empty() || ids.len() > limit {
+            return Err(Error::TooLong { tokens: ids.len(), limit });
+        }
+        if ids.iter().any(|id| *id as usize >= self.stack.vocabulary()) {
+            return Err(Error::Internal("every id has an embedding"));
+        }
+        Ok(())
+    }
+
+    /// What is behind some layers for every token of one text, given as ids that already have their special ones. One row per token, the
+    /// layers side by side, each `last_layer_dimensions` long; layer 0 are the embeddings.
+    ///
+    /// # Errors
+    /// As [`Self::embed_ids`].
+    pub fn token_vectors(&self, ids: &[u32], layers: &[usize]) -> Result<Vec<f32>> {
+        self.check(ids)?;
+        let (size, width) = (self.stack.config.hidden, self.stack.config.hidden * layers.len());
+        let mut rows = vec![0.0f32; ids.len() * width];
+        self.stack.run(&[ids], &mut Workspace::new(self.kernel), |number, hidden| {
+            for place in (0..layers.len()).filter(|place| layers.get(*place) == Some(&number)) {
+                for (row, token) in rows.chunks_exact_mut(width).zip(hidden.chunks_exact(size)) {
+                    row.iter_mut().skip(place * size).zip(token).for_each(|(slot, value)| *slot = *value);
+                }
+            }
+        });
+        Ok(rows)
     }
 
     /// The windows of all texts as sequences of ids, and the text that each belongs to.

@@ -8,12 +8,14 @@
 //! learns in `sizewise-learn` from texts made up for this project; here it runs, in some ten microseconds for a short text. Rules with
 //! checksums know numbers better: what they found is handed in as known.
 
+mod close;
 mod decode;
 mod features;
 mod lists;
 mod tidy;
 mod words;
 
+pub use close::{CloseReader, UNIT, WIDTH, word_vectors};
 pub use decode::{Links, best_path};
 pub use features::{Knowledge, ROWS, Reading, word_hash};
 pub use lists::{LISTS, entries};
@@ -33,6 +35,12 @@ const AROUND: usize = 32;
 
 static BUILT_IN: LazyLock<Option<Tagger>> =
     LazyLock::new(|| Tagger::from_bytes(include_bytes!("../weights/tagger/tagger.safetensors")).ok());
+
+/// Spans that somebody has found, with the name of what they are.
+type Known<'a> = &'a [(Range<usize>, &'a str)];
+
+/// Puts down what speaks for every tag of every word; none where nothing can be said.
+type Score<'a> = &'a dyn Fn(&Reading, &mut Vec<[f32; TAGS]>) -> Option<()>;
 
 /// What a word can be part of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -146,7 +154,33 @@ impl Tagger {
     /// **Units**: ranges are bytes of the text, on boundaries of characters, in order; none overlaps another or a known span.
     /// **Bounds**: time is linear in the text; memory too.
     #[must_use]
-    pub fn tag(&self, text: &str, known: &[(Range<usize>, &str)]) -> Vec<(Range<usize>, Entity)> {
+    pub fn tag(&self, text: &str, known: Known<'_>) -> Vec<(Range<usize>, Entity)> {
+        let score = |reading: &Reading, scores: &mut Vec<[f32; TAGS]>| {
+            self.score(reading, scores);
+            Some(())
+        };
+        self.tag_by(text, known, (&self.links, &score)).unwrap_or_default()
+    }
+
+    /// The same, more slowly and more surely: the encoder reads the text as well. None where it cannot.
+    #[must_use]
+    pub fn tag_closely(
+        &self,
+        text: &str,
+        known: Known<'_>,
+        reader: &CloseReader,
+    ) -> Option<Vec<(Range<usize>, Entity)>> {
+        let score =
+            |reading: &Reading, scores: &mut Vec<[f32; TAGS]>| reader.score(text, reading, known, scores);
+        self.tag_by(text, known, (&reader.links, &score))
+    }
+
+    fn tag_by(
+        &self,
+        text: &str,
+        known: Known<'_>,
+        (links, score): (&Links, Score<'_>),
+    ) -> Option<Vec<(Range<usize>, Entity)>> {
         let spans: Vec<Range<usize>> = known.iter().map(|(span, _)| span.clone()).collect();
         let words = words::words(text, &spans);
         let case = features::case_of(text);
@@ -157,8 +191,8 @@ impl Tagger {
             let (from, to) = (start.saturating_sub(AROUND), words.len().min(end + AROUND));
             let block = words.get(from..to).unwrap_or_default();
             let reading = self.knowledge.described(text, block, (known, &[]), case);
-            self.score(&reading, &mut scores);
-            let tags = best_path(&scores, &self.links);
+            score(&reading, &mut scores)?;
+            let tags = best_path(&scores, links);
             for (word, tag) in block.iter().zip(tags).take(end - from).skip(start - from) {
                 let entity = Entity::ALL.get(usize::from(tag).div_ceil(2) - usize::from(tag > 0)).copied();
                 let entity = entity.filter(|_| tag > 0 && word.known.is_none());
@@ -175,7 +209,7 @@ impl Tagger {
         }
         tidy::organizations(text, case, &mut found);
         tidy::again(text, &words, &mut found);
-        found
+        Some(found)
     }
 
     /// What every word's rows say, `[words, TAGS]`.
@@ -197,16 +231,27 @@ impl Tagger {
 mod tests {
     use super::*;
 
+    fn tagged_closely(text: &str) -> Vec<(&str, Entity)> {
+        let reader = CloseReader::built_in().unwrap();
+        let found = Tagger::built_in().unwrap().tag_closely(text, &[], reader).unwrap();
+        found.into_iter().map(|(span, entity)| (&text[span], entity)).collect()
+    }
+
     fn tagged(text: &str) -> Vec<(&str, Entity)> {
         let found = Tagger::built_in().unwrap().tag(text, &[]);
         found.into_iter().map(|(span, entity)| (&text[span], entity)).collect()
     }
 
     #[test]
-    fn the_file_is_the_one_that_its_note_speaks_of() {
-        let bytes = include_bytes!("../weights/tagger/tagger.safetensors");
-        let hash = sizewise_contract::ContentHash::of(bytes).to_string();
-        assert!(include_str!("../weights/tagger/NOTICE").contains(&hash), "{hash}");
+    fn the_files_are_those_that_their_note_speaks_of() {
+        let files: [&[u8]; 2] = [
+            include_bytes!("../weights/tagger/tagger.safetensors"),
+            include_bytes!("../weights/tagger/close.safetensors"),
+        ];
+        for bytes in files {
+            let hash = sizewise_contract::ContentHash::of(bytes).to_string();
+            assert!(include_str!("../weights/tagger/NOTICE").contains(&hash), "{hash}");
+        }
     }
 
     #[test]
@@ -229,6 +274,24 @@ mod tests {
         let count = 3 * BLOCK / 11;
         let found = Tagger::built_in().unwrap().tag(&sentence.repeat(count), &[]);
         assert_eq!(found.len(), 2 * count);
+    }
+
+    #[test]
+    fn a_close_reader_knows_names_by_where_they_stand() {
+        let found = tagged_closely("My name is Karla Ostrowski and I live in Lisbon.");
+        assert_eq!(found, [("Karla Ostrowski", Entity::Person), ("Lisbon", Entity::Location)]);
+        assert_eq!(tagged_closely("How do I reset my password?"), []);
+        assert_eq!(tagged_closely(""), []);
+    }
+
+    #[test]
+    fn a_long_text_is_read_closely_in_parts() {
+        let sentence = "My name is Karla Ostrowski and I live in Lisbon. ";
+        let text = sentence.repeat(120);
+        assert_eq!(tagged_closely(&text).len(), 240);
+        // Words of letters that no piece is known for, and one word that is longer than what is read at once.
+        let text = format!("{} {}", "𐍈𐍉".repeat(3), "ab".repeat(3_000));
+        assert!(tagged_closely(&text).len() <= 2);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// The templates, a file for every genre.
-const TEMPLATES: [&str; 13] = [
+const TEMPLATES: [&str; 15] = [
     include_str!("../../tagger/templates/support.txt"),
     include_str!("../../tagger/templates/letters.txt"),
     include_str!("../../tagger/templates/bank.txt"),
@@ -22,6 +22,8 @@ const TEMPLATES: [&str; 13] = [
     include_str!("../../tagger/templates/forms.txt"),
     include_str!("../../tagger/templates/everyday.txt"),
     include_str!("../../tagger/templates/everyday.txt"),
+    include_str!("../../tagger/templates/prose.txt"),
+    include_str!("../../tagger/templates/prose.txt"),
     include_str!("../../tagger/templates/other.txt"),
 ];
 const NEGATIVES: &str = include_str!("../../tagger/templates/negatives.txt");

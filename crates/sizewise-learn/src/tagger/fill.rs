@@ -28,6 +28,7 @@ pub(super) struct Filler {
 const MR: &str = "Mr.|Mrs.|Ms.|Miss|Dr.|Mr.|Mrs.|Ms.|Dr.|Mr|Mrs|Ms|Dr|Prof.|Professor|Sir|Madam|Mx.|Rev.|Capt.|Lady|Herr|Frau|Mme|Señor|Doctor";
 const ENDINGS: &str = "Inc|Inc.|Ltd|Ltd.|Limited|LLC|LLP|PLC|plc|Corp|Corp.|Corporation|Co.|Company|GmbH|AG|KG|SE|S.A.|SAS|SARL|S.r.l.|SpA|B.V.|BV|NV|AB|AS|A/S|ApS|Oy|sp. z o.o.|s.r.o.|Kft|d.o.o.|Ltda|Pty Ltd|Pte Ltd|Group|Holdings|Partners|Associates|and Sons|& Sons|Brothers|& Co|Enterprises|Industries|International|Ventures|Consulting|Solutions|Technologies|Systems|Services|Foundation";
 const WORDS: &str = "Blue|Green|Red|Golden|Silver|Royal|First|United|National|General|Global|Pacific|Atlantic|Northern|Southern|Eastern|Western|Central|Modern|Smart|Bright|Fresh|River|Mountain|Lake|Forest|Stone|Iron|Sun|Moon|Star|Sky|Ocean|Harbor|Eagle|Lion|Bear|Fox|Oak|Maple|Cedar|Rose|Crown|Castle|Bridge|Tower|Garden|Valley|Summit|Horizon|Pioneer|Liberty|Heritage|Premier|Alpha|Delta|Omega|Apex|Nova|Metro|Urban|Family|Community|Quality|Rapid|Super|Dream|Happy|Little|Big|House|Home|Auto|Body|Pro|Total|Future|World";
+const TAILS: &str = "soft|ly|ify|data|hub|tech|lytics|ware|pay|health|coach|labs|works|mind|sense|flow|base|cloud|media|metrics|scope|link|io|.io|X|IQ|DB";
 const FIELDS: &str = "sales|marketing|water|quality|finance|insurance|medical|dental|legal|network|computer|systems|security|training|human resources|production|customer service|data|tax|bank|office|school|hotel|kitchen|airport|railway|bus|road|building|metal|wood|glass|paper|textile|food|farm|forest|animal|plant|laboratory|research|sports|music|art|film|news|web|software|information|communications|electronics|power|gas|oil|steel|mining|aircraft|ship|postal|warehouse|freight|cargo|travel|property|fire|health|nursing|rehabilitation|welfare|education|library|museum|payroll|billing|claims|credit|purchasing|advertising|event|fitness|beauty|fashion|garden|pool|pipe|cable|line|machine|tool|engine|equipment|maintenance|safety|compliance|environmental|operations|regional|technical|financial|industrial|agricultural|electrical|chemical|nuclear|clinical|surgical|respiratory|occupational|physical|social|political|public relations|budget|cost|labor|employee benefits|job|employment|recruitment";
 const THINGS: &str = "parcel|tent|jacket|lamp|stove|printer|phone|laptop|charger|keyboard|report|invoice|contract|letter|book|key|ticket|bag|shoe|bike|sofa|table|chair|coffee machine|router|cable|camera|watch|ring|coat|map|rope|toaster|heater|manual|file|photo|form|medicine|cream|tablet|antibiotic";
 const PRODUCTS: &str = "Trail|Summit|Aero|Power|Smart|Ultra|Home|Sound|Clean|Fresh|Speed|Light|Cloud|Quick|Easy|Flex|Turbo|Eco|Max|Mini|Air|Hydro|Thermo|Vision|Studio|Office|Family|Premium|Gold|Travel|Night|Sun";
@@ -179,7 +180,23 @@ impl Filler {
         let ending = self.random.of(ENDINGS).to_owned();
         let word = |filler: &mut Self| filler.random.of(WORDS).to_owned();
         let kind = |filler: &mut Self| titled(pick(&mut filler.random, &filler.company_words));
-        let name = match self.random.below(100) {
+        let name = match self.random.below(124) {
+            100..105 => format!("{} {}", word(self), titled(self.random.of(PRODUCT_NOUNS))),
+            105..109 => format!("{} {}", titled(self.random.of(FIELDS)), word(self)),
+            109..112 => {
+                format!("{} {} {}", word(self), titled(self.random.of(FIELDS)), self.random.of(PRODUCT_NOUNS))
+            }
+            112..114 => {
+                let (one, other) = (titled(self.random.of(FIELDS)), titled(self.random.of(FIELDS)));
+                format!("{one} {} {other}", self.random.of("and|And|&|for|of"))
+            }
+            114..119 => format!("{}{}", self.word_like.name(&mut self.random), self.random.of(TAILS)),
+            119..121 => format!("{} {}", self.word_like.name(&mut self.random), word(self)),
+            121..123 => format!("{} {}", self.surname().0, titled(self.random.of(FIELDS))),
+            123 => {
+                let name = self.word_like.name(&mut self.random);
+                format!("{name} {}{}", self.surname().0, self.random.of(TAILS))
+            }
             0..14 => format!("{} {ending}", self.surname().0),
             14..20 => format!(
                 "{}, {} {} {}",

@@ -13,6 +13,7 @@ pub(super) struct Places {
 }
 
 const BEFORE: &str = "New|Port|Lake|North|South|East|West|Saint|St.|San|Santa|El|La|Los|Fort|Mount|Bad|Upper|Great|Little|Old|Villa|Sankt|Le|Las|São|Nova|Stara|Ban|Tel";
+const AMID: &str = "de la|del|de|do|da|di|nad|pod|am|an der|bei|in|sur|sous|les|aan den|op|på|de los";
 const AFTER: &str = "ville|ton|borough|burg|ford|field|stad|by|heim|hausen|dorf|wick|mouth|bury|ham|port|view|land|berg|kirchen|sund|vik|polis|grad|pur|abad|shire|haven|worth|ley|ingen|bach|feld|furt|stedt|rode|lingen|hult|köping|torp|holm|ö|nes|dal|stein";
 const BEHIND: &str = "Beach|City|Falls|Springs|Heights|Park|Valley|Creek|Hills|Bay|Island|Grove|Junction|Harbour|upon Thames|on Sea|am See|an der Lahn|sur Mer|de la Sierra|del Mar|Bridge|Point|Rock";
 const ROADS: &str = "Street|Street|St|St.|Avenue|Avenue|Ave|Ave.|Road|Road|Rd|Rd.|Lane|Ln|Drive|Drive|Dr|Boulevard|Blvd|Court|Ct|Place|Pl|Way|Square|Terrace|Highway|Parkway|Circle|Trail|Crescent|Close|Grove|Row|Mews|Walk|Hill|Heights|Rise|View|Loop|Alley|Pike|Run|Path|Point|Ridge|Esplanade|Parade";
@@ -71,7 +72,14 @@ impl Places {
 
     /// A name of a city, and whether it was made up.
     pub(super) fn city(&self, random: &mut Random) -> (String, bool) {
-        match random.below(100) {
+        match random.below(108) {
+            100..104 => {
+                let (name, other) = (self.city_like.name(random), self.city_like.name(random));
+                (format!("{name} {} {other}", random.of(AMID)), true)
+            }
+            104 => (format!("{} ({})", self.city_like.name(random), self.city_like.name(random)), true),
+            105 => (format!("{} {}", pick(random, &self.cities), random.of("K|C|V.|N|1|2|4|7|12")), false),
+            106..108 => (format!("{} {}", self.city_like.name(random), self.city_like.name(random)), true),
             0..50 => (pick(random, &self.cities).to_owned(), false),
             50..76 => (self.city_like.name(random), true),
             76..82 => (format!("{} {}", random.of(BEFORE), self.city_like.name(random)), true),
@@ -189,7 +197,7 @@ fn called(random: &mut Random, names: &[&str], like: &Inventor) -> String {
 
 /// A street without a number.
 fn road(random: &mut Random, names: &[&str], like: &Inventor) -> String {
-    if random.below(30) == 0 {
+    if random.below(20) == 0 {
         let (one, other) = (called(random, names, like), called(random, names, like));
         return format!(
             "{} {one} {} and {other} {}",
@@ -223,7 +231,16 @@ fn street(random: &mut Random, names: &[&str], like: &Inventor) -> String {
     };
     let letter = if random.below(10) == 0 { random.of("a|b|A|B|C|/2|-4|bis| A") } else { "" };
     let name = called(random, names, like);
-    match random.below(100) {
+    match random.below(104) {
+        100..104 => {
+            let (one, other) = (road(random, names, like), road(random, names, like));
+            let form = random.of("the corner of |the corner of |corner of |");
+            match random.below(3) {
+                0 => format!("{form}{number} {one} and {other}"),
+                1 => format!("{form}{one} {number} and {other}"),
+                _ => format!("{form}{one} and {other} {number}"),
+            }
+        }
         0..42 => format!("{number}{letter} {}", road(random, names, like)),
         42..45 => format!("{}{number} {}", random.of("PO Box |P.O. Box |Box |Postfach |BP |Apartado "), "")
             .trim_end()

@@ -51,6 +51,25 @@ impl Stack {
     /// Every id must have an embedding and every text at most as many tokens as there are positions.
     pub(super) fn forward(&self, texts: &[&[u32]], workspace: &mut Workspace) -> Vec<f32> {
         let mut pooled = vec![0.0; texts.len() * self.dimensions()];
+        self.run(texts, workspace, |number, hidden| {
+            if let Some(part) = self.pooled.iter().position(|pooled| *pooled == number) {
+                widest(
+                    #[inline(always)]
+                    || self.pool(texts, hidden, part, &mut pooled),
+                );
+            }
+        });
+        pooled.chunks_exact_mut(self.dimensions()).for_each(to_unit_length);
+        pooled
+    }
+
+    /// Runs all layers and shows what is behind each of them, `[tokens, hidden]`; 0 is behind the embeddings.
+    pub(super) fn run(
+        &self,
+        texts: &[&[u32]],
+        workspace: &mut Workspace,
+        mut behind: impl FnMut(usize, &[f32]),
+    ) {
         widest(
             #[inline(always)]
             || self.embed_tokens(texts, &mut workspace.hidden),
@@ -62,15 +81,8 @@ impl Stack {
                     Some(pre) => self.run_pre_norm_layer((layer, pre), texts, workspace),
                 }
             }
-            if let Some(part) = self.pooled.iter().position(|pooled| *pooled == number) {
-                widest(
-                    #[inline(always)]
-                    || self.pool(texts, &workspace.hidden, part, &mut pooled),
-                );
-            }
+            behind(number, &workspace.hidden);
         }
-        pooled.chunks_exact_mut(self.dimensions()).for_each(to_unit_length);
-        pooled
     }
 
     #[inline(always)]

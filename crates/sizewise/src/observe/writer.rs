@@ -7,7 +7,7 @@ use super::{Counts, Exchange};
 use crate::error::Result;
 use serde_json::Value;
 use sizewise_contract::{ContentHash, units::UnixMillis};
-use sizewise_engine::{redact, redact_by_rules};
+use sizewise_engine::{redact_by_rules, redact_quickly};
 use sizewise_learn::sites::{Call, Called, Facts, Fixed, Said, Tool};
 use sizewise_store::{ObservedBounds, ObservedCall, SiteWriter};
 use std::{
@@ -84,7 +84,7 @@ impl Writer {
     fn row(&self, exchange: &Exchange) -> Option<ObservedCall> {
         let (heard, answered) = exchange.read()?;
         let (cost, is_estimate) = exchange.cost(&heard, &answered);
-        let masked = |text: String| if self.redacted { redact(&text) } else { text };
+        let masked = |text: String| if self.redacted { redact_quickly(&text) } else { text };
         let masked_value = |value: Value| if self.redacted { mask(value) } else { value };
         let said_value = |value: Value| if self.redacted { mask_said(value) } else { value };
         let tool = |tool: Tool| Tool { parameters: masked_value(tool.parameters), ..tool };
@@ -180,7 +180,7 @@ const LABEL_BYTES: usize = 60;
 
 /// An answer without personal data. A short one may be a label, and a country or a firm may be one: of it go numbers and addresses alone.
 fn mask_short(text: &str) -> String {
-    if text.len() <= LABEL_BYTES { redact_by_rules(text) } else { redact(text) }
+    if text.len() <= LABEL_BYTES { redact_by_rules(text) } else { redact_quickly(text) }
 }
 
 /// What a model said as JSON, without personal data in its texts, numbers and keys.
@@ -203,7 +203,7 @@ fn mask_said(value: Value) -> Value {
 /// The same value with personal data in its texts masked; its keys are the program's own.
 fn mask(value: Value) -> Value {
     match value {
-        Value::String(text) => Value::String(redact(&text)),
+        Value::String(text) => Value::String(redact_quickly(&text)),
         Value::Array(items) => items.into_iter().map(mask).collect(),
         Value::Object(map) => map.into_iter().map(|(key, value)| (key, mask(value))).collect(),
         other => other,
