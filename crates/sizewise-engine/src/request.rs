@@ -1,6 +1,7 @@
 //! What is the engine asked?
 
 use crate::Purse;
+use sizewise_models::remote::Trace;
 use std::collections::BTreeMap;
 
 /// Some inputs for one task, from one caller.
@@ -22,6 +23,8 @@ pub struct Request {
     pub purses: Vec<Purse>,
     /// Whether inputs nobody here is sure of may enter the review queue; a dry run leaves nothing behind.
     pub dry_run: bool,
+    /// Where calls to larger models belong in what the caller traces; none where nobody does.
+    pub trace: Option<Trace>,
 }
 
 /// Position of a question in its task.

@@ -17,4 +17,5 @@ pub mod screen;
 mod secrets;
 pub mod serve;
 mod table;
+pub mod telemetry;
 pub mod wire;

@@ -7,6 +7,7 @@ use crate::{
     commands::TeacherSettings,
     error::{Error, Result},
     oidc::OidcSettings,
+    telemetry::TelemetrySettings,
 };
 use serde::{Deserialize, Serialize};
 use sizewise_contract::{Task, did_you_mean, task::Budget};
@@ -47,6 +48,8 @@ pub struct Settings {
     pub team: BTreeMap<String, TeamSettings>,
     /// Whose tokens are taken in place of keys.
     pub oidc: Option<OidcSettings>,
+    /// Where traces go.
+    pub telemetry: Option<TelemetrySettings>,
 }
 
 /// What all keys of a team together may ask for.

@@ -31,15 +31,18 @@ pub use quota::{Member, Quota};
 pub use relay::Relay;
 pub use settings::{ServeError, Settings};
 
-use crate::wire::{WireError, live::Evidence};
+use crate::{
+    telemetry::{RequestSpan, Traced},
+    wire::{WireError, live::Evidence},
+};
 use access_log::{Line, Log};
 use hyper::{Request, Response, body::Incoming, http::request::Parts};
 use metrics::Metrics;
-use reply::{Body, Reply};
+use reply::{Body, REQUEST_ID, Reply, is_request_id};
 use routes::Found;
 use sizewise_contract::{Code, Decision, Diagnose, Fault};
 use sizewise_engine::{Engine, Feedback, TaskInfo};
-use sizewise_models::remote::ProviderState;
+use sizewise_models::remote::{ProviderState, Trace};
 use sizewise_store::Fed;
 use std::{
     collections::BTreeMap,
@@ -179,14 +182,17 @@ impl<D: Decider> Serving<D> {
         let begun = Instant::now();
         let (parts, body) = request.into_parts();
         let found = routes::find(&parts.method, parts.uri.path());
+        let telemetry = self.settings.telemetry.as_ref().filter(|_| found.traced().is_some());
+        let (traced, trace) = telemetry.and_then(|telemetry| telemetry.begin(&parts.headers)).unzip();
         let mut line = Line::default();
-        let passed = self.pass(&found, &parts, body, &mut line);
+        line.traced = traced.is_some();
+        let passed = self.pass(&found, (&parts, trace), body, &mut line);
         let outcome = match tokio::time::timeout(self.patience(&found), passed).await {
             Ok(outcome) => outcome,
             Err(_) => Err(WireError::new(Code::Overloaded, None, "the request took longer than the limit")
                 .with_hint("try again, or send fewer inputs at once")),
         };
-        let reply = outcome.unwrap_or_else(|error| {
+        let mut reply = outcome.unwrap_or_else(|error| {
             line.code = Some(error.code());
             if error.code().facts().fault == Fault::Internal {
                 self.log.error(found.label(), &error);
@@ -197,14 +203,33 @@ impl<D: Decider> Serving<D> {
         self.metrics.count(found.number(), reply.status(), elapsed);
         line.status = reply.status();
         line.elapsed = elapsed;
+        line.request_id = reply.named(parts.headers.get(REQUEST_ID).filter(|name| is_request_id(name)));
         self.log.access(found.label(), &parts.method, &line);
+        if let Some(traced) = traced {
+            self.tell(traced, &found, line);
+        }
         reply.into_response()
+    }
+
+    /// Tells whoever traces of a request that is answered.
+    fn tell(&self, traced: Traced, found: &Found<'_>, line: Line) {
+        let (Some(telemetry), Some(route)) = (&self.settings.telemetry, found.traced()) else { return };
+        telemetry.answered(RequestSpan {
+            traced,
+            elapsed: line.elapsed,
+            route,
+            status: line.status.as_u16(),
+            code: line.code.map(Code::name),
+            request_id: line.request_id,
+            key_id: line.key_id,
+            decided: line.decided,
+        });
     }
 
     async fn pass(
         &self,
         found: &Found<'_>,
-        parts: &Parts,
+        (parts, trace): (&Parts, Option<Trace>),
         body: Incoming,
         line: &mut Line,
     ) -> Result<Reply, WireError> {
@@ -212,7 +237,13 @@ impl<D: Decider> Serving<D> {
         let caller = admit::admit(self, route, &parts.headers)?;
         line.key_id = caller.key_id().map(str::to_owned);
         let body = body::read(body, &parts.headers, self).await?;
-        let asked = endpoints::Asked { serving: self, caller: &caller, body: &body, headers: &parts.headers };
+        let asked = endpoints::Asked {
+            serving: self,
+            caller: &caller,
+            body: &body,
+            headers: &parts.headers,
+            trace: trace.as_ref(),
+        };
         endpoints::answer(&asked, route.endpoint, found.param(), line).await
     }
 

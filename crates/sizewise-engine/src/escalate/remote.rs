@@ -18,7 +18,7 @@ use sizewise_contract::{
     units::MicroUsd,
 };
 use sizewise_models::remote::{
-    Delivered, Money, Provider, Question as Asked, Undelivered, deliver, questions,
+    Delivered, Money, Provider, Question as Asked, Trace, Undelivered, deliver, questions,
 };
 use std::{
     collections::BTreeMap,
@@ -105,6 +105,7 @@ pub(super) async fn ask(
         {
             let text = if as_it_is { text.clone() } else { protect::redact(text) };
             let task = Arc::clone(&served.info.task);
+            let trace = request.trace.clone();
             let (targets, money, recall) = (allowed.clone(), Arc::clone(&money), escalation.recall.clone());
             // What is remembered is the text as it came: two that are redacted alike are not the same.
             let key = recall.as_ref().map(|_| {
@@ -117,7 +118,7 @@ pub(super) async fn ask(
             });
             calls.spawn(async move {
                 let asked = Instant::now();
-                let ask = one(&task, &names, &text, (&targets, &money, deadline));
+                let ask = one(&task, &names, (&text, trace), (&targets, &money, deadline));
                 let delivered = match recall.zip(key) {
                     Some((recall, key)) => recalled(&recall, key, (ask, deadline)).await,
                     None => ask.await,
@@ -158,7 +159,7 @@ async fn recalled(
 async fn one(
     task: &Task,
     names: &[String],
-    text: &str,
+    (text, trace): (&str, Option<Trace>),
     (targets, money, deadline): (&[Arc<Provider>], &Arc<dyn Money>, Instant),
 ) -> Delivered<Labels> {
     let asked: Vec<&Question> =
@@ -168,6 +169,7 @@ async fn one(
         schema: questions::schema(&asked),
         typed: questions::typed(&asked),
         most_tokens: questions::longest_answer(&asked),
+        trace,
     };
     let accept = |content: &str| questions::read(&asked, content);
     deliver(targets, &question, &accept, (money, deadline)).await

@@ -282,3 +282,35 @@ async fn a_caller_who_leaves_is_heard_by_the_provider_at_once() {
     }
     assert!(begun.elapsed() < Duration::from_millis(100), "{:?}", begun.elapsed());
 }
+
+#[tokio::test]
+async fn an_answer_that_takes_long_is_asked_for_once_more_and_both_calls_are_paid() {
+    let desk = Desk::trained(TASK);
+    let hedged = "hedge_after_ms = 20";
+    let (primary, fallback) = (Scripted::with(&[Does::Silent], hedged).await, Scripted::plays(&[SAYS]).await);
+    let alone = Scripted::with(&[Does::Silent, SAYS], hedged).await;
+    let quick = Scripted::with(&[SAYS], hedged).await;
+    let cases = [(vec![&primary, &fallback], 2), (vec![&alone], 2), (vec![&quick, &fallback], 1)];
+    for (targets, attempts) in cases {
+        let spent = desk.store.spending().unwrap().first().map_or(0, |spent| spent.micro_usd.0);
+        let purse = money(&desk, Period::Total, 1_000_000);
+        let engine = escalating(&desk, &targets, |escalation| escalation.money = purse.clone());
+        let begun = Instant::now();
+        let decision = decide(&engine, STRANGE).await;
+        settled(&purse);
+        let team = &decision.answers[0];
+        assert_eq!((team.value.as_str(), team.answered()), ("delivery", true), "{team:?}");
+        assert_eq!(team.remote.as_ref().unwrap().attempts, attempts);
+        assert!(begun.elapsed() < Duration::from_secs(2), "the first call was not waited for");
+        let now = desk.store.spending().unwrap().first().map_or(0, |spent| spent.micro_usd.0);
+        assert_eq!(now - spent, decision.cost_micro_usd.0, "what is put down is what is told");
+        // What was cut off may have been written on the other side: it stands with the most that it could cost.
+        assert_eq!(decision.cost_micro_usd > MicroUsd(2 * COST.0), attempts == 2);
+    }
+    assert_eq!((fallback.calls(), quick.provider.state().hedges, alone.provider.state().hedges), (1, 0, 1));
+    let begun = Instant::now();
+    while *primary.left.lock().unwrap() == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(5), "the slow provider still answers");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}

@@ -146,6 +146,12 @@ impl Client {
         &self.host
     }
 
+    /// The port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Whether what is sent cannot be read on the way.
     #[must_use]
     pub fn is_https(&self) -> bool {

@@ -6,15 +6,17 @@
 
 use super::{
     dialect::{Ask, Reply, Then, Trouble},
+    hedge::Hedge,
     provider::Provider,
     questions::{Typed, repair},
+    trace::Trace,
 };
 use serde_json::Value;
 use sizewise_contract::units::MicroUsd;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -66,6 +68,8 @@ pub struct Question {
     pub typed: Vec<Typed>,
     /// Most tokens of an answer, where the provider's settings say nothing.
     pub most_tokens: u32,
+    /// Where its calls belong in what the caller traces; none where nobody does.
+    pub trace: Option<Trace>,
 }
 
 /// What came of a question.
@@ -110,8 +114,30 @@ struct Delivery<'a, T> {
     accept: &'a (dyn Fn(&str) -> Result<T, String> + Sync),
     money: &'a Arc<dyn Money>,
     deadline: Instant,
-    attempts: u32,
-    cost: MicroUsd,
+    attempts: AtomicU32,
+    cost: Tally,
+}
+
+/// What calls cost, in micro-dollars, those that were cut off included.
+type Tally = Arc<AtomicU64>;
+
+/// How a provider is asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Manner {
+    /// In its turn, while so many others could be asked after it.
+    Turn(usize),
+    /// Because another takes long: once, and without waiting for a place or for the end of a pause.
+    Hedge,
+}
+
+impl Manner {
+    /// How many others could be asked after it, and whether it is asked because another takes long.
+    pub(super) fn facts(self) -> (usize, bool) {
+        match self {
+            Self::Turn(others) => (others, false),
+            Self::Hedge => (0, true),
+        }
+    }
 }
 
 /// Asks providers in their order until one gives an answer that `accept` takes.
@@ -121,37 +147,52 @@ pub async fn deliver<T>(
     accept: &(dyn Fn(&str) -> Result<T, String> + Sync),
     (money, deadline): (&Arc<dyn Money>, Instant),
 ) -> Delivered<T> {
-    let mut delivery = Delivery { question, accept, money, deadline, attempts: 0, cost: MicroUsd(0) };
+    let (attempts, cost) = (AtomicU32::new(0), Tally::default());
+    let delivery = Delivery { question, accept, money, deadline, attempts, cost };
     let none = |kind, problem: &str| NoAnswer { kind, problem: problem.to_owned() };
     let mut last = (none(Undelivered::Unavailable, "no provider is named"), String::new(), String::new());
     for (position, target) in targets.iter().enumerate() {
-        let others = targets.len() - position - 1;
-        let (name, asked) = (target.name().to_owned(), target.model().to_owned());
-        match delivery.ask(target, others).await {
-            Ok((answer, model)) => {
-                let Delivery { attempts, cost, .. } = delivery;
-                let model = model.unwrap_or(asked);
-                return Delivered { answer: Ok(answer), provider: name, model, attempts, cost };
+        let turn = delivery.ask(target, Manner::Turn(targets.len() - position - 1));
+        let second = targets.get(position + 1).unwrap_or(target);
+        let (first, other) = match Hedge::of(target, second) {
+            None => (Some(turn.await), None),
+            Some(hedge) => hedge.race(turn, delivery.ask(second, Manner::Hedge), Result::is_ok).await,
+        };
+        for (came, target, in_turn) in [(first, target, true), (other, second, false)] {
+            let Some(came) = came else { continue };
+            let (name, asked) = (target.name().to_owned(), target.model().to_owned());
+            match came {
+                Ok((answer, model)) => {
+                    let model = model.unwrap_or(asked);
+                    return delivery.ended(Ok(answer), (name, model));
+                }
+                // What was refused or could not be paid says more than that the next one was not there.
+                Err(why) if position == 0 && in_turn || why.kind != Undelivered::Unavailable => {
+                    last = (why, name, asked);
+                }
+                Err(_) => {}
             }
-            // What was refused or could not be paid says more than that the next one was not there.
-            Err(why) if position == 0 || why.kind != Undelivered::Unavailable => last = (why, name, asked),
-            Err(_) => {}
         }
         if Instant::now() >= deadline {
             break;
         }
     }
     let (why, provider, model) = last;
-    Delivered { answer: Err(why), provider, model, attempts: delivery.attempts, cost: delivery.cost }
+    delivery.ended(Err(why), (provider, model))
 }
 
 impl<T> Delivery<'_, T> {
-    /// Asks one provider, while `others` could be asked after it.
-    async fn ask(&mut self, target: &Arc<Provider>, others: usize) -> Result<(T, Option<String>), NoAnswer> {
+    fn ended(&self, answer: Result<T, NoAnswer>, (provider, model): (String, String)) -> Delivered<T> {
+        let attempts = self.attempts.load(Ordering::Relaxed);
+        Delivered { answer, provider, model, attempts, cost: MicroUsd(self.cost.load(Ordering::Relaxed)) }
+    }
+
+    /// Asks one provider.
+    async fn ask(&self, target: &Arc<Provider>, manner: Manner) -> Result<(T, Option<String>), NoAnswer> {
         let mut messages = self.question.messages.clone();
         let none = |kind, problem: String| NoAnswer { kind, problem };
         for attempt in 0..2 {
-            let reply = self.call(target, &messages, others).await?;
+            let reply = self.call(target, &messages, manner).await?;
             match (self.accept)(&reply.content) {
                 Ok(answer) => return Ok((answer, reply.model)),
                 Err(problem) if attempt == 0 && !reply.cut_off && target.dialect().converses() => {
@@ -169,11 +210,12 @@ impl<T> Delivery<'_, T> {
 
     /// One call, tried again while that makes sense.
     async fn call(
-        &mut self,
+        &self,
         target: &Arc<Provider>,
         messages: &[(&'static str, String)],
-        others: usize,
+        manner: Manner,
     ) -> Result<Reply, NoAnswer> {
+        let (others, hedges) = manner.facts();
         let none = |kind, problem: &str| NoAnswer { kind, problem: problem.to_owned() };
         let late = || none(Undelivered::Unavailable, "the deadline came first");
         let most_tokens = target.most_tokens().unwrap_or(self.question.most_tokens);
@@ -190,7 +232,7 @@ impl<T> Delivery<'_, T> {
             let leave = match target.breaker().leave(Instant::now()) {
                 Ok(leave) => leave,
                 // Whoever has nobody else to ask waits with the others.
-                Err(at) if others == 0 && at + LEAST_TIME < self.deadline => {
+                Err(at) if others == 0 && !hedges && at + LEAST_TIME < self.deadline => {
                     drop(permit);
                     tokio::time::sleep_until(at.into()).await;
                     tokio::time::sleep(pause(0)).await;
@@ -203,23 +245,24 @@ impl<T> Delivery<'_, T> {
             };
             let most = target.prices().of(target.most_read(&ask), u64::from(most_tokens));
             let held = match reserve(self.money, target.name(), most, self.deadline).await {
-                Ok(held) => held,
+                Ok(held) => held.counted(&self.cost),
                 Err(problem) => return Err(none(Undelivered::Budget, problem)),
             };
-            if tries == 0 {
+            if tries == 0 && !hedges {
                 target.breaker().earn();
             }
             tries += 1;
-            self.attempts += 1;
+            self.attempts.fetch_add(1, Ordering::Relaxed);
             let until = self.until(target, others);
-            let outcome = target.call(&ask, until, (leave, held.sent())).await;
-            drop(permit);
+            let asked = (target.dialect().convention().1, target.model());
+            let mut calling = self.question.trace.as_ref().map(|trace| trace.calls(target, asked, until));
+            let outcome = target.call(&ask, until, (leave, held.sent()), &mut calling).await;
+            drop((permit, calling));
             let cost = match &outcome {
                 Ok(reply) => reply.usage.map_or(most, |usage| target.prices().of(usage.read, usage.written)),
                 Err(Trouble { may_cost: true, .. }) => most,
                 Err(_) => MicroUsd(0),
             };
-            self.cost = self.cost.saturating_add(cost);
             if let Ok(Reply { usage: Some(usage), .. }) = &outcome {
                 self.money.count(usage.total());
             }
@@ -240,7 +283,7 @@ impl<T> Delivery<'_, T> {
             let too_long = others > 0 && (wait > PATIENCE || silent);
             let gone = Instant::now() + wait >= self.deadline;
             let most = if others > 0 { TRIES_OF_MANY } else { TRIES };
-            if tries >= most || too_long || gone || !target.breaker().pays_retry() {
+            if hedges || tries >= most || too_long || gone || !target.breaker().pays_retry() {
                 return Err(none(Undelivered::Unavailable, &trouble.problem));
             }
             tokio::time::sleep(wait).await;
@@ -263,9 +306,19 @@ pub(super) struct Held {
     most: MicroUsd,
     sent: AtomicBool,
     settled: bool,
+    /// Where what it comes to is added up.
+    tally: Option<Tally>,
 }
 
 impl Held {
+    /// Adds what it comes to to this sum, however it ends.
+    fn counted(self, tally: &Tally) -> Self {
+        // A field of what is dropped by hand cannot be replaced by a struct update.
+        let mut held = self;
+        held.tally = Some(Arc::clone(tally));
+        held
+    }
+
     /// To be raised before the first byte goes out.
     pub(super) fn sent(&self) -> &AtomicBool {
         &self.sent
@@ -278,18 +331,24 @@ impl Held {
 
     /// Says what the call did cost.
     pub(super) fn settle(mut self, cost: MicroUsd) {
+        self.put_down(cost);
+    }
+
+    fn put_down(&mut self, cost: MicroUsd) {
         if !std::mem::replace(&mut self.settled, true) {
             self.money.settle(self.reservation, cost);
+            if let Some(tally) = &self.tally {
+                let added = |sum: u64| Some(sum.saturating_add(cost.0));
+                let _ = tally.fetch_update(Ordering::Relaxed, Ordering::Relaxed, added);
+            }
         }
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if !self.settled {
-            let cost = if self.sent.load(Ordering::Relaxed) { self.most } else { MicroUsd(0) };
-            self.money.settle(self.reservation, cost);
-        }
+        let cost = if self.sent.load(Ordering::Relaxed) { self.most } else { MicroUsd(0) };
+        self.put_down(cost);
     }
 }
 
@@ -307,6 +366,7 @@ pub(super) async fn reserve(
         most,
         sent: AtomicBool::new(false),
         settled: free,
+        tally: None,
     };
     if most == MicroUsd(0) {
         // What costs nothing is never in a budget's way.

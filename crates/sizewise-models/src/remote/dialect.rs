@@ -144,6 +144,18 @@ impl Dialect {
         }
     }
 
+    /// Who speaks it first, and what a call asks for, in the words of OpenTelemetry's conventions for generative models.
+    #[must_use]
+    pub fn convention(self) -> (&'static str, &'static str) {
+        match self {
+            Self::OpenAi | Self::Responses => ("openai", "chat"),
+            Self::Anthropic => ("anthropic", "chat"),
+            Self::Gemini => ("gcp.gemini", "generate_content"),
+            Self::Decisions => ("openai", "decide"),
+            Self::SystemOne => ("typesafe", "decide"),
+        }
+    }
+
     /// Whether one may talk with it: whoever answers typed questions says the same again.
     #[must_use]
     pub fn converses(self) -> bool {

@@ -5,6 +5,7 @@ use super::{
     client::{Broken, Client, Incoming},
     dialect::{Ask, Dialect, Heard, Reply, Then, Trouble},
     reach::Reach,
+    trace::Calling,
 };
 use crate::error::{Error, Result};
 use bytes::Bytes;
@@ -81,6 +82,10 @@ pub struct ProviderSettings {
     /// The provider that is asked when this one fails.
     #[serde(default)]
     pub fallback: Option<String>,
+    /// Milliseconds without an answer after which a second call is made: to `fallback`, or to this provider again where there is none. The
+    /// first good answer counts. Both calls may cost; never unless said.
+    #[serde(default)]
+    pub hedge_after_ms: Option<u32>,
     /// Whether its name may lead to a private network.
     #[serde(default)]
     pub private: bool,
@@ -118,6 +123,7 @@ pub struct Provider {
     prices: Prices,
     timeout: Duration,
     relay_timeout: Duration,
+    hedge_after: Option<Duration>,
     most_tokens: Option<u32>,
     permits: Arc<Semaphore>,
     breaker: Breaker,
@@ -125,6 +131,7 @@ pub struct Provider {
     unknown: AtomicU8,
     calls: AtomicU64,
     failures: AtomicU64,
+    hedges: AtomicU64,
     /// Why the last call that failed did so; nothing that a provider says of a text is in it.
     problem: Mutex<Option<String>>,
 }
@@ -136,6 +143,8 @@ pub struct ProviderState {
     pub calls: u64,
     /// Those of them that failed.
     pub failures: u64,
+    /// Those of them that were made because another took long.
+    pub hedges: u64,
     /// Whether it is left alone for now.
     pub resting: bool,
     /// Why the last call that failed did so.
@@ -202,12 +211,14 @@ impl Provider {
             prices: Prices { read: amount(read), written: amount(written) },
             timeout: seconds(settings.timeout_s.unwrap_or(20)),
             relay_timeout: seconds(settings.timeout_s.unwrap_or(120)),
+            hedge_after: settings.hedge_after_ms.map(|said| Duration::from_millis(u64::from(said))),
             most_tokens: settings.max_tokens,
             permits: Arc::new(Semaphore::new(settings.concurrent.unwrap_or(32).clamp(1, 4_096))),
             breaker: Breaker::new(),
             unknown: AtomicU8::new(0),
             calls: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            hedges: AtomicU64::new(0),
             problem: Mutex::default(),
         })
     }
@@ -228,6 +239,12 @@ impl Provider {
     #[must_use]
     pub fn host(&self) -> &str {
         self.client.host()
+    }
+
+    /// The port that is called.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.client.port()
     }
 
     /// Whether what it gets stays in the house.
@@ -257,6 +274,7 @@ impl Provider {
         ProviderState {
             calls: self.calls.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
+            hedges: self.hedges.load(Ordering::Relaxed),
             resting: self.breaker.is_open(Instant::now()),
             problem: self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
@@ -271,11 +289,16 @@ impl Provider {
     /// Sends somebody's own request.
     pub(super) async fn send(
         &self,
-        path: &str,
+        (path, calling): (&str, Option<&Calling>),
         body: Bytes,
         sent: &AtomicBool,
     ) -> std::result::Result<Incoming, Broken> {
-        self.client.send((Method::POST, path), &self.headers, body, sent).await
+        let Some(traced) = calling.and_then(Calling::header) else {
+            return self.client.send((Method::POST, path), &self.headers, body, sent).await;
+        };
+        let mut headers = self.headers.clone();
+        headers.push((HeaderName::from_static("traceparent"), traced));
+        self.client.send((Method::POST, path), &headers, body, sent).await
     }
 
     /// Whether a program may name this model of it: what another costs is not known where it is not listed.
@@ -294,6 +317,21 @@ impl Provider {
     pub(super) fn counts(&self, calls: u64, failures: u64) {
         self.calls.fetch_add(calls, Ordering::Relaxed);
         self.failures.fetch_add(failures, Ordering::Relaxed);
+    }
+
+    /// Counts a call that is made because another takes long.
+    pub(super) fn counts_hedge(&self) {
+        self.hedges.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// After which time another is asked as well.
+    pub(super) fn hedge_after(&self) -> Option<Duration> {
+        self.hedge_after
+    }
+
+    /// Whether a call could be made now without waiting.
+    pub(super) fn has_room(&self) -> bool {
+        self.permits.available_permits() > 0 && !self.breaker.is_open(Instant::now())
     }
 
     pub(super) fn breaker(&self) -> &Breaker {
@@ -321,10 +359,12 @@ impl Provider {
         ask: &Ask<'_>,
         until: Instant,
         (leave, sent): (Leave<'_>, &AtomicBool),
+        calling: &mut Option<Calling>,
     ) -> std::result::Result<Reply, Trouble> {
         self.counts(1, 0);
         let due = until.saturating_duration_since(Instant::now()) + HASTE >= self.timeout;
-        let Ok(outcome) = tokio::time::timeout_at(until.into(), self.exchange(ask, sent)).await else {
+        let Ok(outcome) = tokio::time::timeout_at(until.into(), self.exchange(ask, sent, calling)).await
+        else {
             let problem = "it did not answer in time".to_owned();
             if due {
                 self.failed(leave, &problem, None);
@@ -332,6 +372,12 @@ impl Provider {
             let may_cost = sent.load(Ordering::Relaxed);
             return Err(Trouble { problem, may_cost, then: Then::Later(None) });
         };
+        if let Some(calling) = calling {
+            match &outcome {
+                Ok(reply) => calling.answered(reply.model.clone(), reply.usage),
+                Err(_) => calling.failed(),
+            }
+        }
         match &outcome {
             Ok(_) | Err(Trouble { then: Then::NotThis | Then::AtOnce, .. }) => leave.worked(),
             Err(Trouble { problem, then, .. }) => {
@@ -353,11 +399,20 @@ impl Provider {
         }
     }
 
-    async fn exchange(&self, ask: &Ask<'_>, sent: &AtomicBool) -> std::result::Result<Reply, Trouble> {
+    async fn exchange(
+        &self,
+        ask: &Ask<'_>,
+        sent: &AtomicBool,
+        calling: &mut Option<Calling>,
+    ) -> std::result::Result<Reply, Trouble> {
         let unknown = self.unknown.load(Ordering::Relaxed);
         let body = Bytes::from(self.dialect.body(ask, unknown).to_string());
-        let reply = self.send(&self.dialect.path(ask.model), body, sent).await.map_err(broken)?;
+        let path = self.dialect.path(ask.model);
+        let reply = self.send((&path, calling.as_ref()), body, sent).await.map_err(broken)?;
         let (status, headers) = (reply.status.as_u16(), reply.headers.clone());
+        if let Some(calling) = calling {
+            calling.replied(status);
+        }
         let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let body = reply.whole(REPLY_BYTES).await;
         let heard = Heard {

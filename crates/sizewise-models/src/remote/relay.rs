@@ -6,10 +6,12 @@
 
 use super::{
     client::Incoming,
-    deliver::{Held, Money, PATIENCE, TRIES, TRIES_OF_MANY, pause, reserve},
+    deliver::{Held, Manner, Money, PATIENCE, TRIES, TRIES_OF_MANY, pause, reserve},
     dialect::{Usage, wait},
     events::{Events, Streams},
+    hedge::Hedge,
     provider::Provider,
+    trace::{Calling, Trace},
 };
 use bytes::Bytes;
 use hyper::{
@@ -18,7 +20,13 @@ use hyper::{
 };
 use serde_json::Value;
 use sizewise_contract::units::MicroUsd;
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Instant,
+};
 use tokio::sync::OwnedSemaphorePermit;
 
 /// Largest answer that is no stream.
@@ -34,6 +42,10 @@ pub struct Relayable {
     pub body: Box<dyn Fn(&str) -> Bytes + Send + Sync>,
     /// Most tokens that it lets a model write.
     pub most_written: u64,
+    /// What is asked for: `chat`, `generate_content` or `embeddings`.
+    pub operation: &'static str,
+    /// Where its calls belong in what the caller traces; none where nobody does.
+    pub trace: Option<Trace>,
 }
 
 /// A provider with the model that is asked there.
@@ -72,6 +84,7 @@ struct Bill {
     provider: Arc<Provider>,
     most: MicroUsd,
     most_read: u64,
+    calling: Option<Calling>,
     /// Leave to make a call, given back with the last byte.
     _permit: OwnedSemaphorePermit,
 }
@@ -117,29 +130,43 @@ pub async fn relay(
     request: &Relayable,
     (money, deadline): (&Arc<dyn Money>, Instant),
 ) -> Result<Answer, NotRelayed> {
-    let mut attempts = 0;
+    let attempts = AtomicU32::new(0);
+    let paid = (money, deadline);
+    let ended = |answer: Box<Answer>| Answer { attempts: attempts.load(Ordering::Relaxed), ..*answer };
     let mut first: Option<(Why, String)> = None;
     let mut too_long: Option<Box<Answer>> = None;
     for (position, target) in targets.iter().enumerate() {
-        let others = targets.len() - position - 1;
-        match one(target, request, (money, deadline), (others, &mut attempts)).await {
-            Ok(Tried::Answer(answer))
-                if answer.status.is_success() || too_long.is_none() && first.is_none() =>
-            {
-                return Ok(Answer { attempts, ..*answer });
+        let turn = one(target, request, paid, (Manner::Turn(targets.len() - position - 1), &attempts));
+        let second = targets.get(position + 1).unwrap_or(target);
+        let came = match Hedge::of(&target.0, &second.0) {
+            None => [Some(turn.await), None],
+            Some(hedge) => {
+                let other = one(second, request, paid, (Manner::Hedge, &attempts));
+                let (first, other) = hedge.race(turn, other, answers).await;
+                // Its turn is still to come: what it said before that is no reason yet.
+                [first, other.filter(|other| answers(other))]
             }
-            Ok(Tried::TooLong(answer)) => {
-                too_long.get_or_insert(answer);
-            }
-            // What a stand-in says of a request that was meant for another is not the caller's answer.
-            Ok(Tried::Answer(answer)) => {
-                first.get_or_insert((Why::Unavailable, format!("{} refuses it", answer.provider)));
-            }
-            Ok(Tried::Failed { problem, .. }) => {
-                first.get_or_insert((Why::Unavailable, problem));
-            }
-            Err(why) => {
-                first.get_or_insert(why);
+        };
+        for came in came.into_iter().flatten() {
+            match came {
+                Ok(Tried::Answer(answer))
+                    if answer.status.is_success() || too_long.is_none() && first.is_none() =>
+                {
+                    return Ok(ended(answer));
+                }
+                Ok(Tried::TooLong(answer)) => {
+                    too_long.get_or_insert(answer);
+                }
+                // What a stand-in says of a request that was meant for another is not the caller's answer.
+                Ok(Tried::Answer(answer)) => {
+                    first.get_or_insert((Why::Unavailable, format!("{} refuses it", answer.provider)));
+                }
+                Ok(Tried::Failed { problem, .. }) => {
+                    first.get_or_insert((Why::Unavailable, problem));
+                }
+                Err(why) => {
+                    first.get_or_insert(why);
+                }
             }
         }
         if Instant::now() >= deadline {
@@ -147,10 +174,15 @@ pub async fn relay(
         }
     }
     if let Some(answer) = too_long {
-        return Ok(Answer { attempts, ..*answer });
+        return Ok(ended(answer));
     }
     let (kind, problem) = first.unwrap_or((Why::Unavailable, "no provider is named".into()));
-    Err(NotRelayed { kind, problem, attempts })
+    Err(NotRelayed { kind, problem, attempts: attempts.load(Ordering::Relaxed) })
+}
+
+/// Whether it is an answer that a caller can use.
+fn answers(tried: &Result<Tried, (Why, String)>) -> bool {
+    matches!(tried, Ok(Tried::Answer(answer)) if answer.status.is_success())
 }
 
 /// Tries one target while that makes sense.
@@ -158,8 +190,9 @@ async fn one(
     (provider, model): &Target,
     request: &Relayable,
     (money, deadline): (&Arc<dyn Money>, Instant),
-    (others, attempts): (usize, &mut u32),
+    (manner, attempts): (Manner, &AtomicU32),
 ) -> Result<Tried, (Why, String)> {
+    let (others, hedges) = manner.facts();
     let (path, body) = ((request.path)(model), (request.body)(model));
     let most_read = body.len() as u64 + 1_024;
     let most = provider.prices().of(most_read, request.most_written);
@@ -173,7 +206,7 @@ async fn one(
         let leave = match provider.breaker().leave(Instant::now()) {
             Ok(leave) => leave,
             // Short pauses are waited for; a longer one is the caller's to know of.
-            Err(at) if others == 0 && at < Instant::now() + PATIENCE && at < deadline => {
+            Err(at) if others == 0 && !hedges && at < Instant::now() + PATIENCE && at < deadline => {
                 drop(permit);
                 tokio::time::sleep_until(at.into()).await;
                 continue;
@@ -185,14 +218,16 @@ async fn one(
         let held = reserve(money, provider.name(), most, deadline)
             .await
             .map_err(|problem| (Why::Budget, problem.to_owned()))?;
-        if tries == 0 {
+        if tries == 0 && !hedges {
             provider.breaker().earn();
         }
         tries += 1;
-        *attempts += 1;
+        attempts.fetch_add(1, Ordering::Relaxed);
         let left = deadline.saturating_duration_since(Instant::now());
         let until = Instant::now() + provider.relay_timeout().min(if others > 0 { left / 2 } else { left });
-        let bill = Bill { held, provider: Arc::clone(provider), most, most_read, _permit: permit };
+        let asked = (request.operation, model.as_str());
+        let calling = request.trace.as_ref().map(|trace| trace.calls(provider, asked, until));
+        let bill = Bill { held, provider: Arc::clone(provider), most, most_read, calling, _permit: permit };
         provider.counts(1, 0);
         let called = call(provider, request, (&path, body.clone()), bill);
         let tried = tokio::time::timeout_at(until.into(), called).await.unwrap_or_else(|_| Tried::Failed {
@@ -207,7 +242,7 @@ async fn one(
         provider.failed(leave, &problem, wait);
         let pause = wait.unwrap_or_else(|| pause(tries));
         let silent = Instant::now() >= until;
-        let passed_over = others > 0 && (pause > PATIENCE || silent);
+        let passed_over = hedges || others > 0 && (pause > PATIENCE || silent);
         let most_tries = if others > 0 { TRIES_OF_MANY } else { TRIES };
         let gone = Instant::now() + pause >= deadline;
         if !again || tries >= most_tries || passed_over || gone || !provider.breaker().pays_retry() {
@@ -221,13 +256,14 @@ async fn call(
     provider: &Arc<Provider>,
     request: &Relayable,
     (path, body): (&str, Bytes),
-    bill: Bill,
+    mut bill: Bill,
 ) -> Tried {
     // A bill that is dropped stays taken out where something was sent, and is put back where nothing was.
     let failed = |problem: String| Tried::Failed { problem, wait: None, again: true };
-    let incoming = match provider.send(path, body, bill.held.sent()).await {
+    let incoming = match provider.send((path, bill.calling.as_ref()), body, bill.held.sent()).await {
         Ok(incoming) => incoming,
         Err(broken) => {
+            bill.failed();
             if !broken.sent {
                 bill.settle(MicroUsd(0));
             }
@@ -235,6 +271,9 @@ async fn call(
         }
     };
     let (status, headers) = (incoming.status, incoming.headers.clone());
+    if let Some(calling) = &mut bill.calling {
+        calling.replied(status.as_u16());
+    }
     let is_stream = headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
@@ -256,11 +295,21 @@ async fn call(
         (200..=299, ..) => match incoming.whole(ANSWER_BYTES).await {
             Ok(body) if serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok() => {
                 let seen = Usage { read: bill.most_read, written: body.len() as u64 };
-                bill.settle_used(usage(&body), seen);
+                let (usage, model) = said(&body);
+                if let Some(calling) = &mut bill.calling {
+                    calling.answered(model, usage);
+                }
+                bill.settle_used(usage, seen);
                 Tried::Answer(answer(body.into(), None))
             }
-            Ok(_) => failed("its answer is no JSON".into()),
-            Err(broken) => failed(broken.problem),
+            Ok(_) => {
+                bill.failed();
+                failed("its answer is no JSON".into())
+            }
+            Err(broken) => {
+                bill.failed();
+                failed(broken.problem)
+            }
         },
         (code, ..) => {
             let retry_after = headers.get("retry-after").and_then(|value| value.to_str().ok()).and_then(wait);
@@ -290,19 +339,25 @@ async fn call(
 async fn begin(
     mut incoming: Incoming,
     mut events: Events,
-    (bill, provider): (Bill, &Arc<Provider>),
+    (mut bill, provider): (Bill, &Arc<Provider>),
 ) -> Result<(Bytes, Option<Stream>), String> {
     loop {
-        match incoming.chunk().await {
-            Ok(Some(chunk)) => {
-                let whole = events.feed(&chunk)?;
-                if !whole.is_empty() {
-                    let patience = provider.relay_timeout();
-                    return Ok((whole.into(), Some(Stream { incoming, events, bill, patience })));
-                }
+        let fed = match incoming.chunk().await {
+            Ok(Some(chunk)) => events.feed(&chunk).map_err(str::to_owned),
+            Ok(None) => Err("its stream ended before it began".into()),
+            Err(broken) => Err(broken.problem),
+        };
+        match fed {
+            Ok(whole) if whole.is_empty() => {}
+            Ok(whole) => {
+                let patience = provider.relay_timeout();
+                bill.calling.iter_mut().for_each(Calling::streams);
+                return Ok((whole.into(), Some(Stream { incoming, events, bill, patience })));
             }
-            Ok(None) => return Err("its stream ended before it began".into()),
-            Err(broken) => return Err(broken.problem),
+            Err(problem) => {
+                bill.failed();
+                return Err(problem);
+            }
         }
     }
 }
@@ -313,6 +368,14 @@ impl Stream {
     /// # Errors
     /// Says why it goes no further: it must then be told to whoever reads along.
     pub async fn next(&mut self) -> Result<Option<Bytes>, String> {
+        let next = self.following().await;
+        if next.is_err() {
+            self.bill.failed();
+        }
+        next
+    }
+
+    async fn following(&mut self) -> Result<Option<Bytes>, String> {
         loop {
             let chunk = tokio::time::timeout(self.patience, self.incoming.chunk()).await;
             match chunk.map_err(|_| "the stream stalled".to_owned())? {
@@ -337,8 +400,11 @@ impl Stream {
     }
 
     /// Puts down what the stream has cost, as far as it came.
-    pub fn settle(self) -> MicroUsd {
+    pub fn settle(mut self) -> MicroUsd {
         let (usage, said) = (self.events.usage(), self.events.said());
+        if let (Some(calling), true) = (&mut self.bill.calling, self.events.has_ended()) {
+            calling.answered(None, usage);
+        }
         let bound = Usage { read: self.bill.most_read, written: said };
         // A stream that was cut off may go on being written on the other side.
         let told = self.events.has_ended().then(|| usage.unwrap_or(bound));
@@ -358,11 +424,21 @@ impl Bill {
     fn settle(self, cost: MicroUsd) {
         self.held.settle(cost);
     }
+
+    /// Tells whoever traces that the other side failed.
+    fn failed(&mut self) {
+        self.calling.iter_mut().for_each(Calling::failed);
+    }
 }
 
-/// The tokens of a whole answer, in the words of any of the protocols.
-fn usage(body: &[u8]) -> Option<Usage> {
-    let value: Value = serde_json::from_slice(body).ok()?;
+/// The tokens and the model of a whole answer, in the words of any of the protocols.
+fn said(body: &[u8]) -> (Option<Usage>, Option<String>) {
+    let value: Value = serde_json::from_slice(body).unwrap_or_default();
+    let model = value.get("model").or(value.get("modelVersion")).and_then(Value::as_str);
+    (usage(&value), model.map(str::to_owned))
+}
+
+fn usage(value: &Value) -> Option<Usage> {
     let usage = value.get("usage").or(value.get("usageMetadata"))?;
     let count = |names: [&str; 3]| names.iter().find_map(|name| usage.get(*name)).and_then(Value::as_u64);
     let beside = |name: &str| usage.get(name).and_then(Value::as_u64).unwrap_or(0);

@@ -14,6 +14,7 @@ use crate::{
     providers::{PATIENCE, Providers},
     screen::Screen,
     serve::{self, KeyCheck, Settings},
+    telemetry::Telemetry,
 };
 use sizewise_contract::{Code, Diagnose, PromiseChange, task::Live};
 use sizewise_engine::{Engine, Ledgers};
@@ -45,6 +46,7 @@ pub(super) fn run(project: &Project, arguments: &Serve, screen: &Screen) -> Resu
         workers: NonZeroUsize::new(workers).unwrap_or(NonZeroUsize::MIN),
         access_log: arguments.access_log || settings.access_log,
         relay: serving.relay()?,
+        telemetry: Telemetry::start(project)?,
         ..Settings::default()
     };
     serving.run(settings, screen, |address| {

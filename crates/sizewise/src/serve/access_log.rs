@@ -4,7 +4,7 @@
 //! A thread of its own writes, so that a slow terminal or pipe holds up nobody: when it falls behind, lines are dropped
 //! and counted.
 
-use crate::wire::WireError;
+use crate::{telemetry::Decided, wire::WireError};
 use hyper::{Method, StatusCode};
 use serde::Serialize;
 use sizewise_contract::{Code, Decision, Diagnose};
@@ -31,12 +31,19 @@ pub(super) struct Line {
     task: Option<String>,
     decision_id: Option<String>,
     decisions: usize,
+    /// Whether somebody traces the request; what was decided is then told there, too.
+    pub(super) traced: bool,
+    pub(super) decided: Option<Decided>,
+    pub(super) request_id: String,
 }
 
 impl Line {
     /// Notes the decisions of a request.
     pub(super) fn of_decisions(&mut self, decisions: &[Decision]) {
         self.decisions = decisions.len();
+        if self.traced {
+            self.decided = Decided::of(decisions);
+        }
         if let Some(first) = decisions.first() {
             self.task = Some(first.task.clone());
             self.decision_id = Some(first.id.clone());
@@ -60,6 +67,7 @@ struct AccessLine<'a> {
     method: &'a str,
     status: u16,
     elapsed_us: u128,
+    request_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     key_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -111,6 +119,7 @@ impl Log {
             method: method.as_str(),
             status: line.status.as_u16(),
             elapsed_us: line.elapsed.as_micros(),
+            request_id: &line.request_id,
             key_id: line.key_id.as_deref(),
             code: line.code.map(Code::name),
             task: line.task.as_deref(),

@@ -16,6 +16,7 @@ use crate::wire::{WireError, chat, decisions, live, models, native, systemone};
 use hyper::{StatusCode, header::HeaderMap};
 use sizewise_contract::{Code, Decision};
 use sizewise_engine::{Error, InputValue, QuestionRef, TaskInfo};
+use sizewise_models::remote::Trace;
 use std::sync::Arc;
 
 /// The OpenAPI document; a test keeps it in step with the table of routes.
@@ -89,6 +90,8 @@ pub(super) struct Asked<'r, D> {
     pub(super) caller: &'r Caller<'r>,
     pub(super) body: &'r [u8],
     pub(super) headers: &'r HeaderMap,
+    /// Where the request belongs in what its caller traces.
+    pub(super) trace: Option<&'r Trace>,
 }
 
 impl<D: Decider> Asked<'_, D> {
@@ -137,7 +140,7 @@ impl<D: Decider> Asked<'_, D> {
         let model = relay::model_of(self.body)?;
         let is_task = self.serving.decider.task(&model).is_ok();
         match !is_task && relay.knows(&model, self.caller) {
-            true => Some(relay.pass(Passing::Chat, (None, self.body), (self.caller, self.headers)).await),
+            true => Some(relay.pass(Passing::Chat, (None, self.body), self.from()).await),
             false => None,
         }
     }
@@ -145,10 +148,15 @@ impl<D: Decider> Asked<'_, D> {
     /// Whatever else goes to a provider alone; `named` is the model where the path names it.
     async fn pass(&self, passing: Passing, named: Option<&str>) -> Result<Reply, WireError> {
         match &self.serving.settings.relay {
-            Some(relay) => relay.pass(passing, (named, self.body), (self.caller, self.headers)).await,
+            Some(relay) => relay.pass(passing, (named, self.body), self.from()).await,
             None => Err(WireError::new(Code::UnknownRoute, None, "no provider may be called here")
                 .with_hint("name some under [relay] in sizewise.toml")),
         }
+    }
+
+    /// Who asks, with what stands in the head.
+    fn from(&self) -> relay::From<'_> {
+        relay::From { caller: self.caller, headers: self.headers, trace: self.trace }
     }
 
     async fn decide(&self, name: &str) -> Result<Decided, WireError> {
@@ -212,6 +220,7 @@ impl<D: Decider> Asked<'_, D> {
             key_id: self.caller.key_id().map(str::to_owned),
             purses: self.caller.purses(),
             dry_run: false,
+            trace: self.trace.cloned(),
         };
         let decisions = self
             .serving
@@ -276,6 +285,7 @@ fn metrics<D: Decider>(serving: &Serving<D>) -> String {
             .body_budget_bytes
             .saturating_sub(serving.free_body_bytes.load(std::sync::atomic::Ordering::Relaxed)),
         log_lines_dropped: serving.log.dropped(),
+        telemetry: serving.settings.telemetry.as_ref().map(|telemetry| telemetry.counts()),
         observed: serving.settings.relay.as_ref().and_then(|relay| relay.observed()),
         started: serving.started,
         queues: serving.decider.queue_depths(),

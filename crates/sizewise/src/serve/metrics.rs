@@ -35,9 +35,12 @@ const DISPOSITIONS: [&str; 5] =
 /// A metric of a provider: its name, kind and help, and where it comes from.
 type OfProvider = (&'static str, &'static str, &'static str, fn(&ProviderState) -> u64);
 /// What is told of every provider.
-const PROVIDERS: [OfProvider; 3] = [
+const PROVIDERS: [OfProvider; 4] = [
     ("sizewise_provider_calls_total", "counter", "Calls to a provider.", |state| state.calls),
     ("sizewise_provider_failures_total", "counter", "Calls that failed.", |state| state.failures),
+    ("sizewise_provider_hedges_total", "counter", "Calls made because another call took long.", |state| {
+        state.hedges
+    }),
     ("sizewise_provider_resting", "gauge", "Whether a provider is left alone for now.", |state| {
         u64::from(state.resting)
     }),
@@ -78,6 +81,8 @@ pub(super) struct Gauges {
     pub(super) log_lines_dropped: u64,
     /// Relayed calls that were recorded, and those that should have been and were not.
     pub(super) observed: Option<(u64, u64)>,
+    /// Spans that were exported, and those that were dropped.
+    pub(super) telemetry: Option<(u64, u64)>,
     pub(super) started: u64,
     pub(super) queues: Vec<QueueDepth>,
     pub(super) tasks: Vec<TaskInfo>,
@@ -178,6 +183,16 @@ impl Metrics {
                 "sizewise_observed_dropped_total",
                 "Relayed calls not recorded, as there were too many, they were too large, or the store failed.",
                 gauges.observed.map(|o| o.1),
+            ),
+            (
+                "sizewise_spans_exported_total",
+                "Spans that a collector took.",
+                gauges.telemetry.map(|spans| spans.0),
+            ),
+            (
+                "sizewise_spans_dropped_total",
+                "Spans that were dropped, as there were too many or nobody took them.",
+                gauges.telemetry.map(|spans| spans.1),
             ),
         ] {
             if let Some(count) = count {
@@ -304,12 +319,13 @@ mod tests {
             body_bytes_held: 0,
             log_lines_dropped: 0,
             observed: Some((5, 1)),
+            telemetry: Some((9, 2)),
             started: 1,
             queues: vec![QueueDepth { queue: "re\"view".into(), waiting: 2 }],
             tasks: Vec::new(),
             providers: BTreeMap::from([(
                 "primary".to_owned(),
-                ProviderState { calls: 7, failures: 2, resting: true, problem: None },
+                ProviderState { calls: 7, failures: 2, hedges: 1, resting: true, problem: None },
             )]),
         })
     }
@@ -333,7 +349,9 @@ mod tests {
             r#"sizewise_queue_depth{queue="re\"view"} 2"#,
             "sizewise_http_requests_in_flight 3",
             "sizewise_observed_dropped_total 1",
+            "sizewise_spans_dropped_total 2",
             r#"sizewise_provider_failures_total{provider="primary"} 2"#,
+            r#"sizewise_provider_hedges_total{provider="primary"} 1"#,
             r#"sizewise_provider_resting{provider="primary"} 1"#,
         ] {
             assert!(text.lines().any(|written| written == line), "{line} is missing in\n{text}");

@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 use sizewise_contract::{Code, did_you_mean};
 use sizewise_engine::{Purse, Purses};
 use sizewise_models::remote::{
-    Answer, Dialect, Money, Provider, ProviderState, Relayable, Stream, Streams, Target, Why, relay,
+    Answer, Dialect, Money, Provider, ProviderState, Relayable, Stream, Streams, Target, Trace, Why, relay,
 };
 use std::{
     collections::BTreeMap,
@@ -58,6 +58,15 @@ pub(super) enum Passing {
     Messages,
     Generate,
     StreamGenerate,
+}
+
+/// Who asks.
+#[derive(Clone, Copy)]
+pub(super) struct From<'r> {
+    pub(super) caller: &'r Caller<'r>,
+    pub(super) headers: &'r HeaderMap,
+    /// Where the request belongs in what its caller traces.
+    pub(super) trace: Option<&'r Trace>,
 }
 
 /// What is looked at of a request; all else passes unread.
@@ -271,8 +280,9 @@ impl Relay {
         &self,
         passing: Passing,
         (named, body): (Option<&str>, &[u8]),
-        (caller, headers): (&Caller<'_>, &HeaderMap),
+        from: From<'_>,
     ) -> Result<Reply, WireError> {
+        let From { caller, headers, trace } = from;
         let head: Head<'_> = serde_json::from_slice(body)
             .map_err(|error| WireError::request(None, format!("the body cannot be read: {error}")))?;
         let (model, place) = match named {
@@ -298,6 +308,8 @@ impl Relay {
                 [front.as_slice(), name.as_bytes(), back.as_slice()].concat().into()
             }),
             most_written: passing.most_written(&head),
+            operation: if passing == Passing::Embeddings { "embeddings" } else { dialect.convention().1 },
+            trace: trace.cloned(),
         };
         let deadline = Instant::now() + PATIENCE;
         let watch = self.watch(passing, (&model, body), (headers, caller.key_id()));

@@ -16,6 +16,17 @@ use std::{
 };
 use tokio::sync::mpsc;
 
+/// The name of a request, in its head and in that of its reply.
+pub(super) const REQUEST_ID: &str = "x-request-id";
+/// Longest name of a request.
+const REQUEST_ID_BYTES: usize = 128;
+
+/// Whether a request can be called so: what it is called stands in logs and traces.
+pub(super) fn is_request_id(name: &HeaderValue) -> bool {
+    let sign = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(byte);
+    !name.is_empty() && name.len() <= REQUEST_ID_BYTES && name.as_bytes().iter().all(sign)
+}
+
 /// The body of a reply.
 #[derive(Debug)]
 pub(crate) enum Body {
@@ -98,7 +109,7 @@ impl Reply {
             && let Ok(id) = HeaderValue::from_str(&only.id)
         {
             // Both clients show the id that they find under their own name.
-            map.insert("x-request-id", id.clone());
+            map.insert(REQUEST_ID, id.clone());
             map.insert("x-typesafe-request-id", id);
         }
         self
@@ -139,6 +150,23 @@ impl Reply {
     /// The status.
     pub(super) fn status(&self) -> StatusCode {
         self.response.status()
+    }
+
+    /// Names the reply, as the caller does, or as it is called already, or anew; says how.
+    pub(super) fn named(&mut self, callers: Option<&HeaderValue>) -> String {
+        let headers = self.response.headers_mut();
+        match (callers, headers.get(REQUEST_ID)) {
+            (Some(callers), _) => drop(headers.insert(REQUEST_ID, callers.clone())),
+            (None, Some(known)) if is_request_id(known) => {}
+            (None, _) => {
+                let name = format!("r_{:016x}", sizewise_models::remote::random());
+                // Letters and digits are always the value of a header.
+                if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(name)) {
+                    headers.insert(REQUEST_ID, value);
+                }
+            }
+        }
+        headers.get(REQUEST_ID).and_then(|name| name.to_str().ok()).unwrap_or_default().to_owned()
     }
 
     /// The reply as one of HTTP.

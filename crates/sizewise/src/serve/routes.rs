@@ -174,6 +174,15 @@ impl<'p> Found<'p> {
         if let Self::Route(_, route, _) = self { route.path } else { "none" }
     }
 
+    /// Its method and path as the table has them, for requests that are traced: those that ask tasks and models.
+    #[must_use]
+    pub fn traced(&self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Route(_, route, _) if route.guard == Guard::Calls => Some((route.method, route.path)),
+            _ => None,
+        }
+    }
+
     /// Whose shape errors have here.
     #[must_use]
     pub fn protocol(&self) -> Protocol {

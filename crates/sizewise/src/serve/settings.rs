@@ -1,6 +1,7 @@
 //! On which address, with which limits, does the server run?
 
 use super::Relay;
+use crate::telemetry::Telemetry;
 use sizewise_contract::{Code, Diagnose, limits};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -40,6 +41,8 @@ pub struct Settings {
     pub access_log: bool,
     /// What programs may call by name.
     pub relay: Option<Arc<Relay>>,
+    /// Who is told of traces.
+    pub telemetry: Option<Arc<Telemetry>>,
 }
 
 impl Default for Settings {
@@ -61,6 +64,7 @@ impl Default for Settings {
             allowed_hosts: Vec::new(),
             access_log: false,
             relay: None,
+            telemetry: None,
         }
     }
 }

@@ -114,6 +114,28 @@ fn a_decision_says_in_its_headers_how_it_was_made() {
 }
 
 #[test]
+fn every_reply_has_a_name_and_it_is_the_callers_where_that_is_one() {
+    let server = start(Settings::default(), Keys::None, Behaviour::Answers);
+    let ask = |headers: &str| {
+        let reply = call(&server, "POST", "/v1/decisions", headers, &decisions_body("support"));
+        reply.header("x-request-id").map(str::to_owned)
+    };
+    assert_eq!(ask("x-request-id: mine/7:b\r\n").as_deref(), Some("mine/7:b"));
+    let long = format!("x-request-id: {}\r\n", "a".repeat(129));
+    for odd in ["x-request-id: two words\r\n", "x-request-id: a\"b\r\n", "x-request-id:\r\n", &long] {
+        assert_eq!(ask(odd).as_deref(), Some("d-1"), "{odd}");
+    }
+    let names: BTreeSet<String> = ["/healthz", "/nothing", "/v1/models", "/metrics"]
+        .into_iter()
+        .map(|path| get(&server, path).header("x-request-id").expect("a name").to_owned())
+        .collect();
+    assert!(
+        names.len() == 4 && names.iter().all(|name| name.starts_with("r_") && name.len() == 18),
+        "{names:?}"
+    );
+}
+
+#[test]
 fn every_protocol_says_in_its_own_way_that_nobody_is_sure_enough() {
     let server = start(Settings::default(), Keys::None, Behaviour::Escalates);
     let reply = post(&server, "/v1/decisions", &decisions_body("support"));

@@ -7,10 +7,12 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
+mod collector;
 mod provider;
 mod search;
 mod server;
 
+use collector::Collector;
 use provider::Provider;
 use search::{Search, card, files, random};
 use server::{Place, Server};
@@ -52,11 +54,12 @@ const MODES: [Mode; 4] = [
 ];
 
 /// Kinds of canaries. The key of a caller comes from the program itself.
-const KINDS: [&str; 23] = [
+const KINDS: [&str; 24] = [
     "key of a caller",
     "wrong key of a caller",
     "key of a provider",
     "header for a provider",
+    "header for a collector",
     "prompt",
     "e-mail address",
     "card number",
@@ -79,11 +82,12 @@ const KINDS: [&str; 23] = [
 ];
 
 /// What nobody may hear back, not even who said it.
-const NEVER_SAID: [&str; 8] = [
+const NEVER_SAID: [&str; 9] = [
     "key of a caller",
     "wrong key of a caller",
     "key of a provider",
     "header for a provider",
+    "header for a collector",
     "subject in the header",
     "header",
     "cookie",
@@ -119,9 +123,12 @@ impl Canaries {
     /// The head of a request with everything that callers put there.
     fn head(&self, method: &str, path: &str, key: &str) -> String {
         format!(
-            "{method} {path} HTTP/1.1\r\nauthorization: Bearer {key}\r\nx-sizewise-subject: {}\r\nx-trace: {}\r\ncookie: session={}\r\n\
+            "{method} {path} HTTP/1.1\r\nauthorization: Bearer {key}\r\nx-sizewise-subject: {}\r\nx-trace: {}\r\n\
+             traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\ntracestate: x={}\r\nx-request-id: not one {}\r\ncookie: session={}\r\n\
              user-agent: {}\r\ncontent-type: application/json\r\n",
             self.get("subject in the header"),
+            self.get("header"),
+            self.get("header"),
             self.get("header"),
             self.get("cookie"),
             self.get("program's name")
@@ -334,7 +341,7 @@ impl Found {
     }
 }
 
-fn settings(mode: &Mode, provider: &Provider) -> String {
+fn settings(mode: &Mode, provider: &Provider, collector: &Collector) -> String {
     let one = |name: &str, dialect: &str| {
         format!(
             "[provider.{name}]\nurl = \"http://{}/{name}/v1\"\nmodel = \"m\"\ndialect = \"{dialect}\"\nresidency = \"eu\"\ntimeout_s = 2\n\
@@ -348,8 +355,9 @@ fn settings(mode: &Mode, provider: &Provider) -> String {
     let called: Vec<String> =
         names.iter().map(|(chat, messages)| format!("\"{chat}\", \"{messages}\"")).collect();
     format!(
-        "{}{}{all}[relay]\nproviders = [{}]\n",
+        "{}[telemetry]\notlp = \"http://{}\"\nheaders = {{ x-collector = \"env:CANARY_COLLECTOR\" }}\n{}{all}[relay]\nproviders = [{}]\n",
         mode.settings,
+        collector.address,
         one("primary", "openai"),
         called.join(", ")
     )
@@ -360,12 +368,14 @@ fn run(mode: &Mode, trained: &Path) -> Found {
     let mut canaries = Canaries::new();
     let words = canaries.get("words of a larger model").to_owned();
     let provider = Provider::start(words, canaries.get("key of a provider").to_owned());
+    let collector = Collector::start();
     let environment = vec![
         ("CANARY_KEY", canaries.get("key of a provider").to_owned()),
         ("CANARY_HEADER", canaries.get("header for a provider").to_owned()),
+        ("CANARY_COLLECTOR", canaries.get("header for a collector").to_owned()),
     ];
     let place = Place::new(trained, environment);
-    fs::write(place.project().join("sizewise.toml"), settings(mode, &provider)).unwrap();
+    fs::write(place.project().join("sizewise.toml"), settings(mode, &provider, &collector)).unwrap();
     let file = place.project().join("tasks/desk/task.toml");
     let task = fs::read_to_string(&file).unwrap();
     let rules = task
@@ -406,11 +416,19 @@ fn run(mode: &Mode, trained: &Path) -> Found {
         );
         if round == 0 {
             server.stop();
+            // What waited was exported.
+            let told = collector.bodies();
+            let told = String::from_utf8_lossy(&told);
+            for span in ["POST /v1/decisions", "POST /v1/messages", "chat m", "sizewise.task", "error.type"] {
+                assert!(told.contains(span), "{span} is in no trace");
+            }
+            assert!(collector.heads().contains(canaries.get("header for a collector")));
         } else {
             // Whatever the server looks at twice a second, it has looked at.
             std::thread::sleep(std::time::Duration::from_millis(1_200));
             server.kill();
         }
+        said.push(Said { place: "traces".into(), bytes: collector.bodies(), own: false });
         found.search(&canaries, place.root.path(), &said, mode.allowed);
     }
     for command in

@@ -8,6 +8,7 @@
 mod limits;
 mod provider;
 mod server;
+mod traces;
 
 use provider::Provider;
 use server::{Heard, Server};
@@ -142,6 +143,48 @@ fn every_failure_ends_with_an_answer_or_with_an_honest_error() {
     told("accounting", passed, heard.elapsed, &format!("{failed_one} and {good} micro-dollars, {heard:?}"));
     println!("{} of 16", 16 - failed.len());
     assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+#[test]
+fn what_takes_long_is_asked_for_once_more_before_its_first_byte() {
+    let provider = Provider::start();
+    let hedged = |name: &str, stands_in: bool| {
+        provider.settings(name, stands_in).replacen("timeout_s", "hedge_after_ms = 50\ntimeout_s", 1)
+    };
+    let server = Server::start(
+        &(hedged("hedged", true)
+            + &hedged("hedged-stream", true)
+            + &hedged("silent-once", false)
+            + &hedged("plain", true)
+            + "[relay]\nproviders = [\"hedged\", \"hedged-stream\", \"silent-once\", \"plain\"]\nbudget = { usd_total = 1 }\n"),
+    );
+    for (name, stream, who, calls, attempts) in [
+        ("hedged", false, "second", (1, 1), "2"),
+        ("hedged-stream", true, "second", (1, 1), "2"),
+        ("silent-once", false, "first", (2, 0), "2"),
+        ("plain", false, "first", (1, 0), "1"),
+    ] {
+        let heard = server.chat(name, stream);
+        let whole = if stream { complete_stream_by(&heard, who) } else { answered_by(&heard, who) };
+        assert!(whole && heard.elapsed < Duration::from_secs(1), "{name}: {heard:?}");
+        assert_eq!(
+            (provider.calls(name), heard.header("x-sizewise-attempts")),
+            (calls, Some(attempts)),
+            "{name}"
+        );
+    }
+    // The first call may have been handed on: it stands with the most that it could cost.
+    let begun = Instant::now();
+    loop {
+        let spent = server.spending();
+        let (first, second) = (spent("hedged"), spent("hedged-second"));
+        if first > 120 && second == 120 {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(5), "{first} and {second} micro-dollars");
+    }
+    let metrics = server.get("/metrics").body;
+    assert!(metrics.contains("sizewise_provider_hedges_total{provider=\"silent-once\"} 1"), "{metrics}");
 }
 
 #[test]

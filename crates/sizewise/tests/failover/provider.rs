@@ -12,6 +12,7 @@ use std::{
 struct Log {
     calls: HashMap<String, usize>,
     bodies: HashMap<String, String>,
+    heads: HashMap<String, String>,
     left: HashMap<String, usize>,
 }
 
@@ -66,6 +67,13 @@ impl Provider {
         self.log.lock().unwrap().bodies.get(&format!("/{name}/first")).cloned().unwrap_or_default()
     }
 
+    /// A header of the last call to the second provider of a scenario.
+    pub(crate) fn last_header(&self, name: &str, header: &str) -> Option<String> {
+        let log = self.log.lock().unwrap();
+        let head = log.heads.get(&format!("/{name}-second/second"))?;
+        head.lines().find_map(|line| line.strip_prefix(&format!("{header}: "))).map(str::to_owned)
+    }
+
     pub(crate) fn left(&self, name: &str) -> usize {
         self.log.lock().unwrap().left.get(name).copied().unwrap_or(0)
     }
@@ -89,6 +97,7 @@ fn call(mut stream: &TcpStream, log: &Mutex<Log>) -> bool {
     let number = {
         let mut log = log.lock().unwrap();
         log.bodies.insert(key.clone(), String::from_utf8(body).unwrap());
+        log.heads.insert(key.clone(), head);
         let calls = log.calls.entry(key.clone()).or_default();
         *calls += 1;
         *calls
@@ -110,7 +119,7 @@ fn call(mut stream: &TcpStream, log: &Mutex<Log>) -> bool {
         ("503-lasting" | "fallback-rejects", "first", _) => reply("503 No", "", "{}"),
         ("fallback-rejects", _, _) => reply("400 Bad", "", r#"{"error":{"message":"unknown field"}}"#),
         ("reset", "first", _) => return false,
-        ("silence", "first", _) => {
+        ("silence" | "hedged", "first", _) | ("silent-once", "first", 1) => {
             std::thread::sleep(Duration::from_secs(20));
             return false;
         }
@@ -127,7 +136,7 @@ fn call(mut stream: &TcpStream, log: &Mutex<Log>) -> bool {
         ("accounting", "first", _) => reply("504 Late", "", ""),
         (
             "slow-first-token" | "cut-stream" | "stalled-stream" | "malformed-chunk" | "missing-end-mark"
-            | "endless",
+            | "endless" | "hedged-stream",
             _,
             _,
         ) => {
@@ -148,7 +157,7 @@ fn streamed(mut stream: &TcpStream, (scenario, who): (&str, &str), log: &Mutex<L
     let raw = |event: &str| format!("{:x}\r\n{event}\r\n", event.len());
     let mut send = |text: String| stream.write_all(text.as_bytes()).and_then(|()| stream.flush()).is_ok();
     send("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n".into());
-    if (scenario, who) == ("slow-first-token", "first") {
+    if matches!((scenario, who), ("slow-first-token" | "hedged-stream", "first")) {
         std::thread::sleep(Duration::from_secs(20));
         return;
     }
