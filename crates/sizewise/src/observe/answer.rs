@@ -49,8 +49,8 @@ pub(super) fn read(protocol: Protocol, bytes: &[u8], streamed: bool) -> Option<A
     let counted = value.get("usage").filter(|usage| usage.is_object());
     let count = |names: [&str; 2]| names.iter().find_map(|name| counted?.get(*name)?.as_u64());
     let cached = ["cache_creation_input_tokens", "cache_read_input_tokens"].iter();
-    let cached: u64 = cached.filter_map(|name| counted?.get(*name)?.as_u64()).sum();
-    let read = count(["prompt_tokens", "input_tokens"]).map(|read| read + cached);
+    let cached = cached.filter_map(|name| counted?.get(*name)?.as_u64()).fold(0, u64::saturating_add);
+    let read = count(["prompt_tokens", "input_tokens"]).map(|read| read.saturating_add(cached));
     let is_something = said.text.is_some() || !said.calls.is_empty();
     is_something.then(|| Answered {
         said,
