@@ -29,7 +29,8 @@ fn main() {
     let (begun, (told, heard)) = (Instant::now(), mpsc::channel());
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
     for first in (0..count).step_by(TOGETHER) {
-        let entries = (first..count.min(first + TOGETHER)).map(|row| entry(task, release, (row, count), now)).collect();
+        let entries =
+            (first..count.min(first + TOGETHER)).map(|row| entry(task, release, (row, count), now)).collect();
         let told = told.clone();
         assert!(recorder.keep(entries, move |kept| told.send(kept).unwrap()));
         assert!(heard.recv().unwrap());
@@ -66,7 +67,8 @@ fn entry(task: &str, release: ContentHash, (row, count): (usize, usize), now: i6
 }
 
 fn answer(question: &str, waits: bool) -> Answer {
-    let escalated = Disposition::Escalated { reason: EscalationReason::BelowThreshold, to: EscalatedTo::Person };
+    let escalated =
+        Disposition::Escalated { reason: EscalationReason::BelowThreshold, to: EscalatedTo::Person };
     let (value, tier) = ("billing".to_owned(), Tier::Static);
     let step = Step { tier, value: value.clone(), confidence: Some(0.9), novelty: 0.1, elapsed_us: 80 };
     Answer {

@@ -67,7 +67,8 @@ impl Store {
     /// # Errors
     /// Fails when the database cannot be read.
     pub fn waiting_up_to(&self, task: &str, most: u32) -> Result<u32> {
-        let query = "SELECT count(*) FROM (SELECT 1 FROM queue WHERE state = 'waiting' AND task = ?1 LIMIT ?2)";
+        let query =
+            "SELECT count(*) FROM (SELECT 1 FROM queue WHERE state = 'waiting' AND task = ?1 LIMIT ?2)";
         Ok(self.connection().query_row(query, params![task, most], |row| row.get(0))?)
     }
 

@@ -67,7 +67,10 @@ fn no_view_scans_what_is_kept() {
         let mut plan = database.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
         let steps: Vec<String> = plan.query_map([], |row| row.get(3)).unwrap().map(Result::unwrap).collect();
         let told = steps.join("; ");
-        assert!(told.contains("USING") && !told.contains("TEMP B-TREE") && !told.contains("SCAN records"), "{told}");
+        assert!(
+            told.contains("USING") && !told.contains("TEMP B-TREE") && !told.contains("SCAN records"),
+            "{told}"
+        );
         assert!(!told.contains("SCAN queue"), "{told}");
     }
 }
@@ -89,5 +92,8 @@ fn the_log_is_read_by_pages_and_by_words() {
     assert_eq!(page(None, "%", 9), [0u64; 0]);
     assert_eq!(page(None, "nobody did this", 9), [0u64; 0]);
     assert_eq!(store.audit_size().unwrap(), 3);
-    assert_eq!(store.audit().unwrap(), store.audit_page(None, "", 9).unwrap().into_iter().rev().collect::<Vec<_>>());
+    assert_eq!(
+        store.audit().unwrap(),
+        store.audit_page(None, "", 9).unwrap().into_iter().rev().collect::<Vec<_>>()
+    );
 }

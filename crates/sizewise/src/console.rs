@@ -24,10 +24,10 @@ use crate::{
 };
 use measured::Measured;
 use serde::Serialize;
+use sites::Sites;
 use sizewise_contract::{ContentHash, Task};
 use sizewise_models::neighbours::Neighbour;
 use sizewise_store::{Holder, Role, Store};
-use sites::Sites;
 use std::sync::Arc;
 
 /// Releases and switches that a view shows; the latest.
@@ -107,7 +107,8 @@ impl Console {
         if who.may_see(name) && known.iter().any(|task| task == name) {
             return Ok(());
         }
-        Err(sizewise_engine::Error::UnknownTask { name: name.chars().take(100).collect(), meant: None }.into())
+        Err(sizewise_engine::Error::UnknownTask { name: name.chars().take(100).collect(), meant: None }
+            .into())
     }
 
     /// What is known of one task: contract, certificates, releases.
@@ -150,7 +151,8 @@ impl Console {
             return Ok(Vec::new());
         }
         // The rows that the release was fitted on, in their order, or others: then these are not the nearest.
-        let release = self.store.in_force(name)?.ok_or_else(|| Error::NotTrained { task: name.to_owned() })?;
+        let release =
+            self.store.in_force(name)?.ok_or_else(|| Error::NotTrained { task: name.to_owned() })?;
         if release.manifest.contract != task.contract_hash() {
             return Ok(Vec::new());
         }

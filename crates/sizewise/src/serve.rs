@@ -177,13 +177,16 @@ impl<D: Decider> Serving<D> {
             Err(_) => Err(WireError::new(Code::Overloaded, None, "the request took longer than the limit")
                 .with_hint("try again, or send fewer inputs at once")),
         };
-        let reply = console::guarded(outcome.unwrap_or_else(|error| {
-            line.code = Some(error.code());
-            if error.code().facts().fault == Fault::Internal {
-                self.log.error(found.label(), &error);
-            }
-            Reply::error(&error, found.protocol(), found.allowed())
-        }), &found);
+        let reply = console::guarded(
+            outcome.unwrap_or_else(|error| {
+                line.code = Some(error.code());
+                if error.code().facts().fault == Fault::Internal {
+                    self.log.error(found.label(), &error);
+                }
+                Reply::error(&error, found.protocol(), found.allowed())
+            }),
+            &found,
+        );
         let elapsed = begun.elapsed();
         self.metrics.count(found.number(), reply.status(), elapsed);
         line.status = reply.status();
@@ -214,6 +217,8 @@ impl<D: Decider> Serving<D> {
             Found::Route(_, route, _) if self.settings.relay.is_some() && route.endpoint.may_relay() => {
                 self.settings.request_timeout.max(relay::PATIENCE)
             }
+            Found::Route(_, route, _) => console::patience(route)
+                .map_or(self.settings.request_timeout, |long| long.max(self.settings.request_timeout)),
             _ => self.settings.request_timeout,
         }
     }

@@ -84,11 +84,13 @@ impl Console {
             return Err(refused(&format!("no task is called `{name}`"), "the list of tasks has them all"));
         }
         if let Some(team) = asked.rights.team.as_ref().filter(|team| !settings.team.contains_key(*team)) {
-            return Err(refused(&format!("no team is called `{team}`"), "describe it in sizewise.toml as [team.NAME]"));
+            return Err(refused(
+                &format!("no team is called `{team}`"),
+                "describe it in sizewise.toml as [team.NAME]",
+            ));
         }
-        let operator = |key: &sizewise_store::KeyInfo| {
-            key.revoked_at.is_none() && key.rights.role == Role::Operator
-        };
+        let operator =
+            |key: &sizewise_store::KeyInfo| key.revoked_at.is_none() && key.rights.role == Role::Operator;
         let open = settings.oidc.is_none() && !self.store.keys()?.iter().any(operator);
         if open && asked.rights.role != Role::Operator {
             return Err(refused(

@@ -55,7 +55,10 @@ impl Console {
     pub(crate) fn verify(&self, asked: &VerifyAsked) -> Result<Vec<u8>> {
         let head = match asked.head.trim() {
             "" => None,
-            text => Some(text.parse::<Head>().map_err(|_| Error::usage("a head is SIZE:ROOT, as `sizewise audit head` prints it"))?),
+            text => Some(
+                text.parse::<Head>()
+                    .map_err(|_| Error::usage("a head is SIZE:ROOT, as `sizewise audit head` prints it"))?,
+            ),
         };
         let mut report = AuditReport::of(&self.store.audit()?, head.as_ref(), None);
         report.findings.extend(audit::guards(&self.store)?);
@@ -74,7 +77,8 @@ impl Console {
         let names = self.project.task_names()?;
         let relay = &self.project.settings().relay;
         let budget = |task: Task| json!({ "task": task.name, "fields": task.input.fields, "escalate_to": task.cascade.escalate_to });
-        let tasks: Vec<Value> = names.iter().filter_map(|name| self.project.task(name).ok()).map(budget).collect();
+        let tasks: Vec<Value> =
+            names.iter().filter_map(|name| self.project.task(name).ok()).map(budget).collect();
         json(&json!({
             "folder": self.store.folder().display().to_string(),
             "rules": privacy::at_start(&self.project, &names, &self.providers),

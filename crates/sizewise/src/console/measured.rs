@@ -58,11 +58,15 @@ impl Console {
         self.task(name, who)?;
         let Some(release) = self.store.in_force(name)? else {
             let problem = format!("task `{name}` has no release yet");
-            return json(&json!({ "state": "missing", "problem": problem, "hint": format!("sizewise train {name}") }));
+            return json(
+                &json!({ "state": "missing", "problem": problem, "hint": format!("sizewise train {name}") }),
+            );
         };
         match self.state(release) {
             State::Running => json(&json!({ "state": "measuring" })),
-            State::Failed(problem, hint) => json(&json!({ "state": "missing", "problem": problem, "hint": hint })),
+            State::Failed(problem, hint) => {
+                json(&json!({ "state": "missing", "problem": problem, "hint": hint }))
+            }
             State::Ready(evaluation) if who.reads_texts() => {
                 json(&json!({ "state": "ready", "texts": true, "evaluation": *evaluation }))
             }

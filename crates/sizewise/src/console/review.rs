@@ -3,7 +3,7 @@
 use super::{Console, Who, json, overview::COUNTED};
 use crate::{commands::queue, error::Result};
 use serde::{Deserialize, Serialize};
-use sizewise_contract::{QueuedItem, Question, QuestionKind};
+use sizewise_contract::{Question, QuestionKind, QueuedItem};
 
 /// Questions that are shown at once.
 const SHOWN: usize = 50;
@@ -84,7 +84,8 @@ fn asked(question: &Question) -> Asked<'_> {
     let described = |value| {
         let choice = question.choices.iter().find(|choice| choice.value == value);
         let level = question.levels.iter().find(|level| level.label == value);
-        let description = choice.map(|one| one.description.as_str()).or(level.map(|one| one.description.as_str()));
+        let description =
+            choice.map(|one| one.description.as_str()).or(level.map(|one| one.description.as_str()));
         LabelOf { value, description: description.unwrap_or_default() }
     };
     let outside = question.out_of_scope_label.as_deref();

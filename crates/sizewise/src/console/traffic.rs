@@ -5,10 +5,7 @@
 use super::{Console, Who, json};
 use crate::error::Result;
 use serde::Serialize;
-use sizewise_contract::{
-    Answer, Disposition, Record, StoredInput, Tier,
-    units::UnixMillis,
-};
+use sizewise_contract::{Answer, Disposition, Record, StoredInput, Tier, units::UnixMillis};
 use sizewise_measure::metrics::Share;
 use std::collections::BTreeMap;
 
@@ -70,7 +67,8 @@ impl Console {
         let records = self.store.latest_records(name, READ)?;
         let mut elapsed: Vec<u64> = records.iter().map(|record| record.elapsed_us).collect();
         elapsed.sort_unstable();
-        let at = |share: usize| elapsed.get((elapsed.len() * share / 100).min(elapsed.len().saturating_sub(1)));
+        let at =
+            |share: usize| elapsed.get((elapsed.len() * share / 100).min(elapsed.len().saturating_sub(1)));
         json(&Traffic {
             records: records.len(),
             most: READ,

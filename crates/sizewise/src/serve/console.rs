@@ -19,16 +19,18 @@ use crate::{
     wire::{WireError, native},
 };
 use hyper::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, LOCATION,
-    REFERRER_POLICY, SET_COOKIE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, LOCATION, REFERRER_POLICY,
+    SET_COOKIE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use sizewise_contract::{Code, Diagnose};
 use sizewise_engine::Request;
 use sizewise_models::remote::ProviderState;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+/// How long a whole store may take.
+const LONG: Duration = Duration::from_secs(900);
 /// Training rows that are shown beside a decision.
 const NEAR: usize = 5;
 /// The page runs its own modules and nothing else, talks to this server alone, and stands in nobody's frame. Without trusted types
@@ -67,6 +69,11 @@ pub enum View {
 /// Whether a route belongs to the console.
 pub(super) fn is_of_console(route: &Route) -> bool {
     matches!(route.endpoint, Endpoint::Console(_))
+}
+
+/// Until when a request for the console must be answered: whole stores are read or written anew for some.
+pub(super) fn patience(route: &Route) -> Option<Duration> {
+    matches!(route.endpoint, Endpoint::Console(View::Erase | View::Verify)).then_some(LONG)
 }
 
 /// The headers under which everything of the console is sent, errors included.
@@ -187,7 +194,8 @@ impl Desk<'_> {
     {
         let (console, who, name) = (Arc::clone(self.console), self.who.clone(), self.name.to_owned());
         let done = tokio::task::spawn_blocking(move || work(&console, &who, &name)).await;
-        let told = done.map_err(|_| WireError::new(Code::Internal, None, "a view of the console panicked"))?;
+        let told =
+            done.map_err(|_| WireError::new(Code::Internal, None, "a view of the console panicked"))?;
         told.map_err(|error| of_application(&error))
     }
 
@@ -241,8 +249,8 @@ fn log_in<D: Decider>(asked: &Asked<'_, D>) -> Result<Reply, WireError> {
     }
     let key = presented.key.trim();
     let member = asked.serving.keys.verify(key);
-    let member = member
-        .ok_or_else(|| WireError::new(Code::KeyInvalid, None, "the API key is unknown or revoked"))?;
+    let member =
+        member.ok_or_else(|| WireError::new(Code::KeyInvalid, None, "the API key is unknown or revoked"))?;
     if member.rights().role == sizewise_store::Role::Monitor {
         return Err(WireError::new(Code::NotAllowed, None, "this key reads the metrics, and nothing else")
             .with_hint("come in with another one"));
@@ -273,7 +281,8 @@ async fn try_it<D: Decider>(asked: &Asked<'_, D>, desk: &Desk<'_>) -> Result<Vec
         return Err(WireError::request(Some("inputs".into()), "one input at a time"));
     }
     let inputs = std::mem::take(&mut plan.inputs);
-    let text = inputs.first().and_then(|input| input.render(&info.task.input.fields).ok()).unwrap_or_default();
+    let text =
+        inputs.first().and_then(|input| input.render(&info.task.input.fields).ok()).unwrap_or_default();
     let request = Request {
         task: info.task.name.clone(),
         inputs,

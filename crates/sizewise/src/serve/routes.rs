@@ -250,7 +250,8 @@ mod tests {
     #[test]
     fn every_route_is_admitted_but_health_the_document_and_what_leads_into_the_console() {
         for route in ROUTES {
-            let open = ["/healthz", "/readyz", "/openapi.json", "/console", "/console/"].contains(&route.path)
+            let open = ["/healthz", "/readyz", "/openapi.json", "/console", "/console/"]
+                .contains(&route.path)
                 || ["/console/{asset}", "/console/api/login"].contains(&route.path);
             assert_eq!(route.guard == Guard::Open, open, "{}", route.path);
         }

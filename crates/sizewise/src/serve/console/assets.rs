@@ -60,7 +60,9 @@ mod tests {
     fn no_file_names_another_origin_or_makes_markup_of_a_string() {
         for (name, _, text) in FILES {
             let plain = text.replace("http://www.w3.org/2000/svg", "");
-            for word in ["http://", "https://", "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write"] {
+            for word in
+                ["http://", "https://", "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write"]
+            {
                 assert!(!plain.contains(word), "{name} holds {word}");
             }
             assert!(!text.contains("eval(") && !text.contains("<script>"), "{name}");

@@ -26,8 +26,7 @@ use std::{
 /// The name of the cookie.
 const NAME: &str = "sizewise_session";
 /// The cookie of no session.
-pub(in crate::serve) const ENDED: &str =
-    "sizewise_session=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0";
+pub(in crate::serve) const ENDED: &str = "sizewise_session=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0";
 /// Longest session: a working day.
 const LONGEST: Duration = Duration::from_secs(12 * 3_600);
 /// After so long without a request it has ended.
@@ -116,7 +115,8 @@ impl Sessions {
     ) -> Option<Result<Arc<Member>, WireError>> {
         let name = cookie(headers)?;
         let ended = || {
-            WireError::new(Code::KeyInvalid, None, "the session has ended").with_hint("come in again with a key")
+            WireError::new(Code::KeyInvalid, None, "the session has ended")
+                .with_hint("come in again with a key")
         };
         Some(self.hash(name).and_then(|hash| self.look(&hash, keys)).ok_or_else(ended))
     }
@@ -168,7 +168,8 @@ fn came_over_https(headers: &HeaderMap) -> bool {
 /// # Errors
 /// Fails when it was sent by a page from elsewhere.
 pub(in crate::serve) fn check_page(headers: &HeaderMap, must_say: bool) -> Result<(), WireError> {
-    let text = |name| headers.get(name).map(|value: &hyper::header::HeaderValue| value.to_str().unwrap_or_default());
+    let text =
+        |name| headers.get(name).map(|value: &hyper::header::HeaderValue| value.to_str().unwrap_or_default());
     let own = match (text(hyper::header::HeaderName::from_static("sec-fetch-site")), text(ORIGIN)) {
         (Some(site), _) => site == "same-origin",
         (None, Some(origin)) => {
@@ -244,7 +245,8 @@ mod tests {
 
     #[test]
     fn the_cookie_is_secure_where_the_browser_says_that_its_page_is() {
-        let cookie = |pairs: &[(&'static str, &str)]| Sessions::new().open("k", "k", &headers(pairs)).unwrap();
+        let cookie =
+            |pairs: &[(&'static str, &str)]| Sessions::new().open("k", "k", &headers(pairs)).unwrap();
         assert!(cookie(&[("origin", "https://desk.example")]).ends_with("; Secure"));
         assert!(!cookie(&[("x-forwarded-proto", "https")]).contains("Secure"));
     }

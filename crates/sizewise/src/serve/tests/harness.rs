@@ -1,8 +1,8 @@
 //! How do the tests run a server and talk to it?
 
 use super::super::*;
-use crate::{console::Console, project::Project};
 use crate::wire::testing::{escalated, support_decision, support_task};
+use crate::{console::Console, project::Project};
 use sizewise_contract::{ContentHash, did_you_mean};
 use sizewise_store::{Holder, Rights, Role};
 use std::{
@@ -162,8 +162,7 @@ impl Drop for Running {
 pub(super) fn start(settings: Settings, keys: Keys, behaviour: Behaviour) -> Running {
     let workers = std::num::NonZeroUsize::MIN;
     let (project, console) = console();
-    let settings =
-        Settings { bind: ([127, 0, 0, 1], 0).into(), workers, console: Some(console), ..settings };
+    let settings = Settings { bind: ([127, 0, 0, 1], 0).into(), workers, console: Some(console), ..settings };
     let (stop, stopped) = oneshot::channel::<()>();
     let (ready, address) = std::sync::mpsc::channel();
     let thread = std::thread::spawn(move || {
@@ -173,7 +172,12 @@ pub(super) fn start(settings: Settings, keys: Keys, behaviour: Behaviour) -> Run
         };
         run(settings, Arc::new(keys), Arc::new(Fake::new(behaviour)), tell, shutdown).expect("serves")
     });
-    Running { address: address.recv().expect("ready"), _project: project, stop: Some(stop), thread: Some(thread) }
+    Running {
+        address: address.recv().expect("ready"),
+        _project: project,
+        stop: Some(stop),
+        thread: Some(thread),
+    }
 }
 
 /// A reply as it came over the socket.

@@ -89,7 +89,9 @@ fn ask(server: &Running, route: &Route, case: Case) -> Reply {
         Case::WrongRole if route.guard == Guard::Watches => "authorization: Bearer caller\r\n".into(),
         Case::WrongRole => "authorization: Bearer monitor\r\n".into(),
         Case::Session => session(server, "right") + own,
-        Case::CrossSite => session(server, "right") + "sec-fetch-site: cross-site\r\norigin: https://evil.example\r\n",
+        Case::CrossSite => {
+            session(server, "right") + "sec-fetch-site: cross-site\r\norigin: https://evil.example\r\n"
+        }
         Case::NoOrigin => session(server, "right"),
         Case::Reviewer => session(server, "reviewer") + own,
         _ => "authorization: Bearer right\r\n".into(),
@@ -137,7 +139,9 @@ fn promised(route: &Route, case: Case) -> (u16, &'static str) {
         }
         Case::CrossSite | Case::NoOrigin if !reads => (403, "origin_refused"),
         Case::Reviewer if !matches!(route.guard, Guard::Enters | Guard::Labels) => (403, "not_allowed"),
-        Case::Session | Case::CrossSite | Case::NoOrigin | Case::Reviewer if passes_on => (404, "unknown_route"),
+        Case::Session | Case::CrossSite | Case::NoOrigin | Case::Reviewer if passes_on => {
+            (404, "unknown_route")
+        }
         Case::Session | Case::CrossSite | Case::NoOrigin | Case::Reviewer => let_in,
         Case::NoKey => (401, "key_missing"),
         Case::WrongKey => (401, "key_invalid"),
