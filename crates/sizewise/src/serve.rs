@@ -282,6 +282,8 @@ impl<D: Decider> Serving<D> {
             Found::Route(_, route, _) if self.settings.relay.is_some() && route.endpoint.may_relay() => {
                 self.settings.request_timeout.max(relay::PATIENCE)
             }
+            Found::Route(_, route, _) => console::patience(route)
+                .map_or(self.settings.request_timeout, |long| long.max(self.settings.request_timeout)),
             _ => self.settings.request_timeout,
         }
     }

@@ -27,8 +27,10 @@ use serde_json::{Value, json};
 use sizewise_contract::{Code, Diagnose};
 use sizewise_engine::Request;
 use sizewise_models::remote::ProviderState;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+/// How long a whole store may take.
+const LONG: Duration = Duration::from_secs(900);
 /// Training rows that are shown beside a decision.
 const NEAR: usize = 5;
 /// The page runs its own modules and nothing else, talks to this server alone, and stands in nobody's frame. Without trusted types
@@ -67,6 +69,11 @@ pub enum View {
 /// Whether a route belongs to the console.
 pub(super) fn is_of_console(route: &Route) -> bool {
     matches!(route.endpoint, Endpoint::Console(_))
+}
+
+/// Until when a request for the console must be answered: whole stores are read or written anew for some.
+pub(super) fn patience(route: &Route) -> Option<Duration> {
+    matches!(route.endpoint, Endpoint::Console(View::Erase | View::Verify)).then_some(LONG)
 }
 
 /// The headers under which everything of the console is sent, errors included.

@@ -30,7 +30,7 @@ export function launch() {
 export async function open(browser, url, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
   const page = await context.newPage();
-  page.setDefaultTimeout(20_000);
+  page.setDefaultTimeout(60_000);
   page.on("request", (request) => check(request.url().startsWith(`${url}/`), `a request left the origin: ${request.url()}`));
   page.on("pageerror", (error) => findings.push(`an error in the page: ${error.message}`));
   page.on("dialog", (dialog) => {

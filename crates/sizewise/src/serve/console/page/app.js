@@ -107,9 +107,11 @@ async function show(focus = true) {
     view = [h("h1", { tabindex: "-1" }, name), problem(error)];
   }
   if (signal.aborted) return;
+  // What had the focus is gone with the view that it belonged to: the heading stands for it.
+  const held = main.contains(document.activeElement);
   main.replaceChildren(...[view].flat(Infinity).filter(Boolean));
   main.removeAttribute("aria-busy");
-  const first = main.querySelector("[data-focus]") ?? (focus ? main.querySelector("h1") : null);
+  const first = main.querySelector("[data-focus]") ?? (focus || held ? main.querySelector("h1") : null);
   first?.focus({ preventScroll: true });
   if (focus) scrollTo(0, 0);
   performance.mark(`shown:${page}`);
