@@ -11,7 +11,7 @@ use crate::{
     keys, probes,
 };
 use rusqlite::{Connection, OptionalExtension, params};
-use sizewise_contract::{Probe, QueuedItem, Record};
+use sizewise_contract::{Probe, QueuedItem, Record, units::UnixMillis};
 use std::{
     path::Path,
     sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
@@ -191,6 +191,28 @@ impl Store {
             .prepare_cached("SELECT record FROM records WHERE task = ?1 ORDER BY at DESC LIMIT ?2")?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows = statement.query_map(params![task, limit], |row| row.get::<_, String>(0))?;
+        let read = |text: String| {
+            serde_json::from_str(&text).map_err(|_| Error::Internal("a stored record is readable"))
+        };
+        rows.map(|text| read(text?)).collect()
+    }
+
+    /// Records of a task after one that is named by its moment and id, in their order.
+    ///
+    /// # Errors
+    /// Fails when the database cannot be read.
+    pub fn records_after(
+        &self,
+        task: &str,
+        after: &(UnixMillis, String),
+        limit: usize,
+    ) -> Result<Vec<Record>> {
+        let connection = self.connection();
+        let mut statement = connection.prepare_cached(
+            "SELECT record FROM records WHERE task = ?1 AND at >= ?2 AND (at > ?2 OR id > ?3) ORDER BY at, id LIMIT ?4",
+        )?;
+        let given = params![task, after.0.0, after.1, i64::try_from(limit).unwrap_or(i64::MAX)];
+        let rows = statement.query_map(given, |row| row.get::<_, String>(0))?;
         let read = |text: String| {
             serde_json::from_str(&text).map_err(|_| Error::Internal("a stored record is readable"))
         };

@@ -6,7 +6,7 @@ mod records;
 
 pub use begin::{Discover, Init};
 pub use keys::{KeyRights, KeyRole, Keys, Limit};
-pub use records::{Audit, Erase, Redact, Verify};
+pub use records::{Audit, Erase, Records, Redact, Verify};
 
 use clap::{Args, Parser, Subcommand};
 use sizewise_contract::units::Dollars;
@@ -103,6 +103,10 @@ pub enum Command {
     /// The questions that wait for a person.
     #[command(subcommand)]
     Queue(Queue),
+    /// Print rules for Prometheus that tell when a promise is in doubt or broken, probes wait, or requests fail.
+    AlertRules,
+    /// Write what a task answered to -o FILE (.csv, .tsv, .jsonl or .parquet), a row for each answer, with what people said of it.
+    Records(Records),
     /// Take personal data out of a text, as `may_leave = "redacted"` does, and put it back.
     Redact(Redact),
     /// What remote models have cost, by task, provider and day.

@@ -24,6 +24,7 @@ mod models;
 pub(crate) mod privacy;
 pub(crate) mod queue;
 mod quickstart;
+mod records;
 mod redact;
 mod renew;
 mod report;
@@ -56,7 +57,12 @@ const TOO_LITTLE: u8 = 101;
 pub fn run(cli: &Cli, screen: &Screen) -> Result<u8> {
     if !matches!(
         cli.command,
-        Command::Batch(_) | Command::Report(_) | Command::Queue(_) | Command::Models(_) | Command::Audit(_)
+        Command::Batch(_)
+            | Command::Report(_)
+            | Command::Queue(_)
+            | Command::Models(_)
+            | Command::Audit(_)
+            | Command::Records(_)
     ) {
         screen.without_file()?;
     }
@@ -90,7 +96,13 @@ pub fn run(cli: &Cli, screen: &Screen) -> Result<u8> {
         Command::List => list::run(&project, screen),
         Command::Show(arguments) => list::show(&project, arguments, screen),
         Command::Queue(what) => queue::run(&project, what, screen),
+        Command::AlertRules => {
+            let rules = crate::alerts::RULES;
+            screen.result("alert-rules", &serde_json::json!({ "rules": rules }), || rules.to_owned());
+            Ok(DONE)
+        }
         Command::Evidence(arguments) => evidence::run(&project, arguments, screen),
+        Command::Records(arguments) => records::run(&project, arguments, screen),
         Command::Spending => spending::run(&project, screen),
         Command::Keys(what) => keys::run(&project, what, screen),
         Command::Rollback(arguments) => list::rollback(&project, arguments, screen),

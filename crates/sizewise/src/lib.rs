@@ -2,6 +2,7 @@
 //!
 //! The application: the command line, the HTTP server with its wire formats, settings and wiring.
 
+pub mod alerts;
 pub mod cli;
 mod clock;
 pub mod commands;

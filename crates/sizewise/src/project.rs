@@ -4,6 +4,7 @@
 //! `.sizewise/` beside them.
 
 use crate::{
+    alerts::AlertSettings,
     commands::TeacherSettings,
     error::{Error, Result},
     oidc::OidcSettings,
@@ -48,6 +49,8 @@ pub struct Settings {
     pub team: BTreeMap<String, TeamSettings>,
     /// Whose tokens are taken in place of keys.
     pub oidc: Option<OidcSettings>,
+    /// Who is told when a promise changes.
+    pub alerts: Option<AlertSettings>,
     /// Where traces go.
     pub telemetry: Option<TelemetrySettings>,
 }

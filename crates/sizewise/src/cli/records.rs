@@ -1,4 +1,4 @@
-//! Which commands say what was done, what is no longer kept, and what is taken out of a text?
+//! Which commands say what was done and answered, what is no longer kept, and what is taken out of a text?
 
 use clap::{Args, Subcommand};
 use sizewise_store::Head;
@@ -57,6 +57,19 @@ pub struct Erase {
     /// Every kept input that holds this text, letter by letter.
     #[arg(long, value_name = "TEXT")]
     pub holding: Option<String>,
+}
+
+/// Exports records.
+#[derive(Debug, Args)]
+pub struct Records {
+    /// The task.
+    pub task: String,
+    /// Only those of the last so many days.
+    #[arg(long, value_name = "N")]
+    pub days: Option<u32>,
+    /// Replace the file if it exists.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Takes personal data out of a text.

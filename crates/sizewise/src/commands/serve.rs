@@ -5,6 +5,7 @@ use super::{
     trained::{store, threads},
 };
 use crate::{
+    alerts::{self, Alerts},
     cli::Serve,
     console::Console,
     error::{Error, Result},
@@ -17,7 +18,7 @@ use crate::{
     serve::{self, KeyCheck, Settings},
     telemetry::Telemetry,
 };
-use sizewise_contract::{Code, Diagnose, PromiseChange, task::Live};
+use sizewise_contract::{Code, Diagnose, task::Live};
 use sizewise_engine::{Engine, Ledgers};
 use sizewise_store::{ObservedBounds, Store};
 use std::{
@@ -68,6 +69,8 @@ pub(super) struct Serving {
     problems: Vec<(String, sizewise_engine::Error)>,
     /// Tasks whose larger model may not be asked, and why.
     unasked: Vec<(String, Error)>,
+    /// Who is told when a promise changes.
+    alerts: Option<Alerts>,
 }
 
 impl Serving {
@@ -85,12 +88,15 @@ impl Serving {
         engine.escalate_to(escalations);
         engine.keep(privacy::keeping(project, &names));
         engine.watch_by(watching(project, &names));
-        engine.read_evidence()?;
+        let alerts = Alerts::start(project)?;
+        for change in engine.read_evidence()? {
+            alerts.iter().for_each(|alerts| alerts.tell(&change));
+        }
         let teams = &project.settings().team;
         let oidc = project.settings().oidc.as_ref().map(Oidc::new);
         let members = Arc::new(Members::new((store.key_ring()?, oidc), Arc::clone(&ledgers), teams));
         let project = project.clone();
-        Ok(Self { store, engine, ledgers, members, names, project, providers, problems, unasked })
+        Ok(Self { store, engine, ledgers, members, names, project, providers, problems, unasked, alerts })
     }
 
     /// Says which tasks are served, and which are not and why.
@@ -294,7 +300,12 @@ impl Serving {
     /// Lets promises stand as the evidence says now, and says what changed.
     fn read_evidence(&self, screen: &Screen) {
         match self.engine.read_evidence() {
-            Ok(changes) => changes.iter().for_each(|change| screen.remark(&told(change))),
+            Ok(changes) => {
+                for change in &changes {
+                    screen.remark(&alerts::told(change));
+                    self.alerts.iter().for_each(|alerts| alerts.tell(change));
+                }
+            }
             Err(error) => screen.remark(&format!("promises stand as they did: {error}")),
         }
     }
@@ -323,15 +334,6 @@ impl Serving {
 fn watching(project: &Project, names: &[String]) -> BTreeMap<String, Live> {
     let rules = |name: &String| Some((name.clone(), project.task(name).ok()?.live));
     names.iter().filter_map(rules).collect()
-}
-
-fn told(change: &PromiseChange) -> String {
-    let group = change.group.as_ref().map_or(String::new(), |group| format!(" in {group}"));
-    let threshold = change.threshold.map_or("nothing is answered here now".to_owned(), |threshold| {
-        format!("answers are given from confidence {threshold:.4} on")
-    });
-    let (task, question, state) = (&change.task, &change.question, change.to.name().replace('_', " "));
-    format!("promise of {task}/{question}{group} is {state}: {}; {threshold}", change.reason)
 }
 
 /// A provider's trouble without what it said itself: that may be what it was told, and has no place in a log.

@@ -16,7 +16,7 @@ use super::{
 use crate::wire::{WireError, chat, decisions, live, models, native, systemone};
 use hyper::{Method, StatusCode, header::HeaderMap};
 use sizewise_contract::{Code, Decision};
-use sizewise_engine::{Error, InputValue, QuestionRef, TaskInfo};
+use sizewise_engine::{Error, InputValue, QuestionRef, Standing, TaskInfo};
 use sizewise_models::remote::Trace;
 use std::sync::Arc;
 
@@ -277,6 +277,15 @@ fn ready<D: Decider>(serving: &Serving<D>) -> Reply {
     Reply::new(Kind::Json, body).with_status(status)
 }
 
+/// How every promise stands, by task.
+fn promises<D: Decider>(serving: &Serving<D>) -> Vec<(String, Standing)> {
+    let of_task = |info: TaskInfo| {
+        let standings = serving.decider.evidence(&info.task.name).map(|evidence| evidence.standings);
+        standings.unwrap_or_default().into_iter().map(move |one| (info.task.name.clone(), one))
+    };
+    serving.decider.tasks().into_iter().flat_map(of_task).collect()
+}
+
 fn metrics<D: Decider>(serving: &Serving<D>) -> String {
     serving.metrics.render(&super::metrics::Gauges {
         requests_in_flight: serving
@@ -296,6 +305,7 @@ fn metrics<D: Decider>(serving: &Serving<D>) -> String {
             let relayed = serving.settings.relay.iter().flat_map(|relay| relay.states());
             relayed.chain(serving.decider.providers()).collect()
         },
+        promises: promises(serving),
         tasks: serving.decider.tasks(),
     })
 }

@@ -5,8 +5,8 @@
 
 use super::routes::ROUTES;
 use hyper::StatusCode;
-use sizewise_contract::{Decision, Disposition, EscalationReason, Tier};
-use sizewise_engine::TaskInfo;
+use sizewise_contract::{Decision, Disposition, EscalationReason, PromiseState, Tier};
+use sizewise_engine::{Standing, TaskInfo};
 use sizewise_models::remote::ProviderState;
 use std::{
     collections::BTreeMap,
@@ -86,6 +86,8 @@ pub(super) struct Gauges {
     pub(super) started: u64,
     pub(super) queues: Vec<QueueDepth>,
     pub(super) tasks: Vec<TaskInfo>,
+    /// How every promise stands, by task.
+    pub(super) promises: Vec<(String, Standing)>,
     pub(super) providers: BTreeMap<String, ProviderState>,
 }
 
@@ -218,6 +220,7 @@ impl Metrics {
                 "sizewise_task_certified{{task=\"{task}\",release=\"{release}\"}} {certified}"
             );
         }
+        promises(&mut text, &gauges.promises);
         for (name, kind, help, value) in PROVIDERS {
             family(&mut text, name, kind, help);
             for (provider, state) in &gauges.providers {
@@ -289,6 +292,42 @@ impl Metrics {
     }
 }
 
+/// How promises stand.
+fn promises(text: &mut String, promises: &[(String, Standing)]) {
+    type Of = fn(&Standing) -> f64;
+    let metrics: [(&str, &str, Of); 6] = [
+        ("sizewise_promise_state", "How a promise stands: 0 kept, 1 in doubt, 2 broken.", |one| {
+            match one.state {
+                PromiseState::Kept => 0.0,
+                PromiseState::InDoubt => 1.0,
+                PromiseState::Broken => 2.0,
+            }
+        }),
+        (
+            "sizewise_promise_threshold",
+            "From which confidence answers are given; above 1 nothing is.",
+            |one| one.threshold.unwrap_or(2.0),
+        ),
+        ("sizewise_served_error_low", "Lower bound of the share of wrong answers.", |one| {
+            one.served_error.low
+        }),
+        ("sizewise_served_error_high", "Upper bound of the share of wrong answers.", |one| {
+            one.served_error.high
+        }),
+        ("sizewise_probes_drawn", "Requests of the release that were drawn as probes.", |one| {
+            one.probes.drawn as f64
+        }),
+        ("sizewise_probes_told", "Probes of which the truth is known.", |one| one.probes.told as f64),
+    ];
+    for (name, help, of) in metrics {
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
+        for (task, one) in promises {
+            let (task, question) = (escaped(task), escaped(&one.question));
+            let _ = writeln!(text, "{name}{{task=\"{task}\",question=\"{question}\"}} {}", of(one));
+        }
+    }
+}
+
 /// An open connection.
 pub(super) struct Connection<'m>(&'m AtomicU64);
 
@@ -323,6 +362,7 @@ mod tests {
             started: 1,
             queues: vec![QueueDepth { queue: "re\"view".into(), waiting: 2 }],
             tasks: Vec::new(),
+            promises: Vec::new(),
             providers: BTreeMap::from([(
                 "primary".to_owned(),
                 ProviderState { calls: 7, failures: 2, hedges: 1, resting: true, problem: None },
