@@ -84,8 +84,9 @@ fn one(out: &mut String, task: &str, question: &QuestionReport<'_>) -> std::fmt:
         let group = change.group.map_or(String::new(), |group| format!(" in {group}"));
         writeln!(
             out,
-            "  {}{group}: {} \u{2192} {}: {}",
+            "  {}  release {}{group}: {} \u{2192} {}: {}",
             clock::minute(UnixMillis(change.at)),
+            change.release.get(..12).unwrap_or_default(),
             change.from.name().replace('_', " "),
             change.to.name().replace('_', " "),
             change.reason

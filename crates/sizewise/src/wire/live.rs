@@ -115,7 +115,7 @@ pub struct QuestionReport<'a> {
     pub served_error: Bounds,
     /// How that came to be.
     pub path: &'a [PathPoint],
-    /// What changed, oldest first.
+    /// What changed, oldest first, under earlier releases as well.
     pub changes: Vec<Change<'a>>,
     /// Parts of the traffic that callers name.
     pub groups: Vec<Group<'a>>,
@@ -167,6 +167,8 @@ pub struct Change<'a> {
     /// The part of the traffic; none for all of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<&'a str>,
+    /// The release whose promise it was.
+    pub release: String,
 }
 
 /// A part of the traffic.
@@ -231,8 +233,11 @@ fn watched<'a>(standing: &'a Standing, evidence: &'a Evidence, info: &TaskInfo) 
         threshold: change.threshold,
         reason: &change.reason,
         group: change.group.as_deref(),
+        release: change.release.to_string(),
     });
     let changes: Vec<_> = changes.collect();
+    let release = info.release.to_string();
+    let since = changes.iter().rev().find(|change| change.group.is_none() && change.release == release);
     let groups = standing.groups.iter().map(|group| Group {
         group: &group.group,
         state: group.state,
@@ -244,7 +249,7 @@ fn watched<'a>(standing: &'a Standing, evidence: &'a Evidence, info: &TaskInfo) 
         question: &standing.question,
         promise: standing.promise,
         state: standing.state.name(),
-        since: changes.iter().rev().find(|change| change.group.is_none()).map(|change| change.at),
+        since: since.map(|change| change.at),
         reference: evidence.rules.reference,
         threshold: Thresholds { certified: Some(standing.certified), now: standing.threshold },
         probes: Probes {
