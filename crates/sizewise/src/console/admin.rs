@@ -114,7 +114,17 @@ impl Console {
                 hint: "come in with another one to revoke it".into(),
             });
         }
-        self.store.acting_as(&who.actor()).revoke_key(id)?;
+        match self.store.acting_as(&who.actor()).revoke_key(id) {
+            // Told apart from the key of whoever asks, which is well.
+            Err(error @ sizewise_store::Error::UnknownKey { .. }) => {
+                return Err(Error::Policy {
+                    message: error.to_string(),
+                    code: Code::RequestInvalid,
+                    hint: "the list of keys has them all".into(),
+                });
+            }
+            outcome => outcome?,
+        }
         json(&json!({ "revoked": id }))
     }
 }

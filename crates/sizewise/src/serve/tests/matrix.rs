@@ -124,7 +124,7 @@ fn promised(route: &Route, case: Case) -> (u16, &'static str) {
         Endpoint::Console(View::Redirect) => (308, ""),
         Endpoint::Console(View::Answer) => (400, "input_invalid"),
         Endpoint::Console(View::Switch) => (404, "not_trained"),
-        Endpoint::Console(View::RevokeKey) => (401, "key_invalid"),
+        Endpoint::Console(View::RevokeKey) => (400, "request_invalid"),
         _ => (200, ""),
     };
     match case {

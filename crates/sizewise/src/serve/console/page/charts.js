@@ -85,7 +85,7 @@ export function shares(title, rows, columns, whole = rows) {
     svg.append(
       draw("text", { class: "strong", x: 192, y: y + 4, "text-anchor": "end" }, name),
       draw("line", { class: "bar-line", x1: at(share.low), x2: at(share.high), y1: y, y2: y }),
-      draw("circle", { class: "dot", cx: at(share.value), cy: y, r: 4.5 }),
+      ...(share.value === null ? [] : [draw("circle", { class: "dot", cx: at(share.value), cy: y, r: 4.5 })]),
       draw("text", { x: 590, y: y + 4 }, `n ${share.of}`));
   });
   return figure(svg, title, columns, whole);

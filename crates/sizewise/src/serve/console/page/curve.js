@@ -1,6 +1,7 @@
 // What does a threshold cost and bring? The curve of the development rows, with a hand on it.
 import { band, figure, frame, promiseLine } from "./charts.js";
 import { draw, figures, fresh, h, put } from "./dom.js";
+import { watched } from "./evidence.js";
 import { count, percent, range, share } from "./format.js";
 
 /** A number that somebody sets, remembered for this page. */
@@ -14,7 +15,7 @@ export function curve(measured, { proof, live, traffic, callCost }) {
   const points = measured.curve.filter((point) => point.served_error.of > 0);
   if (points.length === 0) return h("p", { class: "note" }, "No row is answered at any threshold.");
   const promise = measured.promise.max_served_error;
-  const worst = Math.max(promise * 2, ...points.map((point) => point.served_error.value * 1.15), live?.served_error?.high ?? 0);
+  const worst = Math.max(promise * 2, ...points.map((point) => point.served_error.value * 1.15), watched(live) ? live.served_error.high : 0);
   const top = Math.min(1, Math.ceil(worst * 20) / 20);
   const plot = frame(`Served error against coverage of ${measured.question}`, { top, across: "coverage: share of requests that are answered here", up: "served error" });
   band(plot, points.map((point) => ({ x: point.coverage, value: point.served_error.value, low: point.served_error.low, high: point.served_error.high })));
@@ -22,7 +23,7 @@ export function curve(measured, { proof, live, traffic, callCost }) {
   certified(plot, proof);
   fromTraffic(plot, live, traffic);
   const hand = handOn(plot, points, measured.cascade.threshold, { promise, callCost, question: measured.question });
-  const caption = `${count(measured.rows)} development rows; band: exact 95 % interval. ${proof ? "The bar with a cap: the locked rows at the certified threshold, up to the bound that was proven. " : ""}${live?.served_error ? "The ring: what traffic says now. " : ""}The line with a handle: the threshold under your hand; drag it.`;
+  const caption = `${count(measured.rows)} development rows; band: exact 95 % interval. ${proof ? "The bar with a cap: the locked rows at the certified threshold, up to the bound that was proven. " : ""}${watched(live) ? "The ring: what traffic says now. " : ""}The line with a handle: the threshold under your hand; drag it.`;
   return h("div", {}, h("div", { class: "split" }, h("div", {}, figure(plot.svg, caption, [
     { name: "Threshold", head: true, number: true, cell: (p) => p.threshold.toFixed(4) },
     { name: "Coverage", number: true, cell: (p) => percent(p.coverage) },
@@ -44,7 +45,7 @@ function certified(plot, proof) {
 
 function fromTraffic(plot, live, traffic) {
   const error = live?.served_error;
-  if (!error || !traffic?.answered?.of) return;
+  if (!error || error.estimate === null || !traffic?.answered?.of) return;
   const [x, y] = [plot.x(traffic.answered.value), plot.y(error.estimate)];
   plot.svg.append(
     draw("line", { class: "live", x1: x, x2: x, y1: plot.y(error.low), y2: plot.y(error.high) }),

@@ -18,9 +18,9 @@ export async function evidence(task, signal) {
   }
 }
 
-/** Whether there is anything to show of a question. */
+/** Whether labels say anything of a question since its state last changed. */
 export function watched(live) {
-  return Boolean(live && live.state !== "unwatched" && live.served_error && live.probes?.labelled > 0);
+  return Boolean(live && live.state !== "unwatched" && live.served_error && live.served_error.estimate !== null && live.probes?.labelled > 0);
 }
 
 /** How a promise stands, as a word with its mark. */
@@ -31,7 +31,7 @@ export function state(live) {
 
 /** The live served error in words, with interval and sample size. */
 export function told(live) {
-  if (!watched(live)) return "no evidence yet";
+  if (!watched(live)) return !live || live.state === "unwatched" ? "" : live.probes.drawn ? `no label yet since then; ${count(live.probes.waiting)} probes wait` : "by its certificate; no probe yet";
   const error = live.served_error;
   return `${percent(error.estimate)} (${range(error.low, error.high)}, n ${count(live.probes.labelled)})`;
 }

@@ -20,7 +20,7 @@ export function range(low, high) {
 
 /** A counted share with its interval and sample size. */
 export function share(s) {
-  if (!s || s.of === 0) return "no rows";
+  if (!s || s.of === 0 || s.value === null) return "no rows";
   return `${percent(s.value)} (${range(s.low, s.high)}, n ${count(s.of)})`;
 }
 

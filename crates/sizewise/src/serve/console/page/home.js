@@ -75,7 +75,7 @@ async function fill(tasks, cells, signal) {
       if (of !== task) continue;
       const live = found.get(question);
       cell.className = "";
-      put(cell, (watched(live) ? [state(live), " ", interval({ ...live.served_error }, promise), " ", told(live)] : [state(null)]));
+      put(cell, [state(live), " ", watched(live) && [interval(live.served_error, promise), " "], h("span", { class: watched(live) ? null : "note" }, told(live))]);
     }
   }
 }

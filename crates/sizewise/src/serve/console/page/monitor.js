@@ -11,42 +11,47 @@ export async function monitor({ task: name, signal, again }) {
   const questions = [...live.values()];
   return [h("h1", { tabindex: "-1" }, `Monitor ${name}`),
     h("div", { class: "row controls" }, h("p", { class: "lead" }, `As of ${moment(Date.now())}.`), h("button", { on: { click: again } }, "Look again")),
+    questions.length > 0 && questions.every((one) => !one.probes.drawn) && h("p", { class: "note" }, "No probe was drawn yet: ", h("code", {}, "probe_share"), " under ", h("code", {}, "[live]"), " in the task file sends a share of answered requests to a reference as well."),
     questions.length ? questions.map(promise) : h("p", { class: "message" }, "No live evidence yet: nobody watches this task. ", h("code", {}, "probe_share"), " under ", h("code", {}, "[live]"), " in the task file sends a share of answered requests to a reference as well."),
     latest(traffic)];
 }
 
 function promise(live) {
   const head = h("h2", {}, live.question);
-  if (!watched(live)) return h("section", {}, head, h("p", {}, state(live), live.probes?.drawn ? ` ${count(live.probes.drawn)} probes drawn, ${count(live.probes.waiting)} wait for their label.` : ""));
+  if (live.state === "unwatched") return h("section", {}, head, h("p", {}, state(live), h("span", { class: "note" }, " Without a certificate there is no promise to watch.")));
   return h("section", {}, head, figures([
     ["promise", `≤ ${percent(live.promise.max_served_error)} wrong`],
     ["state", state(live), live.since ? `since ${moment(live.since)}` : null],
-    ["served error", percent(live.served_error.estimate), told(live)],
-    ["threshold", live.threshold.now.toFixed(4), live.threshold.now === live.threshold.certified ? "as certified" : `certified: ${live.threshold.certified.toFixed(4)}`],
+    ["served error", watched(live) ? percent(live.served_error.estimate) : "–", told(live)],
+    ["threshold", live.threshold.now?.toFixed(4) ?? "nothing is answered", live.threshold.now === live.threshold.certified ? "as certified" : `certified: ${live.threshold.certified?.toFixed(4) ?? "–"}`],
     ["probes", count(live.probes.drawn), `${count(live.probes.labelled)} labelled, ${count(live.probes.waiting)} wait; reference: ${live.reference}`],
   ]), path(live), groups(live), changes(live));
 }
 
 function path(live) {
-  if (!live.path?.length) return null;
-  const most = Math.max(...live.path.map((point) => point.n));
-  const top = Math.min(1, Math.max(live.promise.max_served_error * 2, ...live.path.slice(1).map((point) => point.high), 0.02));
+  const points = (live.path ?? []).filter((point) => point.estimate !== null);
+  if (!points.length) return null;
+  const most = Math.max(...points.map((point) => point.n));
+  const later = points.slice(Math.floor(points.length / 4));
+  const top = Math.min(1, Math.max(live.promise.max_served_error * 2, ...later.map((point) => point.high), 0.02));
   const plot = frame(`Served error of ${live.question} by labelled probes`, { top, right: most, across: "labelled probes", up: "served error", writeX: (value) => count(Math.round(value)) });
-  band(plot, live.path.map((point) => ({ x: point.n, value: point.estimate, low: point.low, high: Math.min(point.high, top) })));
+  band(plot, points.map((point) => ({ x: point.n, value: point.estimate, low: point.low, high: Math.min(point.high, top) })));
   promiseLine(plot, live.promise.max_served_error);
-  return figure(plot.svg, `Estimate and ${percent(live.served_error.confidence, 0)} confidence sequence: the band holds at every moment at once. n ${count(live.probes.labelled)}.`, [
+  return figure(plot.svg, `Estimate and ${percent(live.served_error.confidence, 0)} confidence sequence: the band holds at every moment at once, since the state last changed. n ${count(live.probes.labelled)}.`, [
     { name: "Labelled", head: true, number: true, cell: (point) => count(point.n) },
     { name: "When", tight: true, cell: (point) => moment(point.at) },
     { name: "Served error", number: true, cell: (point) => percent(point.estimate) },
     { name: "Interval", number: true, cell: (point) => range(point.low, point.high) },
-  ], live.path);
+  ], points);
 }
 
 function groups(live) {
   if (!live.groups?.length) return null;
-  const rows = live.groups.map((one) => ({ name: shortened(one.group, 26), share: { value: one.estimate, low: one.low, high: one.high, of: one.labelled } }));
+  const rows = live.groups.map((one) => ({ name: shortened(one.group, 26), state: one.state, threshold: one.threshold, share: { value: one.estimate, low: one.low, high: one.high, of: one.labelled } }));
   return h("div", {}, h("h3", {}, "Groups"), shares(`Served error of ${live.question} by group`, rows, [
     { name: "Group", head: true, cell: (row) => row.name },
+    { name: "State", cell: (row) => state(row) },
+    { name: "Threshold", number: true, cell: (row) => row.threshold?.toFixed(4) ?? "–" },
     { name: "Served error, interval, labelled probes", number: true, cell: (row) => share(row.share) },
   ]));
 }
@@ -55,6 +60,7 @@ function changes(live) {
   if (!live.changes?.length) return null;
   return h("div", {}, h("h3", {}, "Changes"), table("How the promise stood, the latest first", [
     { name: "When", tight: true, head: true, cell: (one) => moment(one.at) },
+    { name: "Of", cell: (one) => one.group ?? "all traffic" },
     { name: "From", cell: (one) => words(one.from) },
     { name: "To", cell: (one) => words(one.to) },
     { name: "Threshold", number: true, cell: (one) => one.threshold?.toFixed(4) ?? "–" },

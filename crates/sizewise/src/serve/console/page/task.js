@@ -2,7 +2,7 @@
 import { look, ofTask } from "./api.js";
 import { curve } from "./curve.js";
 import { figures, h, missing } from "./dom.js";
-import { evidence, state, told, watched } from "./evidence.js";
+import { evidence, state, told } from "./evidence.js";
 import { count, estimate, moment, money, percent, share, short, spread, words } from "./format.js";
 import { table } from "./table.js";
 
@@ -39,7 +39,7 @@ function section(question, { shown, measured, traffic, live, line }) {
     figures([
       ["promise", `≤ ${percent(promise.max_served_error)} wrong`, `${percent(promise.confidence, 0)} sure`],
       ["proof", verdict(proof), proof && `opened ${moment(proof.opened_at)}`],
-      ["live", state(live), watched(live) && told(live)],
+      ["live", state(live), told(live)],
       ["answered lately", fate?.answered ? percent(fate.answered.value) : "–", fate?.answered ? spread(fate.answered) : "no records"],
       found && ["coverage", percent(found.cascade.coverage.value), `development rows: ${spread(found.cascade.coverage)}`],
       found && ["served error", percent(found.cascade.served_error.value), `development rows: ${spread(found.cascade.served_error)}`],
