@@ -224,8 +224,7 @@ pub fn report<'a>(info: &'a TaskInfo, evidence: &'a Evidence) -> Report<'a> {
 }
 
 fn watched<'a>(standing: &'a Standing, evidence: &'a Evidence, info: &TaskInfo) -> QuestionReport<'a> {
-    let own =
-        |change: &&PromiseChange| change.question == standing.question && change.release == info.release;
+    let own = |change: &&PromiseChange| change.question == standing.question;
     let changes = evidence.changes.iter().filter(own).map(|change| Change {
         at: change.at.0,
         from: change.from,
