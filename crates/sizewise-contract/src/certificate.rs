@@ -40,6 +40,158 @@ pub struct Certificate {
     pub development_rows: ContentHash,
     /// Hash of the models and calibration that were tested.
     pub models: ContentHash,
+    /// What became of the rows of each value of the columns in `[data] slices`, at the served threshold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slices: Vec<Slice>,
+    /// What else stands between a promise that holds and an answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gates: Vec<Gate>,
+    /// Who lets it answer although a gate refuses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overridden: Option<Override>,
+}
+
+impl Certificate {
+    /// Whether answers may be given under this certificate: the promise holds, and no gate refuses that nobody overrode.
+    #[must_use]
+    pub fn may_answer(&self) -> bool {
+        self.verdict.is_certified() && (self.overridden.is_some() || !self.is_refused())
+    }
+
+    /// Whether a gate refuses, overridden or not.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.gates.iter().any(|gate| gate.result == GateResult::Refuse)
+    }
+}
+
+/// Rows that have one value of a column in common.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Slice {
+    /// The column.
+    pub column: String,
+    /// The value; empty where the cells are.
+    pub value: String,
+    /// Rows of it.
+    pub rows: u64,
+    /// Those that are answered.
+    pub answered: u64,
+    /// Those that are answered wrongly.
+    pub wrong: u64,
+    /// Share of its rows that are answered.
+    pub coverage: Interval,
+    /// Share of its answers that are wrong.
+    pub served_error: Interval,
+    /// By how much less of it is answered than of all other rows.
+    pub coverage_gap: Interval,
+    /// The confidence of each of these intervals by itself: so high that all of the certificate hold together.
+    pub confidence: f64,
+    /// How its answers compare with the promise.
+    pub verdict: SliceVerdict,
+    /// Whether clearly less of it is answered than of all other rows.
+    pub answers_less: bool,
+}
+
+/// A value with the ends of its interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    /// What was counted.
+    pub value: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+/// How the answers of a slice compare with the promise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "is")]
+pub enum SliceVerdict {
+    /// The whole interval of its served error lies within the promise.
+    AsPromised,
+    /// The whole interval lies above the promise.
+    WorseThanPromised,
+    /// The promise lies inside of the interval.
+    NotEnoughRows {
+        /// About how many more locked rows of the slice would settle it with 80 % chance; none where no number would.
+        label_more: Option<u64>,
+    },
+}
+
+/// One thing beside the promise that is looked at before answers are given.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Gate {
+    /// What is looked at.
+    pub name: GateName,
+    /// What was found, as one sentence without its full stop.
+    pub found: String,
+    /// What follows.
+    pub result: GateResult,
+    /// What a person can do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// What gates look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GateName {
+    /// Whether the promise holds for every slice.
+    Slices,
+    /// Whether rows outside every class are answered less often than others.
+    OutOfScope,
+    /// Whether answers come as fast as was promised.
+    Latency,
+    /// Whether the release's parts are those that its manifest names.
+    Parts,
+}
+
+impl GateName {
+    /// The name for people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Slices => "slices",
+            Self::OutOfScope => "out of scope",
+            Self::Latency => "latency",
+            Self::Parts => "parts",
+        }
+    }
+}
+
+/// What follows from what a gate found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GateResult {
+    /// Nothing speaks against answering.
+    Pass,
+    /// The evidence speaks against it.
+    Refuse,
+    /// There is too little evidence to say; it is let through, and said.
+    NotEnough,
+}
+
+impl GateResult {
+    /// The result for people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Refuse => "refuse",
+            Self::NotEnough => "not enough rows",
+        }
+    }
+}
+
+/// Somebody's decision to let a release answer although a gate refuses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Override {
+    /// Why, in their words.
+    pub reason: String,
+    /// Who.
+    pub actor: String,
+    /// When.
+    pub at: UnixMillis,
 }
 
 /// What the locked rows showed.

@@ -26,7 +26,7 @@ pub mod tier;
 pub mod units;
 
 pub use answer::{Answer, Decision, Disposition, EscalationReason, Step};
-pub use certificate::{Certificate, Verdict};
+pub use certificate::{Certificate, Gate, GateName, GateResult, Interval, Slice, SliceVerdict, Verdict};
 pub use error::{Code, Diagnose, Fault, did_you_mean};
 pub use example::{ClassLabel, Example, Gold, Label, Teacher};
 pub use hash::ContentHash;

@@ -30,3 +30,5 @@ pub const TOKENIZER_BYTES: usize = 64 << 20;
 pub const VOCABULARY: usize = 1 << 20;
 /// Largest model file, in bytes.
 pub const MODEL_FILE_BYTES: u64 = 8 << 30;
+/// Different values of all columns in `[data] slices` together: each makes every other interval wider.
+pub const SLICES: usize = 200;

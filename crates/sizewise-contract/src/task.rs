@@ -202,6 +202,9 @@ pub struct Data {
     /// A column with the time; the locked rows are then the latest part.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<String>,
+    /// Columns of the tables (a language, a segment) whose every value is judged for itself when the locked rows are opened.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub slices: Vec<String>,
     /// Share of the traffic that is out of scope, where training rows hold fewer such rows than the traffic does.
     /// Calibration and the plan of a certificate weigh them accordingly; the certificate itself counts rows as they are.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -217,6 +220,7 @@ impl Default for Data {
             train_labels: LabelSource::Gold,
             group: None,
             time: None,
+            slices: Vec::new(),
             out_of_scope_share: None,
         }
     }
@@ -406,7 +410,7 @@ impl Budget {
 impl Task {
     /// The hash of everything that decides what is asked and promised.
     ///
-    /// Where the data lies, how long records are kept, how often probes are sent, which remote model gets the rest and what it may
+    /// Where the data lies, by which columns it is looked at, how long records are kept, how often probes are sent, which remote model gets the rest and what it may
     /// cost may change without making another contract of it.
     #[must_use]
     pub fn contract_hash(&self) -> ContentHash {

@@ -17,6 +17,7 @@ use sizewise_contract::{
 };
 use sizewise_models::encoder::Encoder;
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -127,6 +128,31 @@ impl Locked {
             check_length("locked", number, &text, (task, encoder))?;
         }
         Ok(())
+    }
+
+    /// Looks at the columns by which the rows are sliced, and at no label. One list a column, one cell a row.
+    ///
+    /// # Errors
+    /// Fails when a column is missing, or when there are too many values to compare them.
+    pub fn slices(&self, columns: &[String]) -> Result<Vec<Vec<String>>> {
+        let mut table = TableReader::open(&self.path)?;
+        let places = columns.iter().map(|name| column(&table, name)).collect::<Result<Vec<_>>>()?;
+        let (mut row, mut cells) = (Vec::new(), vec![Vec::new(); columns.len()]);
+        while table.next_row(&mut row)?.is_some() {
+            for (list, &place) in cells.iter_mut().zip(&places) {
+                list.push(row.get(place).map_or("", |cell| cell.trim()).to_owned());
+            }
+        }
+        let different = |list: &Vec<String>| list.iter().collect::<BTreeSet<_>>().len();
+        let values: usize = cells.iter().map(different).sum();
+        match values > limits::SLICES {
+            true => Err(Error::Unusable {
+                path: self.path.clone(),
+                problem: format!("the columns under slices have {values} values; at most {} are compared", limits::SLICES),
+                hint: Some("name a column with fewer values under slices in [data] of the task file: a region in place of a customer".into()),
+            }),
+            false => Ok(cells),
+        }
     }
 
     /// The texts, without their labels.

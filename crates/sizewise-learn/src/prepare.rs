@@ -46,6 +46,8 @@ pub struct Options {
     pub group: Option<String>,
     /// A column with the time: the locked rows are the latest.
     pub time: Option<String>,
+    /// Columns that are kept so that every value of them can be judged for itself.
+    pub slices: Vec<String>,
     /// Who labelled the rows of `from`.
     pub label_source: LabelSource,
     /// The largest share of wrong answers that the task will promise.
@@ -228,7 +230,7 @@ fn write_splits(
                     let label = row.get(place).map_or("", |cell| cell.trim());
                     written.push(findings.usual_spelling(question, label).to_owned());
                 }
-                let extra = places.group.iter().chain(places.time.iter());
+                let extra = places.group.iter().chain(&places.time).chain(&places.slices);
                 written.extend(extra.map(|&place| row.get(place).cloned().unwrap_or_default()));
                 writer.write(&written)?;
             }
@@ -302,6 +304,7 @@ mod tests {
             out_of_scope: None,
             group: None,
             time: None,
+            slices: vec![],
             label_source: LabelSource::Gold,
             max_served_error: 0.05,
             shares: Shares::default(),

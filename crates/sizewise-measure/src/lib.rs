@@ -16,4 +16,5 @@ pub mod kinds;
 pub mod metrics;
 pub mod mix;
 pub mod random;
+pub mod slices;
 pub mod watch;

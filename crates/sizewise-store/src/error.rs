@@ -43,6 +43,14 @@ pub enum Error {
         /// The name asked for.
         name: String,
     },
+    /// A release may not be put in force.
+    #[error("release {} is not put in force: {problem}", release.short())]
+    NotPromoted {
+        /// The release.
+        release: ContentHash,
+        /// Why.
+        problem: &'static str,
+    },
     /// There is no earlier release to go back to.
     #[error("task `{task}` has no earlier release")]
     NothingEarlier {
@@ -136,6 +144,7 @@ impl Diagnose for Error {
             },
             Self::Object { .. } => Code::ReleaseDamaged,
             Self::UnknownRelease { .. } | Self::NothingEarlier { .. } => Code::NotTrained,
+            Self::NotPromoted { .. } => Code::NotCertified,
             Self::OpeningsSpent { .. } | Self::PlanChanged { .. } => Code::LockedRowsSpent,
             Self::NotWaiting { .. } | Self::SeveralWaiting { .. } => Code::InputInvalid,
             Self::SaidOtherwise { .. } => Code::AnsweredOtherwise,
@@ -163,6 +172,9 @@ impl Diagnose for Error {
             },
             Self::NothingEarlier { task } => {
                 format!("`sizewise show {task}` lists its releases; name one: sizewise rollback {task} RELEASE")
+            }
+            Self::NotPromoted { .. } => {
+                "`sizewise certify TASK --release RELEASE` tests it; what a gate refuses can be overridden with --override REASON".into()
             }
             Self::UnknownRelease { task, .. } => format!("`sizewise show {task}` lists them"),
             Self::OpeningsSpent { .. } => {

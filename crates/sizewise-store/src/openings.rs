@@ -81,8 +81,8 @@ impl Store {
         Ok(Opening { number, task: task.to_owned(), release: *release, ordinal: opened + 1, at })
     }
 
-    /// Keeps what came of an opening and, in the same step, puts the release in force when it proves at least what the
-    /// one in force proves. Says whether the release is in force now.
+    /// Keeps what came of an opening and, in the same step, puts the release in force when no gate refuses and it proves at
+    /// least what the one in force proves. Says whether the release is in force now.
     ///
     /// # Errors
     /// Fails when it cannot be written; the opening is spent all the same.
@@ -112,19 +112,20 @@ impl Store {
         audit::append(&transaction, &self.actor, Act::new("release.tested", &tested, detail))?;
         let in_force = releases::current(&transaction, &opening.task)?;
         let proven = |questions: &[Certificate]| -> Vec<String> {
-            questions.iter().filter(|c| c.verdict.is_certified()).map(|c| c.question.clone()).collect()
+            questions.iter().filter(|c| c.may_answer()).map(|c| c.question.clone()).collect()
         };
         let now = match &in_force {
             Some(other) if *other != release => proven(&releases::certificates(&transaction, other)?),
             _ => Vec::new(),
         };
         let new = proven(certificates);
-        let better = now.iter().all(|question| new.contains(question));
+        let refused = certificates.iter().any(|c| c.verdict.is_certified() && !c.may_answer());
+        let better = !refused && now.iter().all(|question| new.contains(question));
         if better {
             releases::switch(&transaction, &self.actor, (&opening.task, &release), "certified")?;
         }
         transaction.commit()?;
-        Ok(better)
+        Ok(better || in_force == Some(release))
     }
 
     /// The openings of a task's locked rows, oldest first.

@@ -13,7 +13,9 @@ use crate::{
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sizewise_contract::{Certificate, ContentHash, Task, units::UnixMillis};
+use sizewise_contract::{
+    Certificate, ContentHash, GateResult, Task, certificate::Override, units::UnixMillis,
+};
 
 /// Version of the manifest.
 const SCHEMA: u32 = 1;
@@ -92,10 +94,10 @@ pub struct Switch {
 }
 
 impl Release {
-    /// The certificate of a question under which answers may be given.
+    /// The certificate of a question under which answers may be given: proven, and refused by no gate that nobody overrode.
     #[must_use]
     pub fn certificate(&self, question: &str) -> Option<&Certificate> {
-        self.certificates.iter().find(|c| c.question == question && c.verdict.is_certified())
+        self.certificates.iter().find(|c| c.question == question && c.may_answer())
     }
 
     /// Hash of the models and their calibration.
@@ -161,7 +163,7 @@ impl Store {
         let in_force = current(&transaction, &manifest.task)?;
         let stays = match &in_force {
             Some(release) => {
-                certificates(&transaction, release)?.iter().any(|c| c.verdict.is_certified())
+                certificates(&transaction, release)?.iter().any(|c| c.may_answer())
                     && self.is_whole(&transaction, release)
             }
             None => false,
@@ -276,14 +278,64 @@ impl Store {
                     .ok_or(Error::Internal("a release that was in force exists"))?
             }
         };
-        for part in &wanted.manifest.parts {
-            self.objects.get(&part.hash)?;
-        }
+        self.check_parts(&wanted)?;
         let mut connection = self.connection();
         let transaction = database::begin(&mut connection)?;
         switch(&transaction, &self.actor, (task, &wanted.id), "rolled back")?;
         transaction.commit()?;
         Ok(wanted)
+    }
+
+    /// Puts a certified release in force, whatever is. With a reason, what its gates refuse is overridden, which is an act of its own in the
+    /// audit log.
+    ///
+    /// # Errors
+    /// Fails when nothing of it is certified, when a gate refuses and no reason is given, or when its parts are damaged; nothing is
+    /// then changed.
+    pub fn promote(&self, task: &str, name: &str, reason: Option<&str>) -> Result<Release> {
+        let mut wanted = self.release(task, name)?;
+        self.check_parts(&wanted)?;
+        let no = |problem| Error::NotPromoted { release: wanted.id, problem };
+        if !wanted.certificates.iter().any(|certificate| certificate.verdict.is_certified()) {
+            return Err(no("none of its questions is certified"));
+        }
+        let refused = |c: &Certificate| c.verdict.is_certified() && !c.may_answer();
+        let reason = reason.map(str::trim).filter(|reason| !reason.is_empty());
+        if reason.is_none() && wanted.certificates.iter().any(refused) {
+            return Err(no("a gate refuses it, and no reason to override it was given"));
+        }
+        let mut connection = self.connection();
+        let transaction = database::begin(&mut connection)?;
+        let named = wanted.id.to_string();
+        let mut gates = Vec::new();
+        for certificate in wanted.certificates.iter_mut().filter(|certificate| refused(certificate)) {
+            let Some(reason) = reason else { continue };
+            let refusing = certificate.gates.iter().filter(|gate| gate.result == GateResult::Refuse);
+            gates.extend(refusing.map(|gate| json!({ "question": certificate.question, "gate": gate.name })));
+            certificate.overridden =
+                Some(Override { reason: reason.to_owned(), actor: self.actor.clone(), at: ids::now() });
+            let text = serde_json::to_string(certificate)
+                .map_err(|_| Error::Internal("a certificate has a JSON form"))?;
+            transaction.execute(
+                "UPDATE certificates SET certificate = ?3 WHERE release = ?1 AND question = ?2",
+                params![named, certificate.question, text],
+            )?;
+        }
+        if !gates.is_empty() {
+            let detail = json!({ "task": task, "reason": reason, "gates": gates });
+            audit::append(&transaction, &self.actor, Act::new("gate.overridden", &named, detail))?;
+        }
+        switch(&transaction, &self.actor, (task, &wanted.id), "promoted")?;
+        transaction.commit()?;
+        Ok(wanted)
+    }
+
+    /// Reads every part of a release.
+    ///
+    /// # Errors
+    /// Fails when a part is missing or its bytes are not those that the manifest names.
+    pub fn check_parts(&self, release: &Release) -> Result<()> {
+        release.manifest.parts.iter().try_for_each(|part| self.objects.get(&part.hash).map(drop))
     }
 
     /// The bytes of a part of a release.

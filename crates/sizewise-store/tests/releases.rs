@@ -42,6 +42,9 @@ fn certificate(release: &Release, verdict: Verdict) -> Certificate {
         locked_rows: hash,
         development_rows: hash,
         models: release.models(),
+        slices: vec![],
+        gates: vec![],
+        overridden: None,
     }
 }
 
@@ -131,4 +134,33 @@ fn a_damaged_database_is_named_with_a_way_out() {
         assert_eq!(error.code(), Code::StoreDamaged, "{error}");
         assert!(error.to_string().contains("store.db") && error.hint().is_some());
     }
+}
+
+#[test]
+fn what_a_gate_refuses_goes_in_force_only_with_a_reason_that_is_audited() {
+    use sizewise_contract::{Gate, GateName, GateResult};
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let first = publish(&store, "first");
+    assert!(certify(&store, &first, Verdict::Certified));
+    let second = publish(&store, "second");
+    let mut refused = certificate(&second, Verdict::Certified);
+    let found = "language de: 30 of 100 answers wrong".into();
+    refused.gates.push(Gate { name: GateName::Slices, found, result: GateResult::Refuse, hint: None });
+    let rows = ContentHash::of(b"rows of the second");
+    let opening = store.begin_opening("support", &rows, &second.id, (1, None)).unwrap();
+    assert!(!store.finish_opening(opening, &[refused]).unwrap());
+    let name = second.id.to_string();
+    assert!(matches!(store.promote("support", &name, None), Err(Error::NotPromoted { .. })));
+    assert!(matches!(store.promote("support", &name, Some(" ")), Err(Error::NotPromoted { .. })));
+    assert_eq!(store.in_force("support").unwrap().unwrap().id, first.id);
+    // Gone back to by another way, it answers nothing all the same.
+    assert!(store.rollback("support", Some(&name)).unwrap().certificate("team").is_none());
+    store.rollback("support", Some(&first.id.to_string())).unwrap();
+    let promoted = store.acting_as("ada").promote("support", &name, Some("people look at German")).unwrap();
+    assert!(promoted.certificate("team").is_some());
+    let now = store.in_force("support").unwrap().unwrap();
+    assert_eq!((now.id, now.certificate("team").is_some()), (second.id, true));
+    let overridden = now.certificates[0].overridden.as_ref().unwrap();
+    assert_eq!((overridden.actor.as_str(), overridden.reason.as_str()), ("ada", "people look at German"));
 }

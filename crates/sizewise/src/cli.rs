@@ -114,6 +114,8 @@ pub enum Command {
     /// The API keys of the server.
     #[command(subcommand)]
     Keys(Keys),
+    /// Put a certified release in force.
+    Promote(Promote),
     /// Put an earlier release back in force.
     Rollback(Rollback),
     /// What was done here: a log that only grows, and that anybody can verify offline.
@@ -394,6 +396,9 @@ pub struct Certify {
     /// The release, or the beginning of its hash; by default the latest.
     #[arg(long, value_name = "RELEASE")]
     pub release: Option<String>,
+    /// Put the release in force although a gate refuses it, for this reason; both stand in the audit log.
+    #[arg(long = "override", value_name = "REASON")]
+    pub reason: Option<String>,
 }
 
 /// Learns again. Typed again after Ctrl-C, it goes on where it was.
@@ -562,6 +567,18 @@ pub enum Queue {
         #[arg(long)]
         force: bool,
     },
+}
+
+/// Puts a certified release in force. Exit code 100 where a gate refuses it.
+#[derive(Debug, Args)]
+pub struct Promote {
+    /// The task.
+    pub task: String,
+    /// The release, or the beginning of its hash.
+    pub release: String,
+    /// Put it in force although a gate refuses it, for this reason; both stand in the audit log.
+    #[arg(long = "override", value_name = "REASON")]
+    pub reason: Option<String>,
 }
 
 /// Puts an earlier release back.

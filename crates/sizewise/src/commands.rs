@@ -16,6 +16,7 @@ mod doctor;
 mod erase;
 pub(crate) mod evaluate;
 mod evidence;
+pub(crate) mod gates;
 mod init;
 mod keys;
 pub(crate) mod list;
@@ -105,6 +106,7 @@ pub fn run(cli: &Cli, screen: &Screen) -> Result<u8> {
         Command::Records(arguments) => records::run(&project, arguments, screen),
         Command::Spending => spending::run(&project, screen),
         Command::Keys(what) => keys::run(&project, what, screen),
+        Command::Promote(arguments) => gates::promote(&project, arguments, screen),
         Command::Rollback(arguments) => list::rollback(&project, arguments, screen),
         Command::Audit(what) => audit::run(&project, what, screen),
         Command::Erase(arguments) => erase::run(&project, arguments, screen),

@@ -137,7 +137,7 @@ impl Console {
         }
         self.check(name, who)?;
         let release = self.store.acting_as(&who.actor()).rollback(name, Some(release))?;
-        let certified = release.certificates.iter().any(|certificate| certificate.verdict.is_certified());
+        let certified = release.certificates.iter().any(|certificate| certificate.may_answer());
         json(&Switched { release: release.id, certified })
     }
 

@@ -170,7 +170,67 @@ fn write_certificate(out: &mut String, certificate: Option<&Certificate>) -> std
         )?;
     }
     end_table(out)?;
-    writeln!(out, "</details>")
+    writeln!(out, "</details>")?;
+    write_slices(out, certificate)?;
+    write_gates(out, certificate)
+}
+
+fn write_slices(out: &mut String, certificate: &Certificate) -> std::fmt::Result {
+    if certificate.slices.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "<h3>Slice by slice, on the locked rows</h3>")?;
+    begin_table(
+        out,
+        "",
+        "Slice by slice",
+        &[
+            ("slice", true),
+            ("rows", false),
+            ("coverage", false),
+            ("wrong", false),
+            ("served error", false),
+            ("", true),
+        ],
+    )?;
+    let interval = |of: &sizewise_contract::Interval| {
+        format!("{} ({}–{})", percent(of.value), percent(of.low), percent(of.high))
+    };
+    for slice in &certificate.slices {
+        writeln!(
+            out,
+            "<tr><th scope=\"row\" class=\"text\">{}</th><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td class=\"text\">{}</td></tr>",
+            escaped(&crate::commands::gates::name(slice)),
+            slice.rows,
+            interval(&slice.coverage),
+            slice.wrong,
+            interval(&slice.served_error),
+            crate::commands::gates::verdict(slice)
+        )?;
+    }
+    end_table(out)?;
+    writeln!(out, "<p>All these intervals hold together with the confidence that was promised.</p>")
+}
+
+fn write_gates(out: &mut String, certificate: &Certificate) -> std::fmt::Result {
+    if certificate.gates.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "<h3>Gates</h3>")?;
+    begin_table(out, "", "Gates", &[("gate", true), ("result", true), ("found", true)])?;
+    for gate in &certificate.gates {
+        writeln!(
+            out,
+            "<tr><th scope=\"row\" class=\"text\">{}</th><td class=\"text\">{}</td><td class=\"text\">{}</td></tr>",
+            gate.name.name(),
+            gate.result.name(),
+            escaped(&gate.found)
+        )?;
+    }
+    end_table(out)?;
+    let Some(overridden) = &certificate.overridden else { return Ok(()) };
+    let (actor, reason) = (escaped(&overridden.actor), escaped(&overridden.reason));
+    writeln!(out, "<p>Overridden {} by {actor}: {reason}</p>", clock::minute(overridden.at))
 }
 
 fn write_figures(out: &mut String, measured: &QuestionEvaluation) -> std::fmt::Result {

@@ -154,6 +154,63 @@ fn a_task_from_its_table_to_its_certificate() {
     insta::assert_snapshot!(story);
 }
 
+/// Messages of two teams. Every other one of the new customers' belongs to the team that its words do not speak of.
+fn unequal_table() -> String {
+    let mut table = String::from("message,team,segment\n");
+    for i in 0..900 {
+        let (team, other, what) = match i % 2 {
+            0 => ("billing", "delivery", "the invoice for my order is wrong and I was charged too much"),
+            _ => ("delivery", "billing", "the courier lost the parcel with my order"),
+        };
+        let segment = if i % 9 == 0 { "new" } else { "old" };
+        let team = if segment == "new" && i / 18 % 2 == 0 { other } else { team };
+        writeln!(table, "\"{what}, case {i}\",{team},{segment}").unwrap();
+    }
+    table
+}
+
+#[test]
+fn a_promise_that_one_segment_does_not_keep_is_overridden_with_a_reason_or_not_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("tasks")).unwrap();
+    std::fs::write(folder.path().join("tickets.csv"), unequal_table()).unwrap();
+    let init = ["init", "desk", "--from", "tickets.csv", "--slice", "segment", "--max-served-error", "0.12"];
+    let mut story = told(folder.path(), &init) + "\n\n";
+    let mut tell = |arguments: &[&str]| story += &(without_numbers(&told(folder.path(), arguments)) + "\n\n");
+    for arguments in [
+        &["train", "desk", "--threads", "2"][..],
+        &["certify", "desk", "--override", " "],
+        &["certify", "desk"],
+        &["list"],
+        &["batch", "desk", "tickets.csv", "-o", "answers.csv"],
+    ] {
+        tell(arguments);
+    }
+    let shown = Command::new(env!("CARGO_BIN_EXE_sizewise"))
+        .args(["show", "desk", "-o", "json"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    let release = shown["releases"][0]["release"].as_str().unwrap();
+    for arguments in [
+        &["promote", "desk", release][..],
+        &["promote", "desk", release, "--override", "People read what new customers write"],
+        &["list"],
+        &["audit", "export"],
+    ] {
+        tell(arguments);
+    }
+    let file = std::fs::read(folder.path().join("tasks/desk/certificates/team.json")).unwrap();
+    let certificate: sizewise_contract::Certificate = serde_json::from_slice(&file).unwrap();
+    let verdicts: Vec<_> =
+        certificate.slices.iter().map(|slice| (slice.value.as_str(), slice.verdict)).collect();
+    use sizewise_contract::SliceVerdict::{AsPromised, WorseThanPromised};
+    assert_eq!(verdicts, [("new", WorseThanPromised), ("old", AsPromised)]);
+    assert_eq!(certificate.overridden.unwrap().reason, "People read what new customers write");
+    insta::assert_snapshot!(story);
+}
+
 /// What a server left behind that recorded a program's calls: a hundred and fifty about tickets, and some free ones.
 fn observed(folder: &Path) {
     use sizewise_contract::units::{MicroUsd, UnixMillis};

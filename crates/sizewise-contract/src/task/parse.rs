@@ -104,7 +104,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("question.levels", &["label", "description"]),
     ("question.labels", &["yes", "no"]),
     ("question.promise", &["max_served_error", "confidence", "openings", "p95_latency_ms"]),
-    ("data", &["train", "dev", "locked", "train_labels", "group", "time", "out_of_scope_share"]),
+    ("data", &["train", "dev", "locked", "train_labels", "group", "time", "slices", "out_of_scope_share"]),
     ("promise", &["max_served_error", "confidence", "openings", "p95_latency_ms"]),
     ("cascade", &["tiers", "remote", "recall_hours", "escalate_to"]),
     ("privacy", &["may_leave", "store", "retention_days"]),
@@ -165,6 +165,7 @@ fn check_rules(task: &Task) -> Result<(), TaskError> {
     check_task_name(name)?;
     check_input(input)?;
     check_data(data)?;
+    check_slices(&data.slices, questions)?;
     check_promise("promise", promise)?;
     check_cascade(cascade)?;
     check_live(live)?;
@@ -251,6 +252,22 @@ fn check_data(data: &Data) -> Result<(), TaskError> {
     }
     if data.out_of_scope_share.is_some_and(|share| !(share > 0.0 && share < 1.0)) {
         return Err(rule("data.out_of_scope_share", "must lie between 0 and 1; 0.1 is one input in ten"));
+    }
+    Ok(())
+}
+
+fn check_slices(slices: &[String], questions: &[Question]) -> Result<(), TaskError> {
+    for (number, column) in slices.iter().enumerate() {
+        let problem = if column.trim().is_empty() {
+            "a column has a name".to_owned()
+        } else if slices.iter().take(number).any(|earlier| earlier == column) {
+            format!("`{column}` stands twice")
+        } else if questions.iter().any(|question| question.label_column() == column) {
+            format!("`{column}` holds labels, and nobody knows those of a request; name what is known of it")
+        } else {
+            continue;
+        };
+        return Err(rule("data.slices", problem));
     }
     Ok(())
 }
@@ -437,6 +454,8 @@ type = "predicate"
             ("[data]\ntrain = \"/etc/passwd\"", "data.train: `/etc/passwd` is not a path below"),
             ("[data]\nlocked = \"a/../../b\"", "data.locked"),
             ("[data]\nlocked = \"data/dev.csv\"", "file of their own"),
+            ("[data]\nslices = [\"lang\", \"lang\"]", "data.slices: `lang` stands twice"),
+            ("[data]\nslices = [\"team\"]", "data.slices: `team` holds labels"),
             ("[promise]\nconfidence = 1.5", "promise.confidence"),
             ("[cascade]\ntiers = [\"encoder\", \"static\"]", "cheapest first"),
             ("[cascade]\ntiers = [\"static\", \"remote\"]", "not fitted: name its provider"),
@@ -483,6 +502,7 @@ type = "predicate"
             questions: vec![question],
             data: Data {
                 group: Some("customer".into()),
+                slices: vec!["language".into()],
                 time: Some("at".into()),
                 out_of_scope_share: Some(0.1),
                 ..Data::default()

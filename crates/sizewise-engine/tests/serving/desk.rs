@@ -127,6 +127,9 @@ pub(crate) fn attach(store: &Store, release: &Release, threshold: f64) {
         locked_rows: rows,
         development_rows: rows,
         models: release.models(),
+        slices: vec![],
+        gates: vec![],
+        overridden: None,
     };
     let opening = store.begin_opening("desk", &rows, &release.id, (1, None)).unwrap();
     store.finish_opening(opening, &[certificate]).unwrap();

@@ -84,6 +84,8 @@ pub enum Role {
     Group,
     /// Orders rows.
     Time,
+    /// Each of its values is judged for itself.
+    Slice,
     /// Not used.
     Ignored,
 }
@@ -108,6 +110,8 @@ pub(super) struct Plan {
     pub(super) labels: Vec<String>,
     pub(super) group: Option<String>,
     pub(super) time: Option<String>,
+    /// Columns that are judged value by value.
+    pub(super) slices: Vec<String>,
 }
 
 /// Where the plan's columns stand in one table.
@@ -117,6 +121,8 @@ pub(super) struct Places {
     pub(super) labels: Vec<usize>,
     pub(super) group: Option<usize>,
     pub(super) time: Option<usize>,
+    /// Those that are not written for another reason anyway.
+    pub(super) slices: Vec<usize>,
 }
 
 impl Plan {
@@ -127,12 +133,22 @@ impl Plan {
             labels: self.labels.iter().map(find).collect::<Result<_>>()?,
             group: self.group.as_ref().map(find).transpose()?,
             time: self.time.as_ref().map(find).transpose()?,
+            slices: self.only_slices().map(find).collect::<Result<_>>()?,
         })
+    }
+
+    /// A slice may be an input, the group or the time as well; a column is written once.
+    fn only_slices(&self) -> impl Iterator<Item = &String> {
+        let other = |name: &String| {
+            self.text.contains(name) || self.group.as_ref() == Some(name) || self.time.as_ref() == Some(name)
+        };
+        self.slices.iter().filter(move |name| !other(name))
     }
 
     /// The columns of the splits, in order.
     pub(super) fn written_columns(&self) -> Vec<String> {
-        self.text.iter().chain(&self.labels).chain(&self.group).chain(&self.time).cloned().collect()
+        let others = self.group.iter().chain(&self.time).chain(self.only_slices());
+        self.text.iter().chain(&self.labels).chain(others).cloned().collect()
     }
 }
 
@@ -197,7 +213,8 @@ pub(super) fn plan(options: &Options) -> Result<Plan> {
     if rows == 0 {
         return Err(unusable("it has a header but no rows", "add labelled rows"));
     }
-    for named in options.text.iter().chain(&options.labels).chain(&options.group).chain(&options.time) {
+    let others = options.group.iter().chain(&options.time).chain(&options.slices);
+    for named in options.text.iter().chain(&options.labels).chain(others) {
         find_column(&table, named)?;
     }
     let text =
@@ -219,8 +236,14 @@ pub(super) fn plan(options: &Options) -> Result<Plan> {
             "name other columns",
         ));
     }
-    let mut plan =
-        Plan { guesses: vec![], text, labels, group: options.group.clone(), time: options.time.clone() };
+    if let Some(both) = labels.iter().find(|label| options.slices.contains(label)) {
+        return Err(unusable(
+            &format!("column `{both}` holds labels and cannot be a slice"),
+            "name what is known of a request",
+        ));
+    }
+    let (group, time, slices) = (options.group.clone(), options.time.clone(), options.slices.clone());
+    let mut plan = Plan { guesses: vec![], text, labels, group, time, slices };
     plan.guesses = columns.iter().zip(&looks).map(|(column, look)| explain(column, look, &plan)).collect();
     Ok(plan)
 }
@@ -235,6 +258,7 @@ fn guess_text(columns: &[String], looks: &[Look], options: &Options) -> Vec<Stri
         !options.labels.contains(column)
             && options.group.as_ref() != Some(column)
             && options.time.as_ref() != Some(column)
+            && !options.slices.contains(column)
     };
     let candidates = || columns.iter().zip(looks).filter(|(column, look)| free(column) && look.filled > 0);
     let best = candidates()
@@ -267,6 +291,7 @@ fn guess_labels(columns: &[String], looks: &[Look], text: &[String], options: &O
             !text.contains(column)
                 && options.group.as_ref() != Some(column)
                 && options.time.as_ref() != Some(column)
+                && !options.slices.contains(column)
                 && (look.looks_like_label()
                     || (is_named(column, LABEL_NAMES) && !look.overflowed && look.values.len() >= 2))
         })
@@ -289,6 +314,8 @@ fn explain(column: &String, look: &Look, plan: &Plan) -> ColumnGuess {
         (Role::Group, "as you said".into())
     } else if plan.time.as_ref() == Some(column) {
         (Role::Time, "as you said".into())
+    } else if plan.slices.contains(column) {
+        (Role::Slice, "as you said".into())
     } else if look.filled == 0 {
         (Role::Ignored, "empty".into())
     } else if look.looks_like_label() {

@@ -46,6 +46,10 @@ fn write_task(out: &mut String, options: &Options, plan: &Plan, findings: &Findi
     if let Some(time) = &plan.time {
         writeln!(out, "time = {}  # the locked rows are the latest", quoted(time))?;
     }
+    if !plan.slices.is_empty() {
+        let columns: Vec<String> = plan.slices.iter().map(|column| quoted(column)).collect();
+        writeln!(out, "slices = [{}]  # each value is judged for itself by `certify`", columns.join(", "))?;
+    }
     writeln!(out, "\n[promise]")?;
     writeln!(
         out,

@@ -17,7 +17,7 @@ pub struct Init {
         long,
         value_name = "SITE",
         conflicts_with_all = [
-            "from", "text", "labels", "out_of_scope", "group", "time", "teacher", "locked_share", "dev_share", "keep_case",
+            "from", "text", "labels", "out_of_scope", "group", "time", "slices", "teacher", "locked_share", "dev_share", "keep_case",
         ]
     )]
     pub from_site: Option<String>,
@@ -39,6 +39,9 @@ pub struct Init {
     /// A column with the time: the locked rows are then the latest.
     #[arg(long, value_name = "COLUMN")]
     pub time: Option<String>,
+    /// A column (a language, a segment) whose every value is judged for itself by `certify`; repeat for several.
+    #[arg(long = "slice", value_name = "COLUMN")]
+    pub slices: Vec<String>,
     /// The labels of --from were given by a model, not checked by people. Needs --gold.
     #[arg(long, requires = "gold")]
     pub teacher: bool,

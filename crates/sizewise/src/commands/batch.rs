@@ -108,7 +108,7 @@ pub(super) fn run(project: &Project, arguments: &Batch, screen: &Screen) -> Resu
     // Rows can wait longer for a larger model than callers do.
     let ledgers = Ledgers::start(Arc::clone(&store));
     engine.escalate_to(Providers::new(project).only(project, &name, (&ledgers, BATCH_PATIENCE))?);
-    if !arguments.allow_uncertified && !info.certificates.iter().any(|c| c.verdict.is_certified()) {
+    if !arguments.allow_uncertified && !info.certificates.iter().any(|c| c.may_answer()) {
         return Err(Error::Policy {
             message: format!(
                 "no question of task `{name}` has a certificate, so every row would be escalated"

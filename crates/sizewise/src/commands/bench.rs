@@ -238,6 +238,20 @@ fn measure(loaded: &[Loaded], open: &OpenRows, arguments: &Bench, screen: &Scree
     })
 }
 
+/// How many milliseconds 95 of 100 texts take at most that the cascade is asked one by one, and how many were asked. `limits` holds one
+/// threshold a question.
+pub(super) fn p95_ms(
+    trained: &Trained,
+    limits: &[f64],
+    texts: &[&str],
+    stop: &std::sync::atomic::AtomicBool,
+) -> Result<(f64, usize)> {
+    let times = Runner::new((trained, Way::Cascade, limits), texts, stop)?.singles()?;
+    let last = times.len().saturating_sub(1);
+    let at = (times.len() * 95).div_ceil(100).saturating_sub(1).min(last);
+    Ok((times.get(at).copied().unwrap_or(0.0) / 1e3, times.len()))
+}
+
 /// The tiers that may answer, cheapest first, and the cascade of them.
 fn ways(trained: &Trained) -> Vec<Way> {
     let allowed = trained.task.cascade.tiers.allowed();

@@ -1,7 +1,7 @@
 //! `sizewise certify`: does the promise hold, and may we say so?
 
 use super::{
-    DONE, REFUSED, TOO_LITTLE,
+    DONE, REFUSED, TOO_LITTLE, gates,
     trained::{DEVELOPMENT, Trained, store},
 };
 use crate::{
@@ -74,10 +74,14 @@ pub(super) fn run(project: &Project, arguments: &Certify, screen: &Screen) -> Re
             ),
         });
     }
+    gates::check_reason(arguments.reason.as_deref())?;
+    store.check_parts(&release)?;
     let trained = Trained::load(&store, release)?;
     let task = &trained.task;
     let locked = Locked::find(task, &folder)?;
     check_locked(&trained, &locked)?;
+    // By which columns rows are looked at is the task file's word as it is now: nothing was fitted by them.
+    let sliced = gates::Sliced::new(&locked, now.data.slices.clone())?;
     let plans = plans(&store, &trained, locked.rows())?;
     let known = openings_on_file(&folder, &locked.hash());
     let known_opened = known.map_or(0, |(opened, _)| opened as usize);
@@ -118,8 +122,16 @@ pub(super) fn run(project: &Project, arguments: &Certify, screen: &Screen) -> Re
         store.begin_opening(&task.name, &locked_rows, &trained.release.id, (planned(task), known))?;
     texts.remember(&folder)?;
     result.openings_spent = opening.ordinal as usize;
-    let certificates = test(&trained, locked, (&plans, &opening), screen)?;
+    let mut certificates = test(&trained, locked, (&plans, &opening), (&sliced, screen))?;
+    gates::look_at_release(&mut certificates, (&trained, project), screen)?;
     result.in_force = store.finish_opening(opening, &certificates)?;
+    let refused = |certificates: &[Certificate]| {
+        certificates.iter().any(|certificate| certificate.verdict.is_certified() && !certificate.may_answer())
+    };
+    if let Some(reason) = arguments.reason.as_deref().filter(|_| refused(&certificates)) {
+        certificates = store.promote(&task.name, &result.release.to_string(), Some(reason))?.certificates;
+        result.in_force = true;
+    }
     result.files = write_files(&folder, &certificates)?;
     result.certificates = certificates;
     if screen.is_json() {
@@ -129,6 +141,7 @@ pub(super) fn run(project: &Project, arguments: &Certify, screen: &Screen) -> Re
     }
     let any = |kind: fn(&Verdict) -> bool| result.certificates.iter().any(|c| kind(&c.verdict));
     Ok(match () {
+        () if refused(&result.certificates) => REFUSED,
         () if any(|v| matches!(v, Verdict::Refused { .. })) => REFUSED,
         () if any(|v| matches!(v, Verdict::InsufficientEvidence { .. })) => TOO_LITTLE,
         () => DONE,
@@ -237,7 +250,7 @@ fn test(
     trained: &Trained,
     locked: Locked,
     (plans, opening): (&[Plan], &Opening),
-    screen: &Screen,
+    (sliced, screen): (&gates::Sliced, &Screen),
 ) -> Result<Vec<Certificate>> {
     let task = &trained.task;
     let locked_hash = locked.hash();
@@ -247,8 +260,15 @@ fn test(
     progress.end();
     let certificate =
         |((question, plan), judged): ((&Question, &Plan), Vec<sizewise_learn::train::Judged>)| {
-            let outcomes: Vec<RowOutcome> = judged.into_iter().filter_map(|judged| judged.outcome).collect();
+            let (places, outcomes): (Vec<usize>, Vec<RowOutcome>) =
+                judged.into_iter().filter_map(|judged| Some((judged.row, judged.outcome?))).unzip();
             let outcome = plan.run(&outcomes);
+            let promise =
+                sizewise_contract::task::Promise { openings: planned(task), ..task.promise_of(question) };
+            let (slices, gates) = match outcome.threshold {
+                Some(threshold) => sliced.judge((task, &promise), (&places, &outcomes), threshold),
+                None => (Vec::new(), Vec::new()),
+            };
             Certificate {
                 schema: 1,
                 task: task.name.clone(),
@@ -266,13 +286,16 @@ fn test(
                 locked_rows: locked_hash,
                 development_rows: trained.release.manifest.training_rows,
                 models: trained.release.models(),
+                slices,
+                gates,
+                overridden: None,
             }
         };
     Ok(task.questions.iter().zip(plans).zip(judged).map(certificate).collect())
 }
 
 /// Writes each certificate as a file of its own, so that it can be kept and handed on.
-fn write_files(folder: &Path, certificates: &[Certificate]) -> Result<Vec<PathBuf>> {
+pub(super) fn write_files(folder: &Path, certificates: &[Certificate]) -> Result<Vec<PathBuf>> {
     let folder = folder.join(FOLDER);
     std::fs::create_dir_all(&folder).map_err(|cause| Error::file(&folder, cause))?;
     let mut files = Vec::new();
@@ -336,18 +359,23 @@ fn after(result: &CertifyResult, screen: &Screen) -> String {
     let mut out = String::from("\n");
     for certificate in &result.certificates {
         let _ = write_verdict(&mut out, certificate, screen);
+        out.push_str(&gates::slices_text(certificate, screen));
     }
+    out.push_str(&gates::text(&result.certificates, screen));
     let files: Vec<String> = result.files.iter().map(|file| file.display().to_string()).collect();
     let _ = writeln!(out, "Certificate files: {}", files.join(", "));
     let _ = match result.in_force {
         true => {
-            let proven = result.certificates.iter().any(|c| c.verdict.is_certified());
+            let proven = result.certificates.iter().any(|c| c.may_answer());
             let next = if proven {
                 "Next: sizewise serve"
             } else {
                 "Nothing of it is proven: a server escalates every question"
             };
             writeln!(out, "Release {} is in force. {next}", result.release.short())
+        }
+        false if result.certificates.iter().any(Certificate::is_refused) => {
+            writeln!(out, "Release {} is not put in force: a gate refuses it.", result.release.short())
         }
         false => writeln!(
             out,

@@ -42,7 +42,9 @@ pub(super) fn run(project: &Project, arguments: &Init, screen: &Screen) -> Resul
             return Err(Error::usage(format!("{name} must lie between 0 and 1")));
         }
     }
-    for (name, columns) in [("--text", &arguments.text), ("--label", &arguments.labels)] {
+    for (name, columns) in
+        [("--text", &arguments.text), ("--label", &arguments.labels), ("--slice", &arguments.slices)]
+    {
         if let Some(twice) = columns.iter().enumerate().find(|(i, column)| columns[..*i].contains(column)) {
             return Err(Error::usage(format!("{name} {} stands twice", twice.1)));
         }
@@ -64,6 +66,7 @@ pub(super) fn run(project: &Project, arguments: &Init, screen: &Screen) -> Resul
         out_of_scope: arguments.out_of_scope.clone(),
         group: arguments.group.clone(),
         time: arguments.time.clone(),
+        slices: arguments.slices.clone(),
         label_source: if arguments.teacher { LabelSource::Teacher } else { LabelSource::Gold },
         max_served_error: arguments.max_served_error,
         shares,
@@ -149,6 +152,7 @@ fn role(role: Role) -> &'static str {
         Role::Label => "labels of a question",
         Role::Group => "group, never on both sides of a split",
         Role::Time => "time; the latest rows are locked",
+        Role::Slice => "slices, each judged for itself",
         Role::Ignored => "nothing",
     }
 }

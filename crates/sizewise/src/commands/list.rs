@@ -165,7 +165,7 @@ pub(crate) fn shown(project: &Project, store: &Store, name: &str) -> Result<Show
         certified: release
             .certificates
             .iter()
-            .filter(|certificate| certificate.verdict.is_certified())
+            .filter(|certificate| certificate.may_answer())
             .map(|certificate| certificate.question.clone())
             .collect(),
         bytes: release.manifest.parts.iter().map(|part| part.size).sum(),
@@ -294,7 +294,7 @@ pub(super) fn rollback(project: &Project, arguments: &Rollback, screen: &Screen)
         return Err(Error::NotTrained { task: name });
     }
     let release = store.rollback(&name, arguments.release.as_deref())?;
-    let certified = release.certificates.iter().any(|certificate| certificate.verdict.is_certified());
+    let certified = release.certificates.iter().any(|certificate| certificate.may_answer());
     screen.result("rollback", &Back { task: &name, release: release.id, certified }, || {
         let proof = if certified { "" } else { " It has no certificate." };
         format!(

@@ -163,6 +163,7 @@ impl Maker<'_> {
                     out_of_scope: self.arguments.out_of_scope.clone(),
                     group: None,
                     time: None,
+                    slices: Vec::new(),
                     teacher: false,
                     max_served_error: self.arguments.max_served_error,
                     locked_share: None,
@@ -293,8 +294,13 @@ impl Maker<'_> {
             &format!("--release {}", chosen.short()),
             "Say the chance first, then open the locked rows, once.",
         );
-        let certify =
-            Certify { task: task.clone(), dry_run: false, anyway: false, release: Some(chosen.to_string()) };
+        let certify = Certify {
+            task: task.clone(),
+            dry_run: false,
+            anyway: false,
+            release: Some(chosen.to_string()),
+            reason: None,
+        };
         certify::run(self.project, &certify, &self.steps)
     }
 }

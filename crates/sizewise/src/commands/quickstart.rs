@@ -75,7 +75,7 @@ pub(super) fn run(arguments: &Quickstart, screen: &Screen) -> Result<u8> {
     story.step("certify support", "Say the chance first, then open the locked rows, once.");
     let verdict = certify::run(
         &project,
-        &Certify { task: NAME.into(), dry_run: false, anyway: true, release: None },
+        &Certify { task: NAME.into(), dry_run: false, anyway: true, release: None, reason: None },
         &screen.for_step(None),
     )?;
 
@@ -142,6 +142,7 @@ fn init_arguments() -> Init {
         out_of_scope: None,
         group: None,
         time: None,
+        slices: Vec::new(),
         teacher: false,
         max_served_error: 0.05,
         locked_share: None,

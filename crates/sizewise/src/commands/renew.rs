@@ -72,6 +72,7 @@ pub(super) fn run(project: &Project, arguments: &Renew, screen: &Screen) -> Resu
         dry_run: false,
         anyway: arguments.anyway,
         release: Some(release.to_string()),
+        reason: None,
     };
     certify::run(project, &certify, &steps)
 }

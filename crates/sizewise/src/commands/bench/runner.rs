@@ -91,13 +91,7 @@ impl<'a> Runner<'a> {
     /// Takes one turn.
     pub(super) fn turn(&mut self, meter: &Meter) -> Result<()> {
         let texts = self.texts;
-        let mut times = Vec::with_capacity(self.singles);
-        for text in texts.iter().cycle().take(self.singles) {
-            let began = Instant::now();
-            self.answer(&[text])?;
-            times.push(began.elapsed().as_secs_f64() * 1e6);
-        }
-        times.sort_by(f64::total_cmp);
+        let times = self.singles()?;
         let at = |share: f64| times.get((times.len() as f64 * share) as usize).copied().unwrap_or(f64::NAN);
         let all: Vec<&str> = texts.iter().cycle().take(self.batched).copied().collect();
         let start = meter.start();
@@ -109,6 +103,18 @@ impl<'a> Runner<'a> {
         let each = Spent { core_seconds: spent.core_seconds / count, joules: spent.joules / count };
         self.turns.push(Turn { p50_us: at(0.5), p99_us: at(0.99), each });
         Ok(())
+    }
+
+    /// How many microseconds texts take that are asked one by one, from the least up.
+    pub(super) fn singles(&mut self) -> Result<Vec<f64>> {
+        let mut times = Vec::with_capacity(self.singles);
+        for text in self.texts.iter().cycle().take(self.singles) {
+            let began = Instant::now();
+            self.answer(&[text])?;
+            times.push(began.elapsed().as_secs_f64() * 1e6);
+        }
+        times.sort_by(f64::total_cmp);
+        Ok(times)
     }
 
     fn answer(&mut self, texts: &[&str]) -> Result<()> {
