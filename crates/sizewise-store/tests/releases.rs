@@ -141,9 +141,9 @@ fn what_a_gate_refuses_goes_in_force_only_with_a_reason_that_is_audited() {
     use sizewise_contract::{Gate, GateName, GateResult};
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
-    let first = publish(&store, "first");
-    assert!(certify(&store, &first, Verdict::Certified));
-    let second = publish(&store, "second");
+    let first = publish(&store, b"the first");
+    assert!(certify(&store, &first, b"rows of the first", Verdict::Certified));
+    let second = publish(&store, b"the second");
     let mut refused = certificate(&second, Verdict::Certified);
     let found = "language de: 30 of 100 answers wrong".into();
     refused.gates.push(Gate { name: GateName::Slices, found, result: GateResult::Refuse, hint: None });

@@ -19,7 +19,7 @@ use std::path::PathBuf;
     version,
     arg_required_else_help = true,
     after_help = "Begin with `sizewise quickstart`, or `sizewise init NAME --from tickets.csv`.\n\n\
-        Exit codes: 0 done · 1 failed · 2 wrong call · 100 promise refused · 101 too little evidence to certify"
+        Exit codes: 0 done · 1 failed · 2 wrong call · 100 promise or gate refused · 101 too little evidence to certify"
 )]
 pub struct Cli {
     /// `json` for programs, `text` for people, or the file to write; may be given twice (`-o out.csv -o json`).

@@ -208,6 +208,9 @@ fn write_shown(out: &mut String, shown: &Shown, screen: &Screen) -> std::fmt::Re
         let certificate = shown.certificates.iter().find(|certificate| certificate.question == question.name);
         let standing = match certificate.map(|certificate| &certificate.verdict) {
             None => "not put to the test".to_owned(),
+            Some(Verdict::Certified) if certificate.is_some_and(|certificate| !certificate.may_answer()) => {
+                "certified, but not answered: a gate refuses it".to_owned()
+            }
             Some(Verdict::Certified) => certificate.map_or(String::new(), |certificate| {
                 format!(
                     "certified at threshold {:.4}, coverage {}",

@@ -60,6 +60,10 @@ export async function releases({ task: name, signal, session, again }) {
 }
 
 function verdict(one) {
+  if (one.verdict.is === "certified" && !one.overridden) {
+    const gate = (one.gates ?? []).find((gate) => gate.result === "refuse");
+    if (gate) return [h("span", { class: "state bad" }, "refused by a gate"), h("span", { class: "note" }, ` ${gate.found}`)];
+  }
   const [kind, word] = { certified: ["good", "certified"], refused: ["bad", "refused"], insufficient_evidence: ["open", "too little evidence"] }[one.verdict.is] ?? ["none", one.verdict.is];
   return [h("span", { class: `state ${kind}` }, word), one.verdict.reason && h("span", { class: "note" }, ` ${one.verdict.reason}`),
     one.verdict.label_more && h("span", { class: "note" }, ` label ${count(one.verdict.label_more)} more`)];
