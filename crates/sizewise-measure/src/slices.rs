@@ -246,8 +246,9 @@ mod tests {
         assert_eq!((good.verdict, bad.verdict), (SliceVerdict::AsPromised, SliceVerdict::WorseThanPromised));
         assert_eq!((bad.rows, bad.answered, bad.wrong), (100, 100, 30));
         assert!(!good.answers_less && !bad.answers_less);
-        // 0.1831 and 0.4381: the exact 99 % interval of 30 in 100, from an independent beta quantile (R's binom.test).
-        assert!((bad.served_error.low - 0.189).abs() < 0.01 && (bad.served_error.high - 0.43).abs() < 0.015);
+        // The ends of the exact 99 % interval of 30 in 100, by bisection of sums of `math.comb` terms in Python.
+        let Interval { low, high, .. } = bad.served_error;
+        assert!((low - 0.189015).abs() < 1e-5 && (high - 0.430614).abs() < 1e-5, "{low} {high}");
     }
 
     #[test]

@@ -353,3 +353,65 @@ pub(super) fn promote(project: &Project, arguments: &Promote, screen: &Screen) -
     });
     Ok(DONE)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sizewise_measure::cascade::TierOutcome;
+
+    const TASK: &str = "schema = 1\nname = \"desk\"\n[[question]]\nname = \"team\"\ntype = \"choice\"\nchoices = [{ value = \"a\" }, { value = \"b\" }]\n";
+
+    fn row(right: bool, out_of_scope: bool, confidence: f64) -> RowOutcome {
+        let tiers = vec![TierOutcome { tier: sizewise_contract::Tier::Static, confidence, right }];
+        RowOutcome { tiers, out_of_scope, weight: 1.0 }
+    }
+
+    /// The gates of 400 rows in English and some in another language, of which every so-manieth is wrong.
+    fn gates(others: usize, wrong_every: usize) -> (Vec<Slice>, Vec<Gate>) {
+        let mut rows: Vec<RowOutcome> = (0..400).map(|i| row(i % 100 > 0, false, 0.9)).collect();
+        rows.extend((0..others).map(|i| row(i % wrong_every > 0, false, 0.9)));
+        let language = |i: usize| if i < 400 { "en".to_owned() } else { String::new() };
+        let cells = vec![(0..rows.len()).map(language).collect()];
+        let sliced = Sliced { columns: vec!["language".into()], cells };
+        let places: Vec<usize> = (0..rows.len()).collect();
+        let task = Task::parse(TASK).unwrap();
+        sliced.judge((&task, &Promise::default()), (&places, &rows), 0.5)
+    }
+
+    #[test]
+    fn a_slice_that_is_clearly_worse_refuses_and_is_named() {
+        let (slices, gates) = gates(60, 4);
+        let [gate] = &gates[..] else { panic!("no row is out of scope: {gates:?}") };
+        assert_eq!((slices.len(), gate.name, gate.result), (2, GateName::Slices, GateResult::Refuse));
+        assert!(gate.found.contains("language (empty): 15 of 60 answers wrong"), "{}", gate.found);
+        assert!(gate.hint.as_deref().is_some_and(|hint| hint.contains("--slice")));
+    }
+
+    #[test]
+    fn a_slice_that_is_too_small_refuses_nothing_and_says_how_many_rows_would_tell() {
+        let (_, gates) = gates(10, 20);
+        assert!(gates.iter().all(|gate| gate.result == GateResult::NotEnough), "{gates:?}");
+        assert!(
+            gates
+                .iter()
+                .any(|gate| gate.hint.as_deref().is_some_and(|hint| hint.contains("of language (empty)")))
+        );
+    }
+
+    #[test]
+    fn answers_to_strays_and_late_answers_refuse() {
+        let measure = Measure { threshold: 0.5, max_served_error: 0.05, confidence: 0.99 };
+        let rows = |own: f64, strays: f64| -> Vec<RowOutcome> {
+            (0..200).map(|i| if i < 100 { row(true, false, own) } else { row(false, true, strays) }).collect()
+        };
+        let result = |rows: &[RowOutcome]| {
+            slices::outside(rows, measure).as_ref().map(|found| of_outside(found).result)
+        };
+        assert_eq!(result(&rows(0.9, 0.1)), Some(GateResult::Pass));
+        assert_eq!(result(&rows(0.1, 0.9)), Some(GateResult::Refuse));
+        assert_eq!(result(&rows(0.9, 0.9)), Some(GateResult::NotEnough));
+        assert_eq!(result(&rows(0.9, 0.1)[..100]), None);
+        assert_eq!(of_latency(4.9, 100, 5).result, GateResult::Pass);
+        assert_eq!(of_latency(5.1, 100, 5).result, GateResult::Refuse);
+    }
+}
