@@ -34,8 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let project = words.next().ok_or("http_unrecorded PROJECT [ADDRESS]")?;
     let bind = words.next().unwrap_or_else(|| "127.0.0.1:0".to_owned()).parse()?;
     let store = Arc::new(Store::open(&Path::new(&project).join(".sizewise"))?);
-    let settings =
-        sizewise_engine::Settings { allow_uncertified: true, encoder_workers: 1, record: false };
+    let settings = sizewise_engine::Settings { allow_uncertified: true, encoder_workers: 1, record: false };
     let engine = Arc::new(Engine::start(store, settings)?);
     let names: Vec<String> = std::fs::read_dir(Path::new(&project).join("tasks"))?
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
