@@ -22,7 +22,7 @@ pub(crate) struct Admitted {
 pub(crate) fn admit(
     served: &Served,
     request: &Request,
-    (keep, live): (StoreInput, Option<TaskLimits>),
+    (keep, live): (StoreInput, &TaskLimits),
 ) -> Result<Admitted, Error> {
     let task = &served.info.task;
     if request.inputs.len() > limits::INPUTS_PER_REQUEST {
@@ -48,7 +48,7 @@ pub(crate) fn admit(
         }
         texts.push(text);
     }
-    let known = |question: usize| live.as_ref().and_then(|live| live.get(question));
+    let known = |question: usize| live.get(question);
     let limits = questions.iter().map(|question| {
         let certified = served.asked.get(*question).map_or(f64::INFINITY, |asked| asked.limit);
         known(*question).map_or(certified, |known| known.of(request.group.as_deref(), certified))

@@ -142,6 +142,21 @@ impl Engine {
         problems
     }
 
+    /// Serves the release of one task that is in force now, if the task is served; the others stay as they are.
+    ///
+    /// # Errors
+    /// Fails when the release cannot be loaded; the old one is then served on.
+    pub fn take_up(&self, name: &str) -> Result<(), Error> {
+        let _one = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.served();
+        let Some(old) = before.get(name) else { return Ok(()) };
+        let served = Served::load(&self.store, name, &self.catalogue, (self.settings, Some(old)))?;
+        let mut after = Tasks::clone(&before);
+        after.insert(name.to_owned(), served);
+        *self.tasks.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(after);
+        Ok(())
+    }
+
     /// From now on hands what no local tier may answer to these larger models, by task. Requests under way finish with those they
     /// began with.
     pub fn escalate_to(&self, escalations: BTreeMap<String, Escalation>) {
@@ -200,8 +215,7 @@ impl Engine {
     pub async fn decide(&self, request: Request) -> Result<Vec<Decision>, Error> {
         let begun = Instant::now();
         let served = self.find(&request.task)?;
-        let live = self.live.limits(&request.task);
-        let admitted = admit::admit(&served, &request, (self.kept(&served), live))?;
+        let admitted = admit::admit(&served, &request, (self.kept(&served), &served.limits()))?;
         let judged = cascade::run(&served, &admitted).await?;
         let larger = self.larger(&request.task);
         let asked = (larger.as_deref(), &request);

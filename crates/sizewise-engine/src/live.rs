@@ -19,7 +19,7 @@ use sizewise_measure::{
 use sizewise_store::{ProbeCounts, Store};
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 /// Parts of the traffic of one question that are watched apart; what callers name beyond them is watched with all the rest.
@@ -81,7 +81,8 @@ impl Limits {
     }
 }
 
-/// What holds for all questions of a task, by their position.
+/// What holds for all questions of a release, by their position. It belongs to the release and not to the task's name: an answer never
+/// comes of one release under the limits of another.
 pub(crate) type TaskLimits = Arc<[Limits]>;
 
 /// How the promises of a task's release in force stand, without its models being loaded.
@@ -109,7 +110,6 @@ pub fn standings(store: &Store, name: &str) -> Result<(TaskInfo, Vec<Standing>),
 #[derive(Debug, Default)]
 pub(crate) struct Live {
     watches: Mutex<BTreeMap<String, TaskWatch>>,
-    limits: RwLock<BTreeMap<String, TaskLimits>>,
 }
 
 #[derive(Debug)]
@@ -131,9 +131,13 @@ struct QuestionWatch {
 }
 
 impl Live {
-    /// What holds for a task now; nothing against its certificates, if it is not watched.
-    pub(crate) fn limits(&self, task: &str) -> Option<TaskLimits> {
-        self.limits.read().unwrap_or_else(PoisonError::into_inner).get(task).map(Arc::clone)
+    /// Holds a release to what was told of it before, so that not even its first request is answered under less.
+    pub(crate) fn begin(store: &Store, served: &Served) -> Result<(), Error> {
+        let certified = served.asked.iter().map(|asked| asked.certified);
+        let mut watch = TaskWatch::new(&served.info.task, served.info.release, certified);
+        watch.read(store, &served.info.task)?;
+        served.hold_to(watch.limits());
+        Ok(())
     }
 
     /// Reads what was told since the last time, and says what changed.
@@ -143,7 +147,6 @@ impl Live {
         served: impl Iterator<Item = &'s Arc<Served>>,
     ) -> Result<Vec<PromiseChange>, Error> {
         let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut limits = BTreeMap::new();
         let mut changes = Vec::new();
         let mut kept = BTreeMap::new();
         for served in served {
@@ -164,11 +167,10 @@ impl Live {
                     changes.push(change);
                 }
             }
-            limits.insert(info.task.name.clone(), task.limits());
+            served.hold_to(task.limits());
             kept.insert(info.task.name.clone(), task);
         }
         *watches = kept;
-        *self.limits.write().unwrap_or_else(PoisonError::into_inner) = limits;
         Ok(changes)
     }
 

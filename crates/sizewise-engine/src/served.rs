@@ -1,12 +1,17 @@
 //! What does a task need to be served?
 
-use crate::{Settings, catalogue::Catalogue, error::Error};
+use crate::{
+    Settings,
+    catalogue::Catalogue,
+    error::Error,
+    live::{Live, TaskLimits},
+};
 use sizewise_contract::{Certificate, ContentHash, Task, Tier};
 use sizewise_models::{
     batching::Batcher, encoder::EncoderFiles, package::TaskModels, static_embeddings::StaticEmbeddings,
 };
 use sizewise_store::{Release, Store};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// Names of a release's parts that hold the files of an encoder that is not built in; weights follow `encoder/weights/`.
 pub const ENCODER_PARTS: [&str; 5] = [
@@ -39,6 +44,8 @@ pub(crate) struct Served {
     pub(crate) encoder: Option<Arc<Batcher>>,
     /// One entry per question.
     pub(crate) asked: Vec<Asked>,
+    /// What the evidence leaves of the certificates.
+    limits: RwLock<TaskLimits>,
 }
 
 /// How one question may be answered.
@@ -94,7 +101,20 @@ impl Served {
             certificates: release.certificates.into(),
         };
         let static_embeddings = catalogue.static_embeddings(&models.static_embeddings)?;
-        Ok(Arc::new(Self { info, models, static_embeddings, encoder, asked }))
+        let limits = RwLock::new(Arc::from([]));
+        let served = Self { info, models, static_embeddings, encoder, asked, limits };
+        Live::begin(store, &served)?;
+        Ok(Arc::new(served))
+    }
+
+    /// What holds for its questions now.
+    pub(crate) fn limits(&self) -> TaskLimits {
+        Arc::clone(&self.limits.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// From now on answers under these limits.
+    pub(crate) fn hold_to(&self, limits: TaskLimits) {
+        *self.limits.write().unwrap_or_else(PoisonError::into_inner) = limits;
     }
 }
 

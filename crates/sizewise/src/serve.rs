@@ -85,6 +85,14 @@ pub trait Decider: Send + Sync + 'static {
         Err(sizewise_engine::Error::UnknownDecision { task, decision })
     }
 
+    /// Serves what is in force of a task now, at once. May wait for the disk.
+    ///
+    /// # Errors
+    /// Fails when it cannot be loaded; what was served before is then served on.
+    fn take_up(&self, _task: &str) -> Result<(), sizewise_engine::Error> {
+        Ok(())
+    }
+
     /// How the promises of a task stand. May wait for the disk.
     ///
     /// # Errors
@@ -133,6 +141,10 @@ impl Decider for Engine {
 
     fn feedback(&self, feedback: &Feedback) -> Result<Fed, sizewise_engine::Error> {
         Self::feedback(self, feedback)
+    }
+
+    fn take_up(&self, task: &str) -> Result<(), sizewise_engine::Error> {
+        Self::take_up(self, task)
     }
 
     fn evidence(&self, task: &str) -> Result<Evidence, sizewise_engine::Error> {

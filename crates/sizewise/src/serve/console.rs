@@ -136,7 +136,14 @@ pub(super) async fn answer<D: Decider>(
         View::Switch => {
             desk.check_task()?;
             let wanted: Wanted = read(body)?;
-            desk.run(move |console, who, name| console.switch(name, &wanted.release, who)).await?
+            let decider = Arc::clone(&asked.serving.decider);
+            let switched = move |console: &Console, who: &Who, name: &str| {
+                let told = console.switch(name, &wanted.release, who)?;
+                // Whoever is told that it is in force is answered by it from then on.
+                decider.take_up(name)?;
+                Ok(told)
+            };
+            desk.run(switched).await?
         }
         View::Sites => desk.run(|console, _, _| console.call_sites()).await?,
         View::Log => {
