@@ -311,9 +311,9 @@ mod tests {
             let truth = |place: usize| chance_of_error(place, 0.5 * (threshold + 1.0), harm);
             let misses = |(place, slice): (usize, &Slice)| {
                 let (error, covered) = (truth(place), 1.0 - threshold);
-                !(slice.served_error.low <= error && error <= slice.served_error.high)
-                    || !(slice.coverage_gap.low <= 0.0 && 0.0 <= slice.coverage_gap.high)
-                    || !(slice.coverage.low <= covered && covered <= slice.coverage.high)
+                !(slice.served_error.low..=slice.served_error.high).contains(&error)
+                    || !(slice.coverage_gap.low..=slice.coverage_gap.high).contains(&0.0)
+                    || !(slice.coverage.low..=slice.coverage.high).contains(&covered)
             };
             missed += u32::from(slices.iter().enumerate().any(misses));
             let worse = |place: usize| truth(place) > promise.max_served_error;

@@ -144,7 +144,7 @@ pub async fn relay(
                 let other = one(second, request, paid, (Manner::Hedge, &attempts));
                 let (first, other) = hedge.race(turn, other, answers).await;
                 // Its turn is still to come: what it said before that is no reason yet.
-                [first, other.filter(|other| answers(other))]
+                [first, other.filter(answers)]
             }
         };
         for came in came.into_iter().flatten() {

@@ -6,11 +6,13 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+/// A head and its body.
+type Heard = (String, Vec<u8>);
+
 /// Takes whatever traces it is sent.
 pub(crate) struct Collector {
     pub(crate) address: String,
-    /// Heads and bodies.
-    heard: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    heard: Arc<Mutex<Vec<Heard>>>,
 }
 
 impl Collector {
@@ -39,7 +41,7 @@ impl Collector {
     }
 }
 
-fn call(mut stream: &TcpStream, heard: &Mutex<Vec<(String, Vec<u8>)>>) -> bool {
+fn call(mut stream: &TcpStream, heard: &Mutex<Vec<Heard>>) -> bool {
     let mut reader = BufReader::new(stream);
     let (mut head, mut line) = (String::new(), String::new());
     while reader.read_line(&mut line).unwrap_or(0) > 2 {
