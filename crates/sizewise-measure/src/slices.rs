@@ -30,8 +30,8 @@ pub struct Measure {
 /// The confidence of each interval by itself, so that those of so many slices, and one more, all hold together but for `risk`.
 #[must_use]
 pub fn confidence_of_each(risk: f64, slices: usize) -> f64 {
-    // Two for each slice: its served error and how much less of it is answered.
-    1.0 - risk / (2 * slices + 1) as f64
+    // Three for each slice: its served error, its coverage, and how much less of it is answered.
+    1.0 - risk / (3 * slices + 1) as f64
 }
 
 /// How many values the columns have. One list a column, one cell a row.
