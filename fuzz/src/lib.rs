@@ -6,7 +6,10 @@
 pub mod fixture;
 mod quiet;
 
-use sizewise::wire::{Protocol, WireError, asked, chat, decisions as decided, systemone};
+use sizewise::{
+    observe::recorded,
+    wire::{Protocol, WireError, asked, chat, decisions as decided, systemone},
+};
 use sizewise_contract::{Decide, Diagnose, Evidence, Fault, Task};
 use sizewise_engine::{InputValue, QuestionRef};
 use sizewise_learn::table::TableReader;
@@ -196,6 +199,22 @@ pub fn chat(data: &[u8]) {
             }
         }
     }
+}
+
+/// A relayed call as the recorder reads it: the first byte says in which protocol, whether streamed and whether masked; then the request and,
+/// after a zero byte, its answer.
+pub fn observe(data: &[u8]) {
+    let Some((how, bytes)) = data.split_first() else { return };
+    let mut halves =
+        bytes.get(..bytes.len().min(FILE_BYTES)).unwrap_or_default().splitn(2, |byte| *byte == 0);
+    let (request, answer) = (halves.next().unwrap_or_default(), halves.next().unwrap_or_default());
+    let protocol = ["chat", "responses", "messages"][usize::from(how & 3) % 3];
+    let (streamed, redacted) = (how & 4 != 0, how & 8 != 0);
+    let Some((place, call)) = recorded(protocol, request, (answer, streamed), redacted) else { return };
+    is_json(place.as_bytes());
+    is_json(call.as_bytes());
+    let again = recorded(protocol, request, (answer, streamed), redacted);
+    assert_eq!(again, Some((place, call)), "the same call is the same row");
 }
 
 /// What a request was read as; a refusal has to be one that a caller can be told.

@@ -11,7 +11,7 @@ pub mod error;
 mod evaluation;
 mod html;
 mod members;
-mod observe;
+pub mod observe;
 pub mod oidc;
 pub mod project;
 mod providers;

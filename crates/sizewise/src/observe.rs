@@ -251,6 +251,30 @@ impl Exchange {
     }
 }
 
+/// What the recorder would write of one relayed call, as JSON: what is the same from call to call, and the rest. None where it is no decision
+/// about a text. The server records through its relay alone; this is for tests of what strangers can send.
+#[must_use]
+pub fn recorded(
+    protocol: &str,
+    request: &[u8],
+    (answer, streamed): (&[u8], bool),
+    redacted: bool,
+) -> Option<(String, String)> {
+    let all = [Protocol::Chat, Protocol::Responses, Protocol::Messages];
+    let protocol = all.into_iter().find(|one| one.name() == protocol)?;
+    let prices = Prices { read: MicroUsd(150_000), written: MicroUsd(600_000) };
+    let exchange = Exchange {
+        asking: Asking { protocol, model: "primary".into(), site: None, key_id: None },
+        answering: Answering { provider: "primary".into(), model: "m".into(), prices },
+        request: request.to_vec(),
+        answer: answer.to_vec(),
+        streamed,
+        at: UnixMillis(0),
+        latency: Duration::ZERO,
+    };
+    writer::row(&exchange, redacted).map(|row| (row.place, row.call))
+}
+
 /// The name that a program gives a site.
 pub(crate) fn named(header: &str) -> Option<String> {
     let name = header.trim();

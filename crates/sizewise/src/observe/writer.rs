@@ -70,7 +70,8 @@ impl Writer {
 
     fn keep(&mut self, batch: Vec<Exchange>) {
         let bytes: usize = batch.iter().map(Exchange::bytes).sum();
-        let rows: Vec<ObservedCall> = batch.iter().filter_map(|exchange| self.row(exchange)).collect();
+        let rows: Vec<ObservedCall> =
+            batch.iter().filter_map(|exchange| row(exchange, self.redacted)).collect();
         drop(batch);
         self.counts.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
         let refused = self.store.write(&rows).unwrap_or_else(|error| {
@@ -80,54 +81,55 @@ impl Writer {
         self.counts.kept.fetch_add(rows.len() as u64 - refused, Ordering::Relaxed);
         self.counts.dropped.fetch_add(refused, Ordering::Relaxed);
     }
+}
 
-    fn row(&self, exchange: &Exchange) -> Option<ObservedCall> {
-        let (heard, answered) = exchange.read()?;
-        let (cost, is_estimate) = exchange.cost(&heard, &answered);
-        let masked = |text: String| if self.redacted { redact_quickly(&text) } else { text };
-        let masked_value = |value: Value| if self.redacted { mask(value) } else { value };
-        let said_value = |value: Value| if self.redacted { mask_said(value) } else { value };
-        let tool = |tool: Tool| Tool { parameters: masked_value(tool.parameters), ..tool };
-        let asking = &exchange.asking;
-        let facts = Facts {
-            name: asking.site.clone().map(|name| if self.redacted { mask_short(&name) } else { name }),
-            protocol: asking.protocol.name().to_owned(),
-            provider: exchange.answering.provider.clone(),
-            model: asking.model.clone(),
-            key_id: asking.key_id.clone(),
-            fixed: Fixed {
-                system: masked(heard.fixed.system),
-                tools: heard.fixed.tools.into_iter().map(tool).collect(),
-                // Its values are the labels that the program allows.
-                schema: heard.fixed.schema.map(said_value),
-            },
-        };
-        let called = |called: Called| Called { arguments: said_value(called.arguments), ..called };
-        let call = Call {
-            text: masked(heard.text),
-            said: Said {
-                text: answered.said.text.map(|text| if self.redacted { mask_answer(text) } else { text }),
-                calls: answered.said.calls.into_iter().map(called).collect(),
-            },
-            asked: exchange.answering.model.clone(),
-            model: match answered.model {
-                model if model.is_empty() => exchange.answering.model.clone(),
-                model => model,
-            },
-            request: answered.request,
-            latency_us: u64::try_from(exchange.latency.as_micros()).unwrap_or(u64::MAX),
-            micro_usd: cost.0,
-            is_estimate,
-            at: UnixMillis(0),
-        };
-        Some(ObservedCall {
-            place_id: place_id(&facts),
-            place: serde_json::to_string(&facts).ok().filter(|place| place.len() <= PLACE_BYTES)?,
-            at: exchange.at,
-            call: serde_json::to_string(&call).ok()?,
-            micro_usd: cost,
-        })
-    }
+/// What is kept of a call; none where it is no decision about a text.
+pub(super) fn row(exchange: &Exchange, redacted: bool) -> Option<ObservedCall> {
+    let (heard, answered) = exchange.read()?;
+    let (cost, is_estimate) = exchange.cost(&heard, &answered);
+    let masked = |text: String| if redacted { redact_quickly(&text) } else { text };
+    let masked_value = |value: Value| if redacted { mask(value) } else { value };
+    let said_value = |value: Value| if redacted { mask_said(value) } else { value };
+    let tool = |tool: Tool| Tool { parameters: masked_value(tool.parameters), ..tool };
+    let asking = &exchange.asking;
+    let facts = Facts {
+        name: asking.site.clone().map(|name| if redacted { mask_short(&name) } else { name }),
+        protocol: asking.protocol.name().to_owned(),
+        provider: exchange.answering.provider.clone(),
+        model: asking.model.clone(),
+        key_id: asking.key_id.clone(),
+        fixed: Fixed {
+            system: masked(heard.fixed.system),
+            tools: heard.fixed.tools.into_iter().map(tool).collect(),
+            // Its values are the labels that the program allows.
+            schema: heard.fixed.schema.map(said_value),
+        },
+    };
+    let called = |called: Called| Called { arguments: said_value(called.arguments), ..called };
+    let call = Call {
+        text: masked(heard.text),
+        said: Said {
+            text: answered.said.text.map(|text| if redacted { mask_answer(text) } else { text }),
+            calls: answered.said.calls.into_iter().map(called).collect(),
+        },
+        asked: exchange.answering.model.clone(),
+        model: match answered.model {
+            model if model.is_empty() => exchange.answering.model.clone(),
+            model => model,
+        },
+        request: answered.request,
+        latency_us: u64::try_from(exchange.latency.as_micros()).unwrap_or(u64::MAX),
+        micro_usd: cost.0,
+        is_estimate,
+        at: UnixMillis(0),
+    };
+    Some(ObservedCall {
+        place_id: place_id(&facts),
+        place: serde_json::to_string(&facts).ok().filter(|place| place.len() <= PLACE_BYTES)?,
+        at: exchange.at,
+        call: serde_json::to_string(&call).ok()?,
+        micro_usd: cost,
+    })
 }
 
 /// Names the place that a call comes from. A name that the program gives is all that counts, but for whose program it is.
