@@ -10,6 +10,9 @@ use super::{
 use sizewise_models::tagger::{CloseReader, Entity, Tagger};
 use std::ops::Range;
 
+/// Longest text that the encoder reads as well.
+const CLOSELY_BYTES: usize = 16 << 10;
+
 /// Who found it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FoundBy {
@@ -35,9 +38,13 @@ type Tag<'a> = &'a dyn Fn(&[(Range<usize>, &str)]) -> Option<Vec<(Range<usize>, 
 
 /// Finds personal data, in order, none overlapping another. None where the text cannot be searched: then all of it is personal.
 ///
-/// **Bounds**: about a millisecond for a short text, and time linear in its length. The first call loads the encoder.
+/// **Bounds**: about a millisecond for a short text, and time linear in its length; texts above 16 KiB are read without the encoder, so that
+/// nobody keeps a core busy for seconds. The first call loads the encoder.
 #[must_use]
 pub fn find(text: &str) -> Option<Vec<Finding>> {
+    if text.len() > CLOSELY_BYTES {
+        return find_quickly(text);
+    }
     find_by(text, &|certain| Tagger::built_in()?.tag_closely(text, certain, CloseReader::built_in()?))
 }
 

@@ -184,7 +184,7 @@ impl Server {
             let mut line = String::new();
             assert_ne!(said.read_line(&mut line).unwrap(), 0, "the server ended");
             if let Some((_, rest)) = line.split_once("http://") {
-                break rest.split_whitespace().next().unwrap().parse().unwrap();
+                break rest.split([',', ' ']).next().unwrap().parse().unwrap();
             }
         };
         Self { child, said, address }
