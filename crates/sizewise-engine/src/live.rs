@@ -202,23 +202,27 @@ impl TaskWatch {
         let mut changes = Vec::new();
         for (watch, question) in self.questions.iter_mut().zip(&task.questions) {
             let Some(watch) = watch else { continue };
-            for probe in store.told_probes(&self.release, &watch.name, watch.read)? {
-                watch.read = probe.told;
-                let Some(outcome) = outcome(&probe, question) else { continue };
-                for (group, change) in watch.tell(&outcome, &probe) {
-                    changes.push(PromiseChange {
-                        task: task.name.clone(),
-                        question: watch.name.clone(),
-                        release: self.release,
-                        group,
-                        at: probe.told_at,
-                        told: probe.told,
-                        from: change.from,
-                        to: change.to,
-                        threshold: change.threshold,
-                        reason: change.reason,
-                    });
+            let mut page = store.told_probes(&self.release, &watch.name, watch.read)?;
+            while !page.is_empty() {
+                for probe in page {
+                    watch.read = probe.told;
+                    let Some(outcome) = outcome(&probe, question) else { continue };
+                    for (group, change) in watch.tell(&outcome, &probe) {
+                        changes.push(PromiseChange {
+                            task: task.name.clone(),
+                            question: watch.name.clone(),
+                            release: self.release,
+                            group,
+                            at: probe.told_at,
+                            told: probe.told,
+                            from: change.from,
+                            to: change.to,
+                            threshold: change.threshold,
+                            reason: change.reason,
+                        });
+                    }
                 }
+                page = store.told_probes(&self.release, &watch.name, watch.read)?;
             }
         }
         Ok(changes)

@@ -144,7 +144,8 @@ pub(crate) fn blank(
 }
 
 impl Store {
-    /// The probes of a release's question that were told after a place, in the order in which they were told.
+    /// The probes of a release's question that were told after a place, in the order in which they were told: at most ten thousand, the
+    /// next after the last of them.
     ///
     /// # Errors
     /// Fails when the database cannot be read.
@@ -152,7 +153,7 @@ impl Store {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(
             "SELECT told, told_at, weight, part, path, truth FROM probes
-             WHERE release = ?1 AND question = ?2 AND told > ?3 ORDER BY told",
+             WHERE release = ?1 AND question = ?2 AND told > ?3 ORDER BY told LIMIT 10000",
         )?;
         let rows = statement.query_map(params![release.to_string(), question, after], |row| {
             let path: String = row.get(4)?;

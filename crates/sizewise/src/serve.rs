@@ -42,7 +42,7 @@ use metrics::Metrics;
 use reply::{Body, REQUEST_ID, Reply, is_request_id};
 use routes::Found;
 use sizewise_contract::{Code, Decision, Diagnose, Fault};
-use sizewise_engine::{Engine, Feedback, TaskInfo};
+use sizewise_engine::{Engine, Feedback, Standing, TaskInfo};
 use sizewise_models::{
     neighbours::Neighbour,
     remote::{ProviderState, Trace},
@@ -112,6 +112,11 @@ pub trait Decider: Send + Sync + 'static {
         std::future::ready(Ok(Vec::new()))
     }
 
+    /// How the promises of a task stand, for the metrics; nothing of a task that is not there.
+    fn standings(&self, _task: &str) -> Vec<Standing> {
+        Vec::new()
+    }
+
     /// The providers of larger models, by name, and how each is doing.
     fn providers(&self) -> BTreeMap<String, ProviderState> {
         BTreeMap::new()
@@ -162,6 +167,11 @@ impl Decider for Engine {
         count: usize,
     ) -> Result<Vec<Neighbour>, sizewise_engine::Error> {
         Self::nearest(self, task, text, count).await
+    }
+
+    fn standings(&self, task: &str) -> Vec<Standing> {
+        // A store that cannot be read is told of elsewhere.
+        Self::standings(self, task).unwrap_or_default()
     }
 
     fn providers(&self) -> BTreeMap<String, ProviderState> {

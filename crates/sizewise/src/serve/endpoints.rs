@@ -280,8 +280,8 @@ fn ready<D: Decider>(serving: &Serving<D>) -> Reply {
 /// How every promise stands, by task.
 fn promises<D: Decider>(serving: &Serving<D>) -> Vec<(String, Standing)> {
     let of_task = |info: TaskInfo| {
-        let standings = serving.decider.evidence(&info.task.name).map(|evidence| evidence.standings);
-        standings.unwrap_or_default().into_iter().map(move |one| (info.task.name.clone(), one))
+        let standings = serving.decider.standings(&info.task.name);
+        standings.into_iter().map(move |one| (info.task.name.clone(), one))
     };
     serving.decider.tasks().into_iter().flat_map(of_task).collect()
 }

@@ -1,7 +1,8 @@
 //! What is a collector of traces told?
 
+use super::provider::received;
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::Write,
     net::{TcpListener, TcpStream},
     sync::{Arc, Mutex},
 };
@@ -42,19 +43,7 @@ impl Collector {
 }
 
 fn call(mut stream: &TcpStream, heard: &Mutex<Vec<Heard>>) -> bool {
-    let mut reader = BufReader::new(stream);
-    let (mut head, mut line) = (String::new(), String::new());
-    while reader.read_line(&mut line).unwrap_or(0) > 2 {
-        head += &line;
-        line.clear();
-    }
-    let Some(length) = head.lines().find_map(|line| line.strip_prefix("content-length: ")) else {
-        return false;
-    };
-    let mut body = vec![0; length.parse().unwrap()];
-    if reader.read_exact(&mut body).is_err() {
-        return false;
-    }
+    let Some((head, body)) = received(stream) else { return false };
     heard.lock().unwrap().push((head, body));
     stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").is_ok()
 }

@@ -35,21 +35,23 @@ impl Provider {
     }
 }
 
-/// Answers one call; whether the connection goes on.
-fn call(mut stream: &TcpStream, (words, key): &(String, String), heard: &Mutex<Vec<String>>) -> bool {
+/// The head and the body of the next call of a connection; none at its end.
+pub(crate) fn received(stream: &TcpStream) -> Option<(String, Vec<u8>)> {
     let mut reader = BufReader::new(stream);
     let (mut head, mut line) = (String::new(), String::new());
     while reader.read_line(&mut line).unwrap_or(0) > 2 {
         head += &line;
         line.clear();
     }
-    let Some(length) = head.lines().find_map(|line| line.strip_prefix("content-length: ")) else {
-        return false;
-    };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?;
     let mut body = vec![0; length.parse().unwrap()];
-    if reader.read_exact(&mut body).is_err() {
-        return false;
-    }
+    reader.read_exact(&mut body).ok()?;
+    Some((head, body))
+}
+
+/// Answers one call; whether the connection goes on.
+fn call(mut stream: &TcpStream, (words, key): &(String, String), heard: &Mutex<Vec<String>>) -> bool {
+    let Some((head, body)) = received(stream) else { return false };
     let body = String::from_utf8(body).unwrap();
     heard.lock().unwrap().push(format!("{head}{body}"));
     let key = if head.starts_with("POST /primary/") { key } else { "" };
