@@ -153,6 +153,7 @@ fn models() -> TaskModels {
     };
     let hash = ContentHash::of(b"models");
     TaskModels {
+        known: None,
         vocabulary: Vocabulary::new(&[(9, 1), (1 << 40, 2)], 3),
         static_embeddings: hash,
         encoder: Some(hash),

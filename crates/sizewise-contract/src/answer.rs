@@ -64,9 +64,33 @@ pub struct RemoteUse {
     pub model: String,
     /// Calls that were made, to every provider together; none where the answer was remembered.
     pub attempts: u32,
+    /// Whose answer it is, where it was remembered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recalled: Option<Recalled>,
     /// Why it gave no answer that may be used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<RemoteProblem>,
+}
+
+/// Whose answer a remembered one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recalled {
+    /// That to the same input.
+    Same,
+    /// That to an input so much alike that the answer may stand for this one's.
+    Similar,
+}
+
+impl Recalled {
+    /// The name on the wire.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Same => "same",
+            Self::Similar => "similar",
+        }
+    }
 }
 
 /// Why a remote model gave no answer that may be used.
@@ -129,6 +153,8 @@ pub enum EscalationReason {
     PromiseInDoubt,
     /// The question has no certificate, and the settings allow no answer without one.
     NotCertified,
+    /// The input is of a new kind that is proposed to people: the release knows no such inputs.
+    NewKind,
 }
 
 impl EscalationReason {
@@ -140,6 +166,7 @@ impl EscalationReason {
             Self::OutOfScope => "out_of_scope",
             Self::PromiseInDoubt => "promise_in_doubt",
             Self::NotCertified => "not_certified",
+            Self::NewKind => "new_kind",
         }
     }
 }

@@ -92,6 +92,7 @@ codes! {
     BudgetSpent, "budget_spent", Policy, false, "the budget for remote models does not hold another call";
     NotTrained, "not_trained", Caller, false, "the task has no release yet";
     NotCertified, "not_certified", Policy, false, "the release in force has no certificate and the setting asks for one";
+    NotTried, "not_tried", Policy, false, "the release may not be tried beside the one in force, or none is";
     LockedRowsSpent, "locked_rows_spent", Policy, false, "the locked gold rows have been opened as often as was planned";
     LockedRowsChanged, "locked_rows_changed", Policy, false, "the locked gold rows are not the ones that were set aside";
     PromiseImpossible, "promise_impossible", Policy, false, "the evidence shows that the promise cannot be kept";

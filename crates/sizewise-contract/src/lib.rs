@@ -11,6 +11,7 @@
 //!   Evidence ─► Decide ─► Judgement ─► Answer ─► Decision   what one tier thinks, what is answered
 //!   Certificate                                        what was proven
 //!   Probe ─► PromiseState                              what is known of it since
+//!   Trial ─► Comparison                                what is known of a release before it is in force
 //! ```
 
 pub mod answer;
@@ -23,6 +24,7 @@ pub mod live;
 pub mod record;
 pub mod task;
 pub mod tier;
+pub mod trial;
 pub mod units;
 
 pub use answer::{Answer, Decision, Disposition, EscalationReason, Step};
@@ -30,7 +32,8 @@ pub use certificate::{Certificate, Gate, GateName, GateResult, Interval, Slice, 
 pub use error::{Code, Diagnose, Fault, did_you_mean};
 pub use example::{ClassLabel, Example, Gold, Label, Teacher};
 pub use hash::ContentHash;
-pub use live::{Probe, ProbeStep, PromiseChange, PromiseState, Reference, ToldProbe};
-pub use record::{QueuedItem, Record, StoredInput, Waits};
+pub use live::{KindState, NewKind, Probe, ProbeStep, PromiseChange, PromiseState, Reference, ToldProbe};
+pub use record::{Bill, QueuedItem, Record, StoredInput, Waits};
 pub use task::{Question, QuestionKind, Task};
 pub use tier::{Decide, Embed, Embeddings, Evidence, Generate, Judgement, StaticFeatures, Tier};
+pub use trial::{Comparison, Difference, Trial, TrialMode};

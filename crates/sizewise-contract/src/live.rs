@@ -119,3 +119,51 @@ pub struct PromiseChange {
     /// Why, in one sentence.
     pub reason: String,
 }
+
+/// What became of a new kind of input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KindState {
+    /// It is proposed to people: inputs of it are handed on.
+    Proposed,
+    /// A person said that it is none.
+    Dismissed,
+    /// A release knows it now.
+    Known,
+    /// Nobody can tell its inputs any more: the server that found it keeps nothing, or the encoder is another one.
+    Lost,
+}
+
+impl KindState {
+    /// The name on the wire.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Proposed => "proposed",
+            Self::Dismissed => "dismissed",
+            Self::Known => "known",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+/// A new kind of input that was found in the traffic.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NewKind {
+    /// Names it, over all tasks.
+    pub id: i64,
+    /// The task.
+    pub task: String,
+    /// The release that did not know it.
+    pub release: ContentHash,
+    /// Since when it is proposed.
+    pub at: UnixMillis,
+    /// What became of it.
+    pub state: KindState,
+    /// After how many looks it was proposed.
+    pub looks: u64,
+    /// Share of the inputs looked at lately that are of it.
+    pub share: f64,
+    /// The share of the training rows that look like it, at most.
+    pub known_share: f64,
+}

@@ -2,7 +2,11 @@
 //!
 //! As little as the task's privacy setting says. A record never holds a key, only the public id of one.
 
-use crate::{answer::Answer, hash::ContentHash, units::UnixMillis};
+use crate::{
+    answer::Answer,
+    hash::ContentHash,
+    units::{MicroUsd, UnixMillis},
+};
 use serde::{Deserialize, Serialize};
 
 /// What one decision left behind.
@@ -24,6 +28,19 @@ pub struct Record {
     pub elapsed_us: u64,
     /// Public id of the API key that asked; none on loopback without keys.
     pub key_id: Option<String>,
+}
+
+/// What asking a larger model about one input came to, everything that was tried included.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bill {
+    /// The provider that was called last, by its name in the settings.
+    pub provider: String,
+    /// What it cost, or may have cost.
+    pub micro_usd: MicroUsd,
+    /// Tokens that were read, as far as providers said.
+    pub read: u64,
+    /// Tokens that were written, as far as providers said.
+    pub written: u64,
 }
 
 /// An input, as far as the task's `privacy.store` lets it be kept.
@@ -69,6 +86,8 @@ pub enum Waits {
     Unsure,
     /// It was drawn at random, to see whether the promise is kept.
     Probe,
+    /// It is of a new kind of input that somebody wants labelled.
+    NewKind,
     /// It never waited: whoever asked said of their own accord what would have been right.
     Feedback,
 }
@@ -80,6 +99,7 @@ impl Waits {
         match self {
             Self::Unsure => "unsure",
             Self::Probe => "probe",
+            Self::NewKind => "new_kind",
             Self::Feedback => "feedback",
         }
     }

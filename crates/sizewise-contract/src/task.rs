@@ -3,8 +3,10 @@
 //! A contract in a file: what comes in, what is asked of it, what is promised about the answers, and under which
 //! rules. [`Task::parse`] reads it; everything that hangs on a task quotes its [`Task::contract_hash`].
 
+mod beside;
 mod parse;
 
+pub use beside::{Adjudicate, People, Savings};
 pub use parse::TaskError;
 
 use crate::{example::ClassLabel, hash::ContentHash, live::Reference, tier::Tier, units::Dollars};
@@ -42,6 +44,12 @@ pub struct Task {
     /// What remote models may cost.
     #[serde(default, skip_serializing_if = "Budget::is_unset")]
     pub budget: Budget,
+    /// What is needed to say what the task saves.
+    #[serde(default, skip_serializing_if = "Savings::is_unset")]
+    pub savings: Savings,
+    /// How people work on what waits for them.
+    #[serde(default, skip_serializing_if = "People::is_unset")]
+    pub people: People,
 }
 
 /// What comes in.
@@ -270,6 +278,9 @@ pub struct Cascade {
     /// For how many hours a remote model's answer to the same input is remembered, in memory alone; not at all unless said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recall_hours: Option<u32>,
+    /// Whether such an answer is given to inputs much like that one as well, as far as development rows show how much that must be.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub recall_similar: bool,
     /// Who gets what no model may answer.
     pub escalate_to: EscalateTo,
 }
@@ -376,11 +387,13 @@ pub struct Live {
     pub probes_per_day: u32,
     /// Who says what would have been right.
     pub reference: Reference,
+    /// Share of all requests that are looked at for new kinds of input, at most ten a second in the mean.
+    pub look_share: f64,
 }
 
 impl Default for Live {
     fn default() -> Self {
-        Self { probe_share: 0.02, probes_per_day: 100, reference: Reference::Person }
+        Self { probe_share: 0.02, probes_per_day: 100, reference: Reference::Person, look_share: 1.0 }
     }
 }
 
@@ -420,7 +433,7 @@ impl Task {
             &self.input,
             &self.questions,
             &self.promise,
-            &Cascade { remote: None, recall_hours: None, ..self.cascade.clone() },
+            &Cascade { remote: None, recall_hours: None, recall_similar: false, ..self.cascade.clone() },
             self.data.train_labels,
         );
         // Every part has a JSON form: there are no maps in a task.

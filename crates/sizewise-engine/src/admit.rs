@@ -18,6 +18,14 @@ pub(crate) struct Admitted {
     pub(crate) keep: StoreInput,
 }
 
+impl Admitted {
+    /// Whether exactly that is handed on which the certificates hand on, and nobody doubts them.
+    pub(crate) fn is_as_certified(&self, certified: impl Fn(usize) -> Option<f64>) -> bool {
+        let usual = |(question, limit): (&usize, &f64)| certified(*question) == Some(*limit);
+        !self.doubted && self.questions.iter().zip(&self.limits).all(usual)
+    }
+}
+
 /// Checks inputs and questions against the task.
 pub(crate) fn admit(
     served: &Served,
@@ -56,4 +64,26 @@ pub(crate) fn admit(
     let limits = limits.collect();
     let doubted = questions.iter().any(|question| known(*question).is_some_and(|known| known.doubted));
     Ok(Admitted { texts, questions, limits, doubted, keep })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_doubt_or_a_stricter_limit_hands_on_what_the_certificate_did_not() {
+        let admitted = |limits: &[f64], doubted| Admitted {
+            texts: vec!["where is it".into()],
+            questions: vec![2, 0],
+            limits: limits.to_vec(),
+            doubted,
+            keep: StoreInput::Nothing,
+        };
+        let certified = |question: usize| [0.9, 0.5, f64::INFINITY].get(question).copied();
+        assert!(admitted(&[f64::INFINITY, 0.9], false).is_as_certified(certified));
+        assert!(!admitted(&[f64::INFINITY, 0.9], true).is_as_certified(certified));
+        assert!(!admitted(&[f64::INFINITY, 0.95], false).is_as_certified(certified));
+        assert!(!admitted(&[f64::INFINITY, f64::INFINITY], false).is_as_certified(certified));
+        assert!(!admitted(&[f64::INFINITY, 0.9], false).is_as_certified(|_| None));
+    }
 }

@@ -40,29 +40,48 @@ pub(crate) struct Outcome {
     pub(crate) judged: Vec<Vec<Judged>>,
     /// Word pieces that the encoder read of each input.
     pub(crate) tokens: Vec<u64>,
+    /// Whether each input is of a kind that the release does not know.
+    pub(crate) new: Vec<bool>,
+    /// By what each input is compared with others, where the encoder has read it.
+    pub(crate) vectors: Vec<Option<Vec<f32>>>,
 }
 
 /// Asks the tiers, cheapest first, until one is sure enough.
 pub(crate) async fn run(served: &Served, admitted: &Admitted) -> Result<Outcome, Error> {
-    let mut judged = Vec::with_capacity(admitted.texts.len());
-    for text in &admitted.texts {
-        judged.push(ask_static(served, &admitted.questions, text)?);
+    let kinds = served.kinds.as_ref().map(|kinds| (kinds, kinds.fences()));
+    let inputs = admitted.texts.len();
+    let mut outcome = Outcome {
+        judged: Vec::with_capacity(inputs),
+        tokens: vec![0; inputs],
+        new: vec![false; inputs],
+        vectors: vec![None; inputs],
+    };
+    // What the static tier may answer and yet looks like a new kind.
+    let mut near = vec![false; inputs];
+    for (text, near) in admitted.texts.iter().zip(&mut near) {
+        outcome.judged.push(with_features(served, text, |features| {
+            *near = kinds.as_ref().is_some_and(|(kinds, fences)| kinds.is_near(fences, features.embedding));
+            ask_static(served, &admitted.questions, (text, features))
+        })?);
     }
-    let mut tokens = vec![0; admitted.texts.len()];
-    let Some(batcher) = &served.encoder else { return Ok(Outcome { judged, tokens }) };
+    let Some(batcher) = &served.encoder else { return Ok(outcome) };
     let is_open = |position: usize, found: &Judged| {
         let asked = admitted.questions.get(position).and_then(|question| served.asked.get(*question));
         let limit = admitted.limits.get(position).copied().unwrap_or(f64::INFINITY);
         asked.is_some_and(|asked| asked.encoder_may && !found.is_sure(limit))
     };
-    let open: Vec<usize> = judged
+    let open: Vec<usize> = outcome
+        .judged
         .iter()
+        .zip(&near)
         .enumerate()
-        .filter(|(_, found)| found.iter().enumerate().any(|(position, found)| is_open(position, found)))
+        .filter(|(_, (found, near))| {
+            **near || found.iter().enumerate().any(|(position, found)| is_open(position, found))
+        })
         .map(|(input, _)| input)
         .collect();
     if open.is_empty() {
-        return Ok(Outcome { judged, tokens });
+        return Ok(outcome);
     }
     let begun = Instant::now();
     let texts: Vec<&str> =
@@ -77,10 +96,17 @@ pub(crate) async fn run(served: &Served, admitted: &Admitted) -> Result<Outcome,
     for (((input, text), embedding), count) in
         open.iter().zip(texts).zip(embedded.rows()).zip(&embedded.tokens)
     {
-        if let Some(slot) = tokens.get_mut(*input) {
+        if let Some(slot) = outcome.tokens.get_mut(*input) {
             *slot = u64::from(*count);
         }
-        let Some(found) = judged.get_mut(*input) else { continue };
+        if let Some((kinds, fences)) = &kinds
+            && let Some(vector) = kinds.vector(embedding)
+            && let (Some(new), Some(slot)) = (outcome.new.get_mut(*input), outcome.vectors.get_mut(*input))
+        {
+            *new = kinds.is_new(fences, &vector);
+            *slot = Some(vector);
+        }
+        let Some(found) = outcome.judged.get_mut(*input) else { continue };
         let unsure: Vec<bool> =
             found.iter().enumerate().map(|(position, found)| is_open(position, found)).collect();
         with_features(served, text, |features| {
@@ -92,7 +118,7 @@ pub(crate) async fn run(served: &Served, admitted: &Admitted) -> Result<Outcome,
             Ok(())
         })?;
     }
-    Ok(Outcome { judged, tokens })
+    Ok(outcome)
 }
 
 /// Says which input is too long.
@@ -107,28 +133,30 @@ fn named(error: sizewise_models::Error, (inputs, texts): (&[usize], &[&str]), ba
     })
 }
 
-fn ask_static(served: &Served, questions: &[usize], text: &str) -> Result<Vec<Judged>, Error> {
+fn ask_static(
+    served: &Served,
+    questions: &[usize],
+    (text, features): (&str, StaticFeatures<'_>),
+) -> Result<Vec<Judged>, Error> {
     let begun = Instant::now();
-    with_features(served, text, |features| {
-        let mut judged = Vec::with_capacity(questions.len());
-        for question in questions {
-            let mut found = Judged::default();
-            let tier = served.models.questions.get(*question).and_then(|models| models.static_tier.as_ref());
-            let Some(Asked { static_may, .. }) = served.asked.get(*question) else {
-                return Err(Error::Internal("every question that was admitted exists"));
-            };
-            if let Some(tier) = tier {
-                let evidence = Evidence { text, features: Some(features), embedding: None, earlier: &[] };
-                let judgement = tier.decide(evidence)?;
-                match static_may {
-                    true => found.tiers.push((judgement, begun.elapsed().as_micros() as u64)),
-                    false => found.heard.push(judgement),
-                }
+    let mut judged = Vec::with_capacity(questions.len());
+    for question in questions {
+        let mut found = Judged::default();
+        let tier = served.models.questions.get(*question).and_then(|models| models.static_tier.as_ref());
+        let Some(Asked { static_may, .. }) = served.asked.get(*question) else {
+            return Err(Error::Internal("every question that was admitted exists"));
+        };
+        if let Some(tier) = tier {
+            let evidence = Evidence { text, features: Some(features), embedding: None, earlier: &[] };
+            let judgement = tier.decide(evidence)?;
+            match static_may {
+                true => found.tiers.push((judgement, begun.elapsed().as_micros() as u64)),
+                false => found.heard.push(judgement),
             }
-            judged.push(found);
         }
-        Ok(judged)
-    })
+        judged.push(found);
+    }
+    Ok(judged)
 }
 
 fn ask_encoder(

@@ -18,8 +18,10 @@ mod catalogue;
 mod error;
 mod escalate;
 mod feedback;
+mod kinds;
 mod ledger;
 mod live;
+mod mix;
 mod probe;
 mod protect;
 mod purses;
@@ -27,37 +29,45 @@ mod recall;
 mod request;
 mod served;
 mod settle;
+mod shadow;
+mod trials;
 
 pub use error::Error;
-pub use escalate::Escalation;
+pub use escalate::{Escalation, prompt};
 pub use feedback::Feedback;
+pub use kinds::LookCounts;
 pub use ledger::{Ledger, Ledgers};
-pub use live::{GroupStanding, Standing, standings};
+pub use live::{GroupStanding, Standing, standings, standings_of};
+pub use mix::{MixFound, MixStanding, mixes};
 pub use protect::{
     Finding, FoundBy, PersonalData, Redacted, can_redact, find as find_personal_data,
     find_quickly as find_personal_data_quickly, redact, redact_by_rules, redact_quickly, redacted,
 };
 pub use purses::{Purse, Purses};
-pub use recall::Recall;
+pub use recall::{LabelledText, Recall, Similarity};
 pub use request::{InputValue, QuestionRef, Request};
 pub use served::{ENCODER_PARTS, TaskInfo, encoder_files};
+pub use trials::{EndedTrial, TrialStanding};
 
 use admit::Admitted;
+use cascade::Outcome;
 use catalogue::Catalogue;
+use kinds::{Drawn, Looks};
 use probe::Drawer;
 use served::Served;
 use settle::{Draws, Settled};
 use sizewise_contract::{
-    Decision, PromiseChange, did_you_mean,
+    Decision, NewKind, PromiseChange, did_you_mean,
     task::{Live as LiveRules, StoreInput},
 };
 use sizewise_models::{neighbours::Neighbour, remote::ProviderState};
 use sizewise_store::{Entry, QueueDepth, Recorder, Store};
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
     time::Instant,
 };
+use trials::{Part, Trials};
 
 /// How an engine runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +92,8 @@ pub struct Engine {
     /// One at a time may load tasks.
     loading: Mutex<()>,
     recorder: Option<Arc<Recorder>>,
+    /// Looks for new kinds of input, where decisions leave anything behind.
+    looks: Option<Looks>,
     /// How promises stand.
     live: live::Live,
     drawer: Drawer,
@@ -91,6 +103,8 @@ pub struct Engine {
     escalations: RwLock<Arc<BTreeMap<String, Arc<Escalation>>>>,
     /// By task.
     keeping: RwLock<BTreeMap<String, StoreInput>>,
+    /// Releases that are tried beside those that are served; none where nobody asked for that.
+    trials: OnceLock<Trials>,
 }
 
 impl Engine {
@@ -104,6 +118,10 @@ impl Engine {
         }
         let recorder = if settings.record { Some(Arc::new(Recorder::start(store.folder())?)) } else { None };
         let drawer = Drawer::new(sizewise_store::random_bits()?);
+        let looks = match settings.record {
+            true => Some(Looks::start(Arc::clone(&store), sizewise_store::random_bits()?)?),
+            false => None,
+        };
         Ok(Self {
             catalogue: Catalogue::new(settings.encoder_workers)?,
             tasks: RwLock::default(),
@@ -111,11 +129,13 @@ impl Engine {
             store,
             settings,
             recorder,
+            looks,
             escalations: RwLock::default(),
             keeping: RwLock::default(),
             live: live::Live::default(),
             drawer,
             watching: RwLock::default(),
+            trials: OnceLock::new(),
         })
     }
 
@@ -139,6 +159,7 @@ impl Engine {
             }
         }
         *self.tasks.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(after);
+        problems.extend(self.take_up_trials(None));
         problems
     }
 
@@ -154,7 +175,41 @@ impl Engine {
         let mut after = Tasks::clone(&before);
         after.insert(name.to_owned(), served);
         *self.tasks.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(after);
-        Ok(())
+        match self.take_up_trials(Some(name)).pop() {
+            Some((_, error)) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// From now on tries releases beside those that are served, where the store says so. Returns what could not be loaded, by task.
+    ///
+    /// # Errors
+    /// Fails when the system gives no thread.
+    pub fn run_trials(&self) -> Result<Vec<(String, Error)>, Error> {
+        let _one = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.trials.get().is_none() {
+            let _ = self.trials.set(Trials::start(&self.store)?);
+        }
+        Ok(self.take_up_trials(None))
+    }
+
+    fn take_up_trials(&self, only: Option<&str>) -> Vec<(String, Error)> {
+        let Some(trials) = self.trials.get() else { return Vec::new() };
+        trials.refresh((&self.store, &self.catalogue, self.settings), &self.served(), only)
+    }
+
+    /// The trials that this engine takes part in.
+    ///
+    /// # Errors
+    /// Fails when the store cannot be read.
+    pub fn trials(&self) -> Result<Vec<TrialStanding>, Error> {
+        self.trials.get().map_or(Ok(Vec::new()), |trials| trials.standings(&self.store))
+    }
+
+    /// The trials that [`Self::read_evidence`] has ended since the last call.
+    #[must_use]
+    pub fn ended_trials(&self) -> Vec<EndedTrial> {
+        self.trials.get().map_or_else(Vec::new, Trials::ended)
     }
 
     /// From now on hands what no local tier may answer to these larger models, by task. Requests under way finish with those they
@@ -174,12 +229,72 @@ impl Engine {
         *self.watching.write().unwrap_or_else(PoisonError::into_inner) = rules;
     }
 
-    /// Reads what references said since the last time. What follows for the promises holds from now on, and is handed out.
+    /// Reads what references said since the last time. What follows for the promises holds from now on, and is handed out. A canary whose
+    /// promise is not kept ends ([`Self::ended_trials`]).
     ///
     /// # Errors
     /// Fails when the store cannot be read or written; promises then stand as they did.
     pub fn read_evidence(&self) -> Result<Vec<PromiseChange>, Error> {
-        self.live.read(&self.store, self.served().values())
+        let served = self.served();
+        for served in served.values() {
+            if let Some(kinds) = &served.kinds {
+                kinds.heed(&self.store, &served.info, self.settings.record)?;
+            }
+        }
+        let mut changes = self.live.read(&self.store, served.values())?;
+        if let Some(trials) = self.trials.get() {
+            let _one = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+            changes.extend(trials.read(&self.store)?);
+        }
+        Ok(changes)
+    }
+
+    /// Estimates the mixes of classes anew, from the records of late. What follows for thresholds holds from now on, and is handed out.
+    ///
+    /// # Errors
+    /// Fails when the store cannot be read or written.
+    pub fn read_mixes(&self) -> Result<Vec<PromiseChange>, Error> {
+        let mut changes = Vec::new();
+        for served in self.served().values() {
+            changes.extend(self.live.heed_mixes(&self.store, served, mixes(&self.store, &served.info)?)?);
+        }
+        Ok(changes)
+    }
+
+    /// How the mixes of a task's classes stood when they were last looked at.
+    #[must_use]
+    pub fn mixes(&self, task: &str) -> Vec<MixStanding> {
+        self.live.mixes(task)
+    }
+
+    /// The new kinds of input that were found since the last time; inputs of them are handed on from then on.
+    #[must_use]
+    pub fn new_kinds(&self) -> Vec<NewKind> {
+        self.looks.as_ref().map_or_else(Vec::new, Looks::found)
+    }
+
+    /// What came of the looks at a task's requests; none where its release has nothing that a new kind could be told by.
+    #[must_use]
+    pub fn look_counts(&self, task: &str) -> Option<LookCounts> {
+        Some(self.served().get(task)?.kinds.as_ref()?.counts())
+    }
+
+    /// Waits until everything that was drawn before has been looked at.
+    pub fn finish_looks(&self) {
+        self.looks.iter().for_each(Looks::finish);
+    }
+
+    /// Forgets the single inputs that were looked at, as somebody was erased. What was proposed stays.
+    pub fn forget_looks(&self) {
+        self.served().values().filter_map(|served| served.kinds.as_ref()).for_each(|kinds| kinds.forget());
+    }
+
+    /// The new kinds of input of a task, the latest first, at most a hundred.
+    ///
+    /// # Errors
+    /// Fails when the store cannot be read.
+    pub fn kinds(&self, task: &str) -> Result<Vec<NewKind>, Error> {
+        Ok(self.store.kinds(task, 100)?.into_iter().map(|kept| kept.kind).collect())
     }
 
     /// How the promises of a task stand: an entry for each question that has a certificate.
@@ -212,11 +327,12 @@ impl Engine {
     ///
     /// # Errors
     /// Fails as a whole when the task, a question or one of the inputs cannot be read: nothing is then recorded.
-    pub async fn decide(&self, request: Request) -> Result<Vec<Decision>, Error> {
+    pub async fn decide(&self, mut request: Request) -> Result<Vec<Decision>, Error> {
         let begun = Instant::now();
-        let served = self.find(&request.task)?;
-        let admitted = admit::admit(&served, &request, (self.kept(&served), &served.limits()))?;
-        let judged = cascade::run(&served, &admitted).await?;
+        let live = self.find(&request.task)?;
+        let mut part = self.trials.get().and_then(|trials| trials.part(&live, &request));
+        let (served, (admitted, mut judged)) = self.judge(live, part.as_mut(), &request).await?;
+        let vectors = std::mem::take(&mut judged.vectors);
         let larger = self.larger(&request.task);
         let asked = (larger.as_deref(), &request);
         let answers = escalate::escalate(&served, &admitted, judged, asked, begun).await;
@@ -226,10 +342,43 @@ impl Engine {
         let recorder = self.recorder.as_deref();
         let settled =
             settle::settle(recorder, &served, (&admitted, answers), (&request, begun, &draws)).await?;
+        if let Some(looks) = self.looks.as_ref().filter(|_| !request.dry_run) {
+            let decisions = &settled.decisions;
+            looks.draw(&served, Drawn { admitted: &admitted, decisions, vectors, rules: &rules });
+        }
+        if let (Some(trials), Some(part)) = (self.trials.get(), part) {
+            trials.follow(part, &mut request, &settled.decisions);
+        }
         if let Some(larger) = larger.filter(|_| !settled.to_ask.is_empty()) {
             self.ask_reference(larger, &served, (request, admitted), &settled);
         }
         Ok(settled.decisions)
+    }
+
+    /// Asks the local tiers of whoever answers: the canary, where the request is one of its share, and the release in force.
+    async fn judge(
+        &self,
+        live: Arc<Served>,
+        part: Option<&mut Part>,
+        request: &Request,
+    ) -> Result<(Arc<Served>, (Admitted, Outcome)), Error> {
+        let Some((canary, part)) = part.and_then(|part| Some((Arc::clone(part.canary()?), part))) else {
+            let judged = self.judge_by(&live, request).await?;
+            return Ok((live, judged));
+        };
+        if let Ok(judged) = self.judge_by(&canary, request).await {
+            return Ok((canary, judged));
+        }
+        // Nobody loses an answer to a trial; what fails here, too, is told.
+        let judged = self.judge_by(&live, request).await?;
+        part.hand_back(request.inputs.len());
+        Ok((live, judged))
+    }
+
+    async fn judge_by(&self, served: &Served, request: &Request) -> Result<(Admitted, Outcome), Error> {
+        let admitted = admit::admit(served, request, (self.kept(served), &served.limits()))?;
+        let judged = cascade::run(served, &admitted).await?;
+        Ok((admitted, judged))
     }
 
     /// Asks the larger model about probes, behind the caller's back and at the task's expense.
@@ -259,10 +408,11 @@ impl Engine {
                 Arc::clone(&recorder),
             );
             tokio::spawn(async move {
-                let told = probe::ask_larger((&larger, &request), &served, admitted, answers).await;
+                let (told, bill) = probe::ask_larger((&larger, &request), &served, admitted, answers).await;
+                let bill = bill.map(|bill| (id.clone(), bill));
                 let told = told.into_iter().map(|(question, truth)| (id.clone(), question, truth)).collect();
                 // Where it cannot be written, the probe stays one whose truth is not known.
-                let _ = recorder.keep(vec![Entry { told, ..Entry::default() }], |_| {});
+                let _ = recorder.keep(vec![Entry { told, probe_bill: bill, ..Entry::default() }], |_| {});
             });
         }
     }

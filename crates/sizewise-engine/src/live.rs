@@ -6,6 +6,7 @@
 
 use crate::{
     error::Error,
+    mix::MixStanding,
     probe::OUT_OF_SCOPE,
     served::{Served, TaskInfo, certified},
 };
@@ -16,7 +17,7 @@ use sizewise_measure::{
     cascade::{RowOutcome, TierOutcome},
     watch::{Change, Interval, PathPoint, Watch},
 };
-use sizewise_store::{ProbeCounts, Store};
+use sizewise_store::{ProbeCounts, Release, Store};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
@@ -91,6 +92,14 @@ pub(crate) type TaskLimits = Arc<[Limits]>;
 /// Fails when the task has no release, or the store cannot be read.
 pub fn standings(store: &Store, name: &str) -> Result<(TaskInfo, Vec<Standing>), Error> {
     let release = store.in_force(name)?.ok_or_else(|| Error::NotTrained { name: name.to_owned() })?;
+    standings_of(store, release)
+}
+
+/// How the promises of any release stand, without its models being loaded.
+///
+/// # Errors
+/// Fails when the store cannot be read.
+pub fn standings_of(store: &Store, release: Release) -> Result<(TaskInfo, Vec<Standing>), Error> {
     let task = Task::parse(&release.manifest.task_file)
         .map_err(|error| Error::Release { release: release.id, problem: error.to_string() })?;
     let certified = certified(&task, &release);
@@ -117,6 +126,9 @@ struct TaskWatch {
     release: ContentHash,
     /// One entry per question; none where it has no certificate.
     questions: Vec<Option<QuestionWatch>>,
+    /// How the mixes of classes stand, and from which confidence each question is answered because of them.
+    mixes: Vec<MixStanding>,
+    stricter: Vec<Option<f64>>,
 }
 
 #[derive(Debug)]
@@ -174,6 +186,68 @@ impl Live {
         Ok(changes)
     }
 
+    /// Takes in how the mixes of a task's classes stand: what they ask for beyond the certificates holds from now on. Hands out what
+    /// changed because of them.
+    pub(crate) fn heed_mixes(
+        &self,
+        store: &Store,
+        served: &Served,
+        mixes: Vec<MixStanding>,
+    ) -> Result<Vec<PromiseChange>, Error> {
+        let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        let info = &served.info;
+        let Some(task) = watches.get_mut(&info.task.name).filter(|task| task.release == info.release) else {
+            return Ok(Vec::new());
+        };
+        let mut changes = Vec::new();
+        let at = crate::settle::now();
+        for (watch, stricter) in task.questions.iter().zip(&mut task.stricter) {
+            let Some(watch) = watch else { continue };
+            let standing = mixes.iter().find(|standing| standing.question == watch.name);
+            // Of too few requests nothing follows, neither up nor down.
+            let Some(found) = standing.and_then(|standing| standing.found.as_ref()) else { continue };
+            let now = found.stricter_than(watch.certified);
+            if now == *stricter {
+                continue;
+            }
+            *stricter = now;
+            let reason = match now {
+                Some(_) => format!(
+                    "the mix of classes has changed by {:.0} % of the requests; the gold rows, counted by what their classes have become, prove the promise from here on",
+                    found.shift.distance * 100.0
+                ),
+                None => "the mix of classes asks for no more than was certified".to_owned(),
+            };
+            let state = watch.all.state();
+            let in_force = watch.limits().of(None, watch.certified).max(now.unwrap_or(0.0));
+            let change = PromiseChange {
+                task: info.task.name.clone(),
+                question: watch.name.clone(),
+                release: info.release,
+                group: None,
+                at,
+                // No probe decided it: a number that none has.
+                told: -at.0,
+                from: state,
+                to: state,
+                threshold: in_force.is_finite().then_some(in_force),
+                reason,
+            };
+            if store.note_promise(&change)? {
+                changes.push(change);
+            }
+        }
+        task.mixes = mixes;
+        served.hold_to(task.limits());
+        Ok(changes)
+    }
+
+    /// How the mixes of a task's classes stood when they were last looked at.
+    pub(crate) fn mixes(&self, task: &str) -> Vec<MixStanding> {
+        let watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        watches.get(task).map_or_else(Vec::new, |task| task.mixes.clone())
+    }
+
     /// How the promises of a task stand: an entry for each question that has a certificate.
     pub(crate) fn standings(&self, store: &Store, task: &str) -> Result<Vec<Standing>, Error> {
         let watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
@@ -195,7 +269,8 @@ impl TaskWatch {
                 read: 0,
             })
         });
-        Self { release, questions: questions.collect() }
+        let questions: Vec<_> = questions.collect();
+        Self { release, stricter: vec![None; questions.len()], questions, mixes: Vec::new() }
     }
 
     fn read(&mut self, store: &Store, task: &Task) -> Result<Vec<PromiseChange>, Error> {
@@ -233,10 +308,11 @@ impl TaskWatch {
     }
 
     fn limits(&self) -> TaskLimits {
-        self.questions
-            .iter()
-            .map(|watch| watch.as_ref().map_or_else(Limits::default, QuestionWatch::limits))
-            .collect()
+        let limits = |(watch, stricter): (&Option<QuestionWatch>, &Option<f64>)| {
+            let limits = watch.as_ref().map_or_else(Limits::default, QuestionWatch::limits);
+            Limits { all: limits.all.max(stricter.unwrap_or(0.0)), ..limits }
+        };
+        self.questions.iter().zip(&self.stricter).map(limits).collect()
     }
 }
 

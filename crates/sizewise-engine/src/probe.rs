@@ -7,11 +7,11 @@
 use crate::{
     Request,
     admit::Admitted,
-    escalate::{Answered, Escalation},
+    escalate::{Answered, Escalation, is_of_new_kind},
     served::Served,
 };
 use sizewise_contract::{
-    Answer, Disposition, EscalationReason, Probe, Reference, Step, Tier,
+    Answer, Bill, Disposition, EscalationReason, Probe, Reference, Step, Tier,
     answer::{EscalatedTo, RemoteProblem},
     task::{Live, StoreInput},
     units::UnixMillis,
@@ -19,7 +19,7 @@ use sizewise_contract::{
 use sizewise_measure::random::Random;
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 /// How much more is drawn while a promise is in doubt.
@@ -111,7 +111,9 @@ pub(crate) fn of_decision(
             weight: 1.0,
             group: group.map(str::to_owned),
             reference,
+            // Nobody here may answer what is of a new kind, however sure of it.
             path: local_steps(answer)
+                .filter(|_| !is_of_new_kind(answer))
                 .map(|(step, confidence)| sizewise_contract::ProbeStep {
                     tier: step.tier,
                     value: step.value.clone(),
@@ -142,33 +144,40 @@ pub(crate) fn can_be_asked(reference: Reference, keep: StoreInput, larger: Optio
     }
 }
 
-/// Asks the larger model about questions of one input that were answered here, and hands out what it said, as tables spell it.
+/// Asks the larger model about questions of one input that were answered here, and hands out what it said, as tables spell it, and what
+/// that came to.
 pub(crate) async fn ask_larger(
     (larger, request): (&Escalation, &Request),
-    served: &Served,
+    served: &Arc<Served>,
     admitted: Admitted,
     answers: Vec<Answer>,
-) -> Vec<(String, String)> {
+) -> (Vec<(String, String)>, Option<Bill>) {
     let open = |mut answer: Answer| {
         let reason = EscalationReason::BelowThreshold;
         answer.disposition = Disposition::Escalated { reason, to: EscalatedTo::None };
+        answer.remote = None;
         answer
     };
     let answers = answers.into_iter().map(open).collect();
-    let mut asked = [Answered { answers, tokens: 0, cost: sizewise_contract::units::MicroUsd(0) }];
+    let mut asked =
+        [Answered { answers, tokens: 0, cost: sizewise_contract::units::MicroUsd(0), bill: None }];
     crate::escalate::ask_larger((larger, request), served, &admitted, &mut asked).await;
     let [asked] = asked;
-    asked.answers.iter().filter_map(|answer| Some((answer.question.clone(), said(served, answer)?))).collect()
+    let told = |answer: &Answer| Some((answer.question.clone(), said(served, answer)?));
+    (asked.answers.iter().filter_map(told).collect(), asked.bill)
 }
 
-/// What the larger model said to a question, where it was asked and said something.
+/// What the larger model said to a question, where it was asked about this input and said something.
 pub(crate) fn said(served: &Served, answer: &Answer) -> Option<String> {
     let (_, question) = served.info.task.question(&answer.question)?;
-    let outside = answer.remote.as_ref().and_then(|remote| remote.problem) == Some(RemoteProblem::OutOfScope);
-    match answer.tier {
-        Tier::Remote => Some(answer.value.clone()),
-        _ if outside => Some(question.out_of_scope_label.clone().unwrap_or_else(|| OUT_OF_SCOPE.to_owned())),
-        _ => None,
+    // What was said before, perhaps of another text, is no word about this one.
+    let remote = answer.remote.as_ref().filter(|remote| remote.recalled.is_none())?;
+    match remote.problem {
+        None => Some(answer.value.clone()),
+        Some(RemoteProblem::OutOfScope) => {
+            Some(question.out_of_scope_label.clone().unwrap_or_else(|| OUT_OF_SCOPE.to_owned()))
+        }
+        Some(_) => None,
     }
 }
 

@@ -3,7 +3,15 @@
 //! What a larger model said of an input is remembered for as long as the task allows, in memory alone, for the caller whose key asked and
 //! for the release that was in force. Callers who ask the same at the same time wait for one answer.
 
+mod similar;
+
+pub(crate) use similar::Rule;
+pub use similar::{LabelledText, Similarity};
+
+use crate::served::Served;
+use similar::Memory;
 use sizewise_contract::ContentHash;
+use sizewise_models::neighbours::UnitVector;
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
@@ -21,6 +29,8 @@ const UNDER_WAY: usize = 1_024;
 pub struct Recall {
     lifetime: Duration,
     state: Mutex<State>,
+    /// The same by what texts are like, where that is wanted.
+    similar: Option<Mutex<Memory>>,
 }
 
 #[derive(Debug, Default)]
@@ -43,7 +53,52 @@ impl Recall {
     /// Nothing yet; what comes is remembered for so long.
     #[must_use]
     pub fn new(lifetime: Duration) -> Self {
-        Self { lifetime, state: Mutex::default() }
+        Self { lifetime, state: Mutex::default(), similar: None }
+    }
+
+    /// The same, with answers given to texts that are much alike as well.
+    #[must_use]
+    pub fn with_similar(self, wanted: bool) -> Self {
+        Self { similar: wanted.then(Mutex::default), ..self }
+    }
+
+    /// What is compared of a text, and how alike another must be; none where nothing may be given again to these questions.
+    pub(crate) async fn likeness(
+        &self,
+        served: &Served,
+        names: &[String],
+        text: &str,
+    ) -> Option<(UnitVector, f64)> {
+        self.similar.as_ref()?;
+        let places = names.iter().filter_map(|name| served.info.task.question(name)).map(|(place, _)| place);
+        let least = served.similar.get()?.of(places)?;
+        Some((similar::vector(served, text).await?, least))
+    }
+
+    /// What was said of a text much like one.
+    pub(crate) fn similar(
+        &self,
+        owner: &ContentHash,
+        names: &[String],
+        (vector, least): &(UnitVector, f64),
+    ) -> Option<Remembered> {
+        let memory = self.similar.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.nearest((owner, names), (vector, *least), self.lifetime)
+    }
+
+    /// Remembers what was said by what its text is like.
+    pub(crate) fn keep_similar(&self, owner: ContentHash, vector: UnitVector, said: Remembered) {
+        if let Some(memory) = &self.similar {
+            memory.lock().unwrap_or_else(PoisonError::into_inner).keep(owner, vector, said, self.lifetime);
+        }
+    }
+
+    /// Whose answers they are: one caller's, to one release.
+    pub(crate) fn owner(caller: Option<&str>, release: ContentHash) -> ContentHash {
+        let mut hash = ContentHash::builder();
+        hash.field(caller.unwrap_or_default().as_bytes());
+        hash.field(release.as_bytes());
+        hash.finish()
     }
 
     /// What names a question: who asks, which release, which questions, which text.

@@ -4,14 +4,16 @@ use crate::{
     Settings,
     catalogue::Catalogue,
     error::Error,
+    kinds::Kinds,
     live::{Live, TaskLimits},
+    recall::Rule,
 };
 use sizewise_contract::{Certificate, ContentHash, Task, Tier};
 use sizewise_models::{
     batching::Batcher, encoder::EncoderFiles, package::TaskModels, static_embeddings::StaticEmbeddings,
 };
 use sizewise_store::{Release, Store};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 /// Names of a release's parts that hold the files of an encoder that is not built in; weights follow `encoder/weights/`.
 pub const ENCODER_PARTS: [&str; 5] = [
@@ -44,8 +46,12 @@ pub(crate) struct Served {
     pub(crate) encoder: Option<Arc<Batcher>>,
     /// One entry per question.
     pub(crate) asked: Vec<Asked>,
+    /// By what new kinds of input are told; none where the release has nothing for it.
+    pub(crate) kinds: Option<Arc<Kinds>>,
     /// What the evidence leaves of the certificates.
     limits: RwLock<TaskLimits>,
+    /// From which likeness on answers of larger models are given again, once that is known.
+    pub(crate) similar: OnceLock<Rule>,
 }
 
 /// How one question may be answered.
@@ -72,6 +78,16 @@ impl Served {
         (settings, old): (Settings, Option<&Arc<Self>>),
     ) -> Result<Arc<Self>, Error> {
         let release = store.in_force(name)?.ok_or_else(|| Error::NotTrained { name: name.to_owned() })?;
+        Self::of(store, release, catalogue, (settings, old))
+    }
+
+    /// Loads a release; `old` is kept when it is the same and nothing about it changed.
+    pub(crate) fn of(
+        store: &Store,
+        release: Release,
+        catalogue: &Catalogue,
+        (settings, old): (Settings, Option<&Arc<Self>>),
+    ) -> Result<Arc<Self>, Error> {
         if let Some(old) = old
             && old.info.release == release.id
             && *old.info.certificates == *release.certificates
@@ -80,7 +96,7 @@ impl Served {
         }
         let task = Task::parse(&release.manifest.task_file)
             .map_err(|error| Error::Release { release: release.id, problem: error.to_string() })?;
-        let models = TaskModels::from_parts(|part| store.part(&release, part).map_err(Error::from))?;
+        let mut models = TaskModels::from_parts(|part| store.part(&release, part).map_err(Error::from))?;
         let fits = models.questions.len() == task.questions.len()
             && models.questions.iter().zip(&task.questions).all(|(models, question)| {
                 models.name == question.name && models.classes == question.class_values().len()
@@ -102,7 +118,17 @@ impl Served {
         };
         let static_embeddings = catalogue.static_embeddings(&models.static_embeddings)?;
         let limits = RwLock::new(Arc::from([]));
-        let served = Self { info, models, static_embeddings, encoder, asked, limits };
+        let kinds = match old.filter(|old| old.info.release == info.release) {
+            Some(old) => old.kinds.clone(),
+            None => Kinds::of(&mut models).map(Arc::new),
+        };
+        models.known = None;
+        if let Some(kinds) = &kinds {
+            // What this release makes of kinds is for the one in force to say, and it may be on trial.
+            kinds.heed(store, &info, false)?;
+        }
+        let similar = OnceLock::new();
+        let served = Self { info, models, static_embeddings, encoder, asked, kinds, limits, similar };
         Live::begin(store, &served)?;
         Ok(Arc::new(served))
     }

@@ -30,7 +30,9 @@ pub(crate) async fn settle(
     let info = &served.info;
     let elapsed_us = begun.elapsed().as_micros() as u64 / answered.len().max(1) as u64;
     let mut decisions = Vec::with_capacity(answered.len());
-    for Answered { answers, tokens, cost } in answered {
+    let mut bills = Vec::with_capacity(answered.len());
+    for Answered { answers, tokens, cost, bill } in answered {
+        bills.push(bill);
         decisions.push(Decision {
             id: new_id("d_")?,
             task: info.task.name.clone(),
@@ -48,6 +50,7 @@ pub(crate) async fn settle(
         let mut entries = Vec::with_capacity(decisions.len());
         for (position, (text, decision)) in admitted.texts.iter().zip(&decisions).enumerate() {
             let mut entry = entry(decision, protect::kept(text, admitted.keep), at, request);
+            entry.bill = bills.get_mut(position).and_then(Option::take);
             if draws.put_down(served, (decision, &mut entry), (admitted.doubted, at), request) {
                 to_ask.push(position);
             }

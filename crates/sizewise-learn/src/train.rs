@@ -8,6 +8,7 @@ mod distil;
 mod encoder_tier;
 pub(crate) mod folds;
 pub(crate) mod jobs;
+mod known;
 mod static_tier;
 mod summary;
 
@@ -172,10 +173,14 @@ fn train_on<L: Label>(
         summaries.push(made.summary);
         development.push(made.outcomes);
     }
+    let known = embeddings.as_ref().and_then(|all| {
+        let part = tools.encoder.map_or(all.dimensions, Encoder::last_layer_dimensions);
+        known::known(&texts, (&encoded, all, part), &labels, tools)
+    });
     let vocabulary = corpus.into_vocabulary();
     let encoder = tools.encoder.filter(|_| embeddings.is_some()).map(Encoder::hash);
-    let models =
-        TaskModels { vocabulary, static_embeddings: tools.static_embeddings.hash(), encoder, questions };
+    let static_embeddings = tools.static_embeddings.hash();
+    let models = TaskModels { vocabulary, static_embeddings, encoder, questions, known };
     let on_dev = judge(task, &models, &dev.examples, tools)?;
     for (all, more) in development.iter_mut().zip(on_dev) {
         let mut more: Vec<RowOutcome> = more.into_iter().filter_map(|judged| judged.outcome).collect();

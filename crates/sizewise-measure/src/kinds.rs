@@ -20,8 +20,12 @@
 //! **Looks.** Requests are looked at by chance, all alike, or the shares compared would not be of the same thing: those that a
 //! cheaper tier answers have no vector until somebody reads them.
 
-use crate::{binomial, random::Random};
-use serde::{Deserialize, Serialize};
+mod known;
+
+pub use known::{Border, Known, KnownParts, middle};
+
+use crate::binomial;
+use known::{Form, dot};
 use std::collections::VecDeque;
 
 /// Most recent inputs that are remembered.
@@ -51,242 +55,6 @@ const HELD: f64 = 0.006;
 const SHRINKAGE: f64 = 0.15;
 /// Margins are divided by this before they become shares of belonging: the model is surer than it may be.
 const TEMPERATURE: f32 = 4.0;
-
-/// What the training rows look like.
-#[derive(Debug, Clone)]
-pub struct Known {
-    width: usize,
-    /// Inverse of the covariance within classes. `[width, width]`
-    precision: Vec<f32>,
-    classes: Forms,
-    /// Rows that nothing here was fitted to. `[references, width]`
-    references: Vec<f32>,
-    /// How well each fits the class it fits best. `[references]`
-    fits: Vec<f32>,
-}
-
-/// Linear discriminants, one after the other.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-struct Forms {
-    /// `[forms, width]`
-    directions: Vec<f32>,
-    /// `[forms]`
-    offsets: Vec<f32>,
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    const LANES: usize = 16;
-    let mut sums = [0.0f32; LANES];
-    let (left, right) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest: f32 = left.remainder().iter().zip(right.remainder()).map(|(a, b)| a * b).sum();
-    for (a, b) in left.zip(right) {
-        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-            *sum += a * b;
-        }
-    }
-    sums.iter().sum::<f32>() + rest
-}
-
-impl Forms {
-    fn push(&mut self, known: (&[f32], usize), centre: &[f32], rows: f64) {
-        let (precision, width) = known;
-        let direction: Vec<f32> = precision.chunks_exact(width.max(1)).map(|row| dot(row, centre)).collect();
-        // A centre of few rows lies too far out by its own noise, half a square for each dimension and row.
-        let offset = 0.5 * (dot(&direction, centre) - width as f32 / rows.max(1.0) as f32);
-        self.directions.extend(direction);
-        self.offsets.push(offset);
-    }
-
-    /// The best value, with its place.
-    fn best(&self, vector: &[f32]) -> (usize, f32) {
-        let values = self.directions.chunks_exact(vector.len().max(1)).zip(&self.offsets);
-        values.map(|(direction, offset)| dot(direction, vector) - offset).enumerate().fold(
-            (0, f32::NEG_INFINITY),
-            |best, (place, value)| if value > best.1 { (place, value) } else { best },
-        )
-    }
-}
-
-impl Known {
-    /// Fits centres and covariance to three quarters of the training rows, and keeps the rest, at most [`REFERENCES`], as reference.
-    /// None where there are too few rows for either.
-    ///
-    /// **Shapes.** `vectors` is `[rows, width]`, `classes` is `[rows]`; a row without a class (`u16::MAX`) is reference alone.
-    /// **Bounds.** Time is rows × width², once a release.
-    #[must_use]
-    pub fn fit(vectors: &[f32], width: usize, classes: &[u16]) -> Option<Self> {
-        let rows = vectors.len() / width.max(1);
-        // By chance, as tables are often sorted or dealt out by class.
-        let mut random = Random::new(0x4ef);
-        let drawn: Vec<bool> = (0..rows).map(|_| random.below(4) == 0).collect();
-        let kept = |row: usize| drawn.get(row).copied().unwrap_or(false);
-        let fitted = || {
-            let rows = vectors.chunks_exact(width.max(1)).zip(classes).enumerate();
-            rows.filter(|(row, (_, class))| !kept(*row) && **class != u16::MAX).map(|(_, row)| row)
-        };
-        let count = usize::from(classes.iter().copied().filter(|class| *class != u16::MAX).max()?) + 1;
-        let mut centres = vec![0.0f32; count * width];
-        let mut sizes = vec![0.0f64; count];
-        for (vector, class) in fitted() {
-            let class = usize::from(*class);
-            *sizes.get_mut(class)? += 1.0;
-            centres
-                .get_mut(class * width..(class + 1) * width)?
-                .iter_mut()
-                .zip(vector)
-                .for_each(|(c, v)| *c += v);
-        }
-        for (centre, size) in centres.chunks_exact_mut(width).zip(&sizes) {
-            centre.iter_mut().for_each(|value| *value /= size.max(1.0) as f32);
-        }
-        let total: f64 = sizes.iter().sum();
-        let references: Vec<&[f32]> = vectors
-            .chunks_exact(width)
-            .enumerate()
-            .filter(|(row, _)| kept(*row))
-            .map(|(_, vector)| vector)
-            .collect();
-        if total < 50.0 || references.len() < 50 || rows != classes.len() {
-            return None;
-        }
-        let mut covariance = vec![0.0f32; width * width];
-        let mut off = vec![0.0f32; width];
-        for (vector, class) in fitted() {
-            let centre = centres.get(usize::from(*class) * width..(usize::from(*class) + 1) * width)?;
-            off.iter_mut().zip(vector.iter().zip(centre)).for_each(|(off, (v, c))| *off = v - c);
-            for (at, row) in off.iter().zip(covariance.chunks_exact_mut(width)) {
-                row.iter_mut().zip(&off).for_each(|(sum, other)| *sum += at * other);
-            }
-        }
-        let free = (total - sizes.iter().filter(|size| **size > 0.0).count() as f64).max(1.0);
-        let mut covariance: Vec<f64> = covariance.iter().map(|value| f64::from(*value) / free).collect();
-        let mean = (0..width).filter_map(|d| covariance.get(d * width + d)).sum::<f64>() / width as f64;
-        covariance.iter_mut().for_each(|value| *value *= 1.0 - SHRINKAGE);
-        (0..width).for_each(|d| {
-            if let Some(value) = covariance.get_mut(d * width + d) {
-                *value += SHRINKAGE * mean + 1e-9;
-            }
-        });
-        let precision: Vec<f32> = inverse(covariance, width)?.into_iter().map(|value| value as f32).collect();
-        let mut forms = Forms::default();
-        for (centre, size) in centres.chunks_exact(width).zip(&sizes).filter(|(_, size)| **size > 0.0) {
-            forms.push((&precision, width), centre, *size);
-        }
-        let step = references.len().div_ceil(REFERENCES).max(1);
-        let references: Vec<f32> = references.into_iter().step_by(step).flatten().copied().collect();
-        let fits = references.chunks_exact(width).map(|vector| forms.best(vector).1).collect();
-        Some(Self { width, precision, classes: forms, references, fits })
-    }
-
-    /// Length of the vectors.
-    #[must_use]
-    pub fn width(&self) -> usize {
-        self.width
-    }
-
-    /// The discriminant of a centre.
-    fn form(&self, centre: &[f32], rows: f64) -> Form {
-        let mut forms = Forms::default();
-        forms.push((&self.precision, self.width), centre, rows);
-        Form { direction: forms.directions, offset: forms.offsets.first().copied().unwrap_or(0.0) }
-    }
-
-    /// By how much each reference row fits a form better than every class, least first.
-    fn reference_margins(&self, form: &Form) -> Vec<f32> {
-        let rows = self.references.chunks_exact(self.width).zip(&self.fits);
-        rows.map(|(vector, fit)| form.value(vector) - fit).collect()
-    }
-
-    /// A border around some vectors of one kind, with so wide a reach that at most `lost` of the reference rows are within.
-    /// Fits the same kind in another space: that of the static tier, whose answers have no other vector.
-    #[must_use]
-    pub fn border(&self, members: &[f32], lost: f64) -> Border {
-        let rows = members.len() / self.width.max(1);
-        let mut centre = vec![0.0f32; self.width];
-        for vector in members.chunks_exact(self.width.max(1)) {
-            centre.iter_mut().zip(vector).for_each(|(sum, value)| *sum += value / rows.max(1) as f32);
-        }
-        let form = self.form(&centre, rows as f64);
-        let mut margins = self.reference_margins(&form);
-        margins.sort_by(|a, b| b.total_cmp(a));
-        let place = (margins.len() as f64 * lost) as usize;
-        let least = margins.get(place).copied().unwrap_or(0.0);
-        Border { form, least }
-    }
-
-    /// Whether a vector is within a border.
-    #[must_use]
-    pub fn within(&self, border: &Border, vector: &[f32]) -> bool {
-        vector.len() == self.width && border.form.value(vector) - self.classes.best(vector).1 > border.least
-    }
-}
-
-/// One linear discriminant.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Form {
-    direction: Vec<f32>,
-    offset: f32,
-}
-
-impl Form {
-    fn value(&self, vector: &[f32]) -> f32 {
-        dot(&self.direction, vector) - self.offset
-    }
-}
-
-/// Where a kind ends: how much better than every class a vector must fit it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Border {
-    form: Form,
-    least: f32,
-}
-
-/// The inverse of a symmetric positive matrix, by its Cholesky factor.
-fn inverse(mut matrix: Vec<f64>, width: usize) -> Option<Vec<f64>> {
-    // The factor replaces the lower triangle.
-    for column in 0..width {
-        for row in column..width {
-            let (a, b) = (
-                matrix.get(row * width..row * width + column)?,
-                matrix.get(column * width..column * width + column)?,
-            );
-            let sum: f64 = a.iter().zip(b).map(|(a, b)| a * b).sum();
-            let value = matrix.get(row * width + column)? - sum;
-            let entry = if row == column {
-                if value <= 0.0 {
-                    return None;
-                }
-                value.sqrt()
-            } else {
-                value / matrix.get(column * width + column)?
-            };
-            *matrix.get_mut(row * width + column)? = entry;
-        }
-    }
-    // The inverse of the factor, then its square. `[row of the factor's inverse][column]`
-    let mut factor = vec![0.0f64; width * width];
-    for column in 0..width {
-        *factor.get_mut(column * width + column)? = 1.0 / matrix.get(column * width + column)?;
-        for row in column + 1..width {
-            let sum: f64 = (column..row)
-                .map(|k| {
-                    matrix
-                        .get(row * width + k)
-                        .zip(factor.get(k * width + column))
-                        .map_or(0.0, |(a, b)| a * b)
-                })
-                .sum();
-            *factor.get_mut(row * width + column)? = -sum / matrix.get(row * width + row)?;
-        }
-    }
-    let mut inverse = vec![0.0f64; width * width];
-    for row in factor.chunks_exact(width) {
-        for (at, out) in row.iter().zip(inverse.chunks_exact_mut(width)).filter(|(at, _)| **at != 0.0) {
-            out.iter_mut().zip(row).for_each(|(sum, value)| *sum += at * value);
-        }
-    }
-    Some(inverse)
-}
 
 /// An input that was looked at.
 #[derive(Debug, Clone)]
@@ -379,6 +147,29 @@ impl Watch {
         proposed.is_some()
     }
 
+    /// Takes up a kind that was proposed before: its inputs are not proposed again. It is the last of [`Self::clusters`] then.
+    pub fn resume(&mut self, known: &Known, centre: &[f32], rows: f64, share: f64) {
+        if centre.len() == known.width {
+            let form = known.form(centre, rows);
+            let centre = centre.to_vec();
+            let (looks, members) = (self.looks, Vec::new());
+            self.clusters.push(Cluster { looks, members, share, known_share: 0.0, centre, form });
+        }
+    }
+
+    /// Forgets every input and what was made of single ones. What was proposed stays.
+    pub fn forget(&mut self) {
+        self.window.clear();
+        self.candidates.clear();
+        self.clusters.iter_mut().for_each(|cluster| cluster.members.clear());
+    }
+
+    /// How many inputs were looked at.
+    #[must_use]
+    pub fn looks(&self) -> u64 {
+        self.looks
+    }
+
     /// What was proposed so far.
     #[must_use]
     pub fn clusters(&self) -> &[Cluster] {
@@ -402,7 +193,7 @@ impl Watch {
             let Some(old) = self.clusters.get(place).cloned() else { continue };
             let new = self.cluster(known, &old.centre, old.known_share);
             // Where its inputs have left the window it stays as it was.
-            if new.members.len() >= old.members.len().min(30)
+            if new.members.len() >= old.members.len().clamp(FEWEST as usize, 30)
                 && let Some(slot) = self.clusters.get_mut(place)
             {
                 *slot = Cluster { looks: old.looks, ..new };
@@ -559,7 +350,8 @@ fn alike(a: &[f32], b: &[f32]) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{known::inverse, *};
+    use crate::random::Random;
     use proptest::prelude::*;
 
     const WIDTH: usize = 12;
@@ -610,6 +402,22 @@ mod tests {
             |class| (0..500).filter(|_| known.within(&border, &point(class, &mut random))).count();
         let (new, neighbour, other) = (within(7), within(6), within(0));
         assert!(new > 450 && neighbour < 120 && other < 5, "{new} {neighbour} {other}");
+        // By their directions alone, as vectors of encoders are told apart.
+        let unit = |vector: Vec<f32>| {
+            let length = dot(&vector, &vector).sqrt();
+            vector.into_iter().map(|value| value / length).collect::<Vec<f32>>()
+        };
+        let labels: Vec<u16> = (0..2_400).map(|_| random.below(7) as u16).collect();
+        let rows: Vec<f32> =
+            labels.iter().flat_map(|class| unit(point(usize::from(*class), &mut random))).collect();
+        let known = Known::fit(&rows, WIDTH, &labels).unwrap();
+        let members: Vec<f32> = (0..60).flat_map(|_| unit(point(7, &mut random))).collect();
+        let border = known.border_near(&members, 0.05);
+        let mut within =
+            |class| (0..500).filter(|_| known.within(&border, &unit(point(class, &mut random)))).count();
+        let (new, other) = (within(7), within(0));
+        assert!(new > 300 && other < 15, "{new} {other}");
+        assert_eq!(known.border_near(&members[..WIDTH], 0.05), known.border(&members[..WIDTH], 0.05));
     }
 
     #[test]
@@ -638,6 +446,40 @@ mod tests {
         assert_eq!(watch.window.len(), 0);
         assert!(Known::fit(&[1.0; 40], 4, &[0; 10]).is_none() && Known::fit(&[], 4, &[]).is_none());
         assert!(!known.within(&known.border(&[], 0.02), &[0.0; 3]));
+    }
+
+    #[test]
+    fn what_was_taken_apart_tells_the_same_and_what_does_not_fit_is_refused() {
+        let mut random = Random::new(9);
+        let known = known(4, &mut random);
+        let again = Known::of_parts(known.parts()).unwrap();
+        let point = point(2, &mut random);
+        assert_eq!(again.distance(&point), known.distance(&point));
+        assert!(known.distance(&point) < known.distance(&[3.0; WIDTH]));
+        let parts = known.parts();
+        assert!(Known::of_parts(KnownParts { offsets: Vec::new(), ..parts.clone() }).is_none());
+        assert!(Known::of_parts(KnownParts { width: 0, ..parts.clone() }).is_none());
+        assert!(Known::of_parts(KnownParts { references: vec![0.0; 5], ..parts }).is_none());
+    }
+
+    #[test]
+    fn a_kind_that_was_proposed_before_is_not_proposed_again() {
+        let mut random = Random::new(2);
+        let known = known(7, &mut random);
+        let centre = {
+            let vectors: Vec<f32> = (0..200).flat_map(|_| point(7, &mut random)).collect();
+            middle(&vectors, WIDTH).0
+        };
+        let mut watch = Watch::default();
+        watch.resume(&known, &centre, 200.0, 0.1);
+        for at in 0..1_000u64 {
+            let class = if random.uniform() < 0.1 { 7 } else { random.below(7) };
+            watch.look(&known, at, &point(class, &mut random));
+        }
+        assert_eq!(watch.clusters().len(), 1);
+        assert!(watch.clusters()[0].members.len() > 40);
+        watch.forget();
+        assert!(watch.vectors(&watch.clusters()[0]).is_empty() && watch.looks() == 1_000);
     }
 
     proptest! {

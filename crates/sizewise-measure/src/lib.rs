@@ -8,13 +8,16 @@
 //! Pure functions: nothing here reads a file, a clock or a random device.
 
 pub mod advice;
+pub mod agreement;
 pub mod binomial;
 pub mod cascade;
 pub mod certify;
 pub mod claim;
+pub mod drawn;
 pub mod kinds;
 pub mod metrics;
 pub mod mix;
 pub mod random;
+pub mod similar;
 pub mod slices;
 pub mod watch;

@@ -42,6 +42,37 @@ const STAKES: [f64; 8] = [0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 0.95];
 /// How much harder than development rows gold rows may be where the stake and the start are chosen: a factor and a rate on top.
 const HARDER: (f64, f64) = (1.3, 0.005);
 
+/// From which confidence a tier's answer counts as sure.
+pub const SURE: f64 = 0.7;
+/// Mixes of counts as they would be without a change: a change is what none of them looks like.
+const USUAL: usize = 100;
+/// How far a mix may move before it is a change, as the share of requests that would have to be of another class.
+pub const MOVED: f64 = 0.05;
+
+/// The number of an answer: its class, and whether the tier was sure of it.
+#[must_use]
+pub fn answer(class: usize, confidence: f64) -> usize {
+    class * 2 + usize::from(confidence >= SURE)
+}
+
+/// How far the mix of live inputs is from the one that was certified.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Shift {
+    /// The likeliest shares of the classes now. `[classes]`
+    pub mix: Vec<f64>,
+    /// Share of the requests that would have to be of another class for the mixes to be the same.
+    pub distance: f64,
+    /// The largest such distance among a hundred estimates from counts without any change.
+    pub usual: f64,
+    /// Whether it is further than by chance, and far enough to matter.
+    pub changed: bool,
+}
+
+/// Half the sum of the differences of two mixes.
+fn distance(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum::<f64>() / 2.0
+}
+
 /// How often a tier says what of inputs of each class, on rows that it did not learn from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Confusion {
@@ -124,6 +155,36 @@ impl Confusion {
         all
     }
 
+    /// How far live answers say that the mix has moved from the one that was certified. The estimate of many shares from few counts is never
+    /// exactly right, so it is compared with estimates from counts that the certified mix would have given.
+    ///
+    /// **Determinism.** Depends on the arguments alone.
+    #[must_use]
+    pub fn shift(&self, seen: &Seen, certified: &[f64], seed: u64) -> Shift {
+        let mix = self.mix(seen);
+        let moved = distance(&mix, certified);
+        let unchanged = self.expected(certified, seen.total());
+        let estimates = self.mixes(&unchanged, USUAL, seed);
+        let usual = estimates.iter().skip(1).map(|mix| distance(mix, certified)).fold(0.0, f64::max);
+        Shift { mix, distance: moved, usual, changed: moved > usual && moved > MOVED }
+    }
+
+    /// What so many inputs of a mix would be answered.
+    fn expected(&self, mix: &[f64], total: f64) -> Seen {
+        let mut counts = vec![0.0; self.answers];
+        for (row, share) in self.rows.iter().zip(mix) {
+            let scale = 1.0 / (row.iter().map(|(_, count)| count).sum::<f64>() + SMOOTHING);
+            let rest = SMOOTHING * scale / self.answers.max(1) as f64;
+            counts.iter_mut().for_each(|count| *count += total * share * rest);
+            for (answer, count) in row {
+                if let Some(slot) = counts.get_mut(*answer) {
+                    *slot += total * share * scale * count;
+                }
+            }
+        }
+        Seen(counts)
+    }
+
     /// Expectation maximisation over the shares.
     fn climb(&self, counts: &[f64], mut mix: Vec<f64>, steps: usize) -> Vec<f64> {
         let total: f64 = counts.iter().sum();
@@ -193,12 +254,44 @@ fn poisson(mean: f64, random: &mut Random) -> f64 {
 }
 
 /// A row that a person labelled.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Labelled {
     /// Its class; the number of classes for one that is outside of them.
     pub class: usize,
     /// What the tiers would have answered.
     pub outcome: RowOutcome,
+}
+
+/// What is kept of a certificate's rows, so that its promise can be tested again under another mix: numbers alone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MixRows {
+    /// Classes; one more where inputs may be outside of them.
+    pub classes: usize,
+    /// Kinds of answers of the static tier ([`answer`]).
+    pub answers: usize,
+    /// Development rows.
+    pub development: Vec<Development>,
+    /// The locked rows that were opened.
+    pub gold: Vec<Labelled>,
+}
+
+/// A development row, with the number of the static tier's answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Development {
+    /// The row.
+    pub row: Labelled,
+    /// What the static tier said.
+    pub said: usize,
+}
+
+impl MixRows {
+    /// The shares of the classes among the gold rows; none without any. `[classes]`
+    #[must_use]
+    pub fn shares(&self) -> Option<Vec<f64>> {
+        let counts = class_counts(&self.gold, self.classes);
+        let all: f64 = counts.iter().sum();
+        (all > 0.0).then(|| counts.iter().map(|count| count / all).collect())
+    }
 }
 
 /// What came of testing the promise under another mix.
@@ -484,6 +577,33 @@ mod tests {
             let (low, high) = drawn.iter().fold((1.0f64, 0.0f64), |(l, h), v| (l.min(*v), h.max(*v)));
             assert!(low < *truth && *truth < high, "{low} {high} for {truth}");
         }
+    }
+
+    #[test]
+    fn a_mix_that_moved_is_told_from_one_that_is_only_estimated_badly() {
+        let mut random = Random::new(12);
+        let certified = [0.4, 0.3, 0.2, 0.1];
+        let moved = [0.2, 0.3, 0.2, 0.3];
+        let mut changed = [0, 0];
+        for run in 0..60u64 {
+            let table = table(4, 60, 0.7, &mut random);
+            for (mix, changed) in [certified, moved].into_iter().zip(&mut changed) {
+                let mut seen = Seen::new(4);
+                for _ in 0..1_500 {
+                    let at = random.uniform();
+                    let mut sum = 0.0;
+                    let class = mix.iter().position(|share| {
+                        sum += share;
+                        at < sum
+                    });
+                    seen.add(said(class.unwrap_or(3), 4, 0.7, &mut random));
+                }
+                let shift = table.shift(&seen, &certified, run);
+                assert!((shift.mix.iter().sum::<f64>() - 1.0).abs() < 1e-9 && shift.distance <= 1.0);
+                *changed += usize::from(shift.changed);
+            }
+        }
+        assert!(changed[0] <= 3 && changed[1] >= 54, "{changed:?}");
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod calibrator;
 pub mod encoder;
 pub mod error;
 mod kernels;
+pub mod known_inputs;
 pub mod linear_head;
 pub mod neighbours;
 pub mod ngrams;

@@ -134,6 +134,41 @@ impl Neighbours {
     }
 }
 
+/// One vector, rounded as those of [`Neighbours`] are.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UnitVector {
+    values: Box<[i8]>,
+    /// One over the length of the rounded vector.
+    scale: f32,
+}
+
+impl UnitVector {
+    /// Rounds a unit vector.
+    #[must_use]
+    pub fn of(values: &[f32]) -> Self {
+        let values: Box<[i8]> = values.iter().map(|value| round(*value)).collect();
+        let scale = scale_of(&values);
+        Self { values, scale }
+    }
+
+    /// The place of the vector most like this one, the first of equals, with its cosine.
+    pub fn nearest<'v>(&self, mut others: impl Iterator<Item = &'v Self>) -> Option<(usize, f32)> {
+        widest(
+            #[inline(always)]
+            || {
+                let mut best: Option<(usize, f32)> = None;
+                for (place, other) in others.by_ref().enumerate() {
+                    let cosine = dot(&self.values, &other.values) as f32 * self.scale * other.scale;
+                    if best.is_none_or(|(_, known)| cosine > known) {
+                        best = Some((place, cosine));
+                    }
+                }
+                best
+            },
+        )
+    }
+}
+
 /// Entries of unit vectors of some hundred dimensions rarely exceed a quarter; larger ones are cut.
 const SCALE: f32 = 127.0 * 4.0;
 
@@ -177,6 +212,21 @@ mod tests {
         );
         assert!(found.windows(2).all(|pair| pair[0].cosine >= pair[1].cosine));
         assert_eq!(Neighbours::from_bytes("n", &neighbours.to_bytes().unwrap()).unwrap(), neighbours);
+    }
+
+    #[test]
+    fn a_vector_alone_is_compared_as_rows_are() {
+        let vectors = circle(300);
+        let alone: Vec<UnitVector> = vectors.chunks_exact(64).map(UnitVector::of).collect();
+        let neighbours = Neighbours::new(&vectors, 64);
+        for row in [0usize, 100, 299] {
+            let others = alone.iter().enumerate().filter(|(place, _)| *place != row).map(|(_, one)| one);
+            let (place, cosine) = alone[row].nearest(others).unwrap();
+            let expected = neighbours.nearest(&vectors[row * 64..row * 64 + 64], 1, Some(row as u32))[0];
+            assert_eq!(place + usize::from(place >= row), expected.row as usize);
+            assert!((cosine - expected.cosine).abs() < 1e-6, "{cosine} and {}", expected.cosine);
+        }
+        assert_eq!(alone[0].nearest(std::iter::empty()), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use crate::{
     calibrator::Calibrator,
     error::{Error, Result},
+    known_inputs::KnownInputs,
     linear_head::LinearHead,
     neighbours::Neighbours,
     static_head::StaticHead,
@@ -33,7 +34,21 @@ pub struct TaskModels {
     pub encoder: Option<ContentHash>,
     /// One entry per question, in contract order.
     pub questions: Vec<QuestionModels>,
+    /// What a new kind of input is told by; none where there were too few rows that the encoder has not learnt from.
+    pub known: Option<Known>,
 }
+
+/// The inputs that a task knows, in both spaces in which live ones have vectors.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Known {
+    /// By the encoder's last layer, of unit length.
+    pub encoder: KnownInputs,
+    /// By the static embeddings.
+    pub fixed: KnownInputs,
+}
+
+/// The parts with known inputs.
+const KNOWN: [&str; 2] = ["known/encoder", "known/static"];
 
 /// The models of one question.
 #[derive(Debug)]
@@ -64,6 +79,14 @@ struct Index {
     static_embeddings: ContentHash,
     encoder: Option<ContentHash>,
     questions: Vec<QuestionIndex>,
+    /// Earlier releases have none.
+    #[serde(default, skip_serializing_if = "is_false")]
+    known: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 #[derive(Serialize, Deserialize)]
@@ -114,11 +137,17 @@ impl TaskModels {
         if let Some(tier) = self.questions.iter().find_map(|question| question.encoder_tier.as_ref()) {
             add("neighbours".into(), tier.neighbours.neighbours.to_bytes()?);
         }
+        if let Some(known) = &self.known {
+            let [encoder, fixed] = KNOWN;
+            add(encoder.into(), known.encoder.to_bytes()?);
+            add(fixed.into(), known.fixed.to_bytes()?);
+        }
         let index = Index {
             schema: SCHEMA,
             static_embeddings: self.static_embeddings,
             encoder: self.encoder,
             questions,
+            known: self.known.is_some(),
         };
         let bytes =
             serde_json::to_vec_pretty(&index).map_err(|_| Error::Internal("an index has a JSON form"))?;
@@ -144,6 +173,10 @@ impl TaskModels {
             true => Some(Arc::new(Neighbours::from_bytes("neighbours", &part("neighbours")?)?)),
             false => None,
         };
+        let known = |name: &str| Ok::<_, E>(KnownInputs::from_bytes(name, &part(name)?)?);
+        let [encoder, fixed] = KNOWN;
+        let known =
+            if index.known { Some(Known { encoder: known(encoder)?, fixed: known(fixed)? }) } else { None };
         let mut questions = Vec::with_capacity(index.questions.len());
         for (position, question) in index.questions.into_iter().enumerate() {
             let classes = question.classes;
@@ -171,7 +204,13 @@ impl TaskModels {
             };
             questions.push(QuestionModels { name: question.name, classes, static_tier, encoder_tier });
         }
-        Ok(Self { vocabulary, static_embeddings: index.static_embeddings, encoder: index.encoder, questions })
+        Ok(Self {
+            vocabulary,
+            static_embeddings: index.static_embeddings,
+            encoder: index.encoder,
+            questions,
+            known,
+        })
     }
 }
 
@@ -230,6 +269,17 @@ mod tests {
             static_embeddings: hash,
             encoder: Some(hash),
             questions: vec![question],
+            known: Some(Known { encoder: inputs(), fixed: inputs() }),
+        }
+    }
+
+    fn inputs() -> KnownInputs {
+        KnownInputs {
+            width: 1,
+            precision: vec![1.0],
+            directions: vec![0.5],
+            offsets: vec![0.5],
+            references: vec![0.25, 1.0],
         }
     }
 

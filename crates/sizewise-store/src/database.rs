@@ -10,13 +10,20 @@ use std::{path::Path, time::Duration};
 /// Name of the database in the store's folder.
 pub(crate) const FILE: &str = "store.db";
 /// What each version added, oldest first; `PRAGMA user_version` of the file says which one it has.
-const VERSIONS: [(i64, &str); 6] = [
+const VERSIONS: [(i64, &str); 13] = [
     (2, TABLES),
     (3, SPENDING),
     (4, audit::TABLES),
     (5, RIGHTS),
     (6, crate::sites::TABLES),
     (7, crate::probes::TABLES),
+    (8, crate::records::TABLE),
+    (9, crate::trials::TABLES),
+    (10, crate::bills::TABLES),
+    (11, crate::labels::TABLES),
+    (12, crate::renewals::TABLES),
+    (13, crate::kinds::TABLES),
+    (14, crate::mixes::TABLES),
 ];
 /// The version that this build makes.
 const NEWEST: i64 = VERSIONS[VERSIONS.len() - 1].0;
@@ -228,6 +235,29 @@ mod tests {
                 assert_eq!(store.missing_guards().unwrap(), Vec::<&str>::new());
             }
         }
+    }
+
+    #[test]
+    fn records_of_an_earlier_version_are_taken_over_in_their_order() {
+        let folder = tempfile::tempdir().unwrap();
+        old(folder.path(), 7);
+        let database = Connection::open(folder.path().join(FILE)).unwrap();
+        for id in ["d_2", "d_1", "d_3"] {
+            let row = (id, "support", 5, "{}", [1u8; 32]);
+            database.execute("INSERT INTO records VALUES (?1, ?2, ?3, ?4, ?5)", row).unwrap();
+        }
+        drop(database);
+        let database = open(&folder.path().join(FILE)).unwrap();
+        let mut rows =
+            database.prepare("SELECT id, at, record, subject FROM records ORDER BY number").unwrap();
+        let rows: Vec<(String, i64, String, [u8; 32])> = rows
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+            .unwrap()
+            .collect::<rusqlite::Result<_>>()
+            .unwrap();
+        let expected = ["d_1", "d_2", "d_3"].map(|id| (id.to_owned(), 5, "{}".to_owned(), [1; 32]));
+        assert_eq!(rows, expected);
+        assert_eq!(check(&database).unwrap(), Vec::<String>::new());
     }
 
     #[test]

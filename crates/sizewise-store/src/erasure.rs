@@ -7,9 +7,9 @@
 use crate::{
     Store,
     audit::{self, Act},
-    database,
+    bills, database,
     error::{Error, Result},
-    keys, probes, sites,
+    keys, kinds, labels, probes, sites, trials,
 };
 use rusqlite::{Transaction, params};
 use serde::Serialize;
@@ -98,8 +98,19 @@ impl Store {
     pub fn erase_before(&self, task: &str, moment: UnixMillis) -> Result<u64> {
         let mut connection = self.connection();
         let transaction = database::begin(&mut connection)?;
+        transaction.execute(
+            "DELETE FROM trial_differences WHERE at < ?2 AND trial IN (SELECT number FROM trials WHERE task = ?1)",
+            params![task, moment.0],
+        )?;
+        transaction.execute("DELETE FROM bills WHERE task = ?1 AND at < ?2", params![task, moment.0])?;
+        kinds::leave(&transaction, "task = ?1 AND at < ?2", params![task, moment.0])?;
         let records = transaction
             .execute("DELETE FROM records WHERE task = ?1 AND at < ?2", params![task, moment.0])?;
+        transaction.execute(
+            "DELETE FROM labels WHERE task = ?1 AND EXISTS (SELECT 1 FROM queue WHERE queue.decision = labels.decision
+             AND queue.question = labels.question AND queue.at < ?2 AND state != 'answered')",
+            params![task, moment.0],
+        )?;
         let queued = transaction.execute(
             "DELETE FROM queue WHERE task = ?1 AND at < ?2 AND state != 'answered'",
             params![task, moment.0],
@@ -148,8 +159,12 @@ fn remove(
     let delete = |from: String| transaction.execute(&from, [value]).map(|rows| rows as u64);
     // Before the questions go, as theirs are the decisions that the log's entries name.
     erased.entries_blanked += audit::blank(transaction, value, log)? as u64;
+    trials::forget(transaction, value, records)?;
+    bills::remove(transaction, value, records)?;
+    kinds::leave(transaction, &format!("{records} = ?1"), [value])?;
     erased.records += delete(format!("DELETE FROM records WHERE {records} = ?1"))?;
     probes::blank(transaction, value, queue)?;
+    labels::remove(transaction, value, queue)?;
     let gold = delete(format!("DELETE FROM queue WHERE {queue} = ?1 AND state = 'answered'"))?;
     erased.gold += gold;
     erased.queued += gold + delete(format!("DELETE FROM queue WHERE {queue} = ?1"))?;

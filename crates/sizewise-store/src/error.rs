@@ -51,6 +51,20 @@ pub enum Error {
         /// Why.
         problem: &'static str,
     },
+    /// A release may not be tried.
+    #[error("release {} is not tried: {problem}", release.short())]
+    NotTried {
+        /// The release.
+        release: ContentHash,
+        /// Why.
+        problem: String,
+    },
+    /// No release of the task is tried.
+    #[error("no release of task `{task}` is tried")]
+    NoTrial {
+        /// The task.
+        task: String,
+    },
     /// There is no earlier release to go back to.
     #[error("task `{task}` has no earlier release")]
     NothingEarlier {
@@ -84,6 +98,21 @@ pub enum Error {
     /// Nothing of that name waits in the queue.
     #[error("no question of decision `{decision}` waits for an answer")]
     NotWaiting {
+        /// The decision's id.
+        decision: String,
+    },
+    /// A renewal runs in another process.
+    #[error("another renewal runs in this project")]
+    AnotherRenewal,
+    /// The same person has answered it before.
+    #[error("this person has answered the question of decision `{decision}` before")]
+    SaidBefore {
+        /// The decision's id.
+        decision: String,
+    },
+    /// Two people differ, and this one may not decide.
+    #[error("two people differ about decision `{decision}`: it waits for somebody who may decide")]
+    NotTheirs {
         /// The decision's id.
         decision: String,
     },
@@ -145,8 +174,13 @@ impl Diagnose for Error {
             Self::Object { .. } => Code::ReleaseDamaged,
             Self::UnknownRelease { .. } | Self::NothingEarlier { .. } => Code::NotTrained,
             Self::NotPromoted { .. } => Code::NotCertified,
+            Self::NotTried { .. } | Self::NoTrial { .. } => Code::NotTried,
             Self::OpeningsSpent { .. } | Self::PlanChanged { .. } => Code::LockedRowsSpent,
-            Self::NotWaiting { .. } | Self::SeveralWaiting { .. } => Code::InputInvalid,
+            Self::NotWaiting { .. } | Self::SeveralWaiting { .. } | Self::SaidBefore { .. } => {
+                Code::InputInvalid
+            }
+            Self::NotTheirs { .. } => Code::NotAllowed,
+            Self::AnotherRenewal => Code::InputInvalid,
             Self::SaidOtherwise { .. } => Code::AnsweredOtherwise,
             Self::UnknownKey { .. } => Code::KeyInvalid,
             Self::Internal(_) => Code::Internal,
@@ -176,6 +210,7 @@ impl Diagnose for Error {
             Self::NotPromoted { .. } => {
                 "`sizewise certify TASK --release RELEASE` tests it; what a gate refuses can be overridden with --override REASON".into()
             }
+            Self::NoTrial { task } => format!("begin one: sizewise trial begin {task} RELEASE --shadow"),
             Self::UnknownRelease { task, .. } => format!("`sizewise show {task}` lists them"),
             Self::OpeningsSpent { .. } => {
                 "rows that were looked at prove nothing new: add newly labelled rows to your table and run `sizewise init \
@@ -186,6 +221,9 @@ impl Diagnose for Error {
                 "the risk was divided by that number: put openings = {first} back in [promise] of the task file"
             ),
             Self::NotWaiting { .. } => "`sizewise queue list` shows what waits".into(),
+            Self::AnotherRenewal => "`sizewise renew TASK --status` says how far it is; one runs at a time".into(),
+            Self::SaidBefore { .. } => "two people are asked so that they do not see each other: it waits for another one".into(),
+            Self::NotTheirs { .. } => "an operator decides, or adjudicate = \"anyone\" under [people] lets every third person".into(),
             Self::Entry { .. } => "somebody wrote into the database past this program: put it back from a backup".into(),
             Self::SaidOtherwise { .. } => "what a person said stands; `sizewise erase --decision ID` takes it back with all that was kept".into(),
             Self::SeveralWaiting { .. } => "say which one with --question".into(),

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   .sizewise/
-//!     store.db        releases, which one is in force, openings of locked rows, certificates,
-//!                     records, review queue, probes, keys, models, money spent, relayed calls, the audit log
+//!     store.db        releases, which one is in force and which one is tried, openings of locked rows, certificates,
+//!                     records, review queue, probes, keys, models, money spent, bills, relayed calls, renewals, the audit log
 //!                     (SQLite, write-ahead log, synced at every commit)
 //!     objects/ab/…    the parts of releases and models, each named by the hash of its bytes
 //!     secret          keys the hashes of API keys and of persons
@@ -13,11 +13,15 @@
 //! no release half put in force. Only this crate writes SQL.
 
 mod audit;
+mod bills;
 mod database;
 mod erasure;
 mod error;
 mod ids;
 mod keys;
+mod kinds;
+mod labels;
+mod mixes;
 mod models;
 mod objects;
 mod openings;
@@ -25,22 +29,29 @@ mod probes;
 mod queue;
 mod records;
 mod releases;
+mod renewals;
 mod sites;
 mod spending;
+mod trials;
 
 pub use audit::{AuditEntry, AuditReport, Finding, Head, InclusionProof};
+pub use bills::Billed;
 pub use erasure::{Erased, Whose};
 pub use error::{Error, Result};
 pub use ids::{new_id, random_bits};
 pub use keys::{Holder, KeyInfo, KeyRing, NewKey, Rights, Role};
+pub use kinds::{KeptKind, Middle};
+pub use labels::{Became, PersonLabel, Place, Said, Stage};
 pub use models::{Model, ModelFile};
 pub use openings::{Opening, OpeningInfo};
 pub use probes::ProbeCounts;
 pub use queue::{Fed, GoldAnswer, QueueDepth};
 pub use records::{Entry, Recorder};
 pub use releases::{Manifest, NewRelease, Part, Release, Switch};
+pub use renewals::{RenewalInfo, RunningRenewal};
 pub use sites::{ObservedBounds, ObservedCall, ObservedPlace, SiteWriter};
 pub use spending::{Limit, Period, Settled, Spent};
+pub use trials::DIFFERENCES_KEPT;
 
 use objects::Objects;
 use rusqlite::Connection;
@@ -93,6 +104,12 @@ impl Store {
         }
     }
 
+    /// Who acts through it.
+    #[must_use]
+    pub fn actor(&self) -> &str {
+        &self.actor
+    }
+
     /// The folder of the store.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -122,21 +139,26 @@ impl Store {
         Ok(problems)
     }
 
-    /// A mark that changes whenever releases, certificates or keys do, somebody was erased (the fifth of it), or the truth of a probe became
-    /// known (the last): what a server watches.
+    /// A mark that changes whenever releases, certificates or keys do, somebody was erased (the fifth of it), the truth of a probe became
+    /// known, a trial began or ended, or something became of a new kind of input: what a server watches.
     ///
     /// # Errors
     /// Fails when the database cannot be read.
-    pub fn mark(&self) -> Result<[i64; 7]> {
+    pub fn mark(&self) -> Result<[i64; 9]> {
         let query =
             "SELECT (SELECT coalesce(max(number), 0) FROM switches), (SELECT count(*) FROM certificates),
                             (SELECT count(*) FROM keys), (SELECT count(revoked_at) FROM keys),
                             (SELECT coalesce(max(sequence), 0) FROM audit WHERE action = 'erased'),
                             (SELECT coalesce(max(sequence), 0) FROM audit WHERE action = 'key.changed'),
-                            (SELECT coalesce(max(told), 0) FROM probes)";
+                            (SELECT coalesce(max(told), 0) FROM probes),
+                            (SELECT count(*) + count(ended_at) FROM trials), (SELECT coalesce(max(changed), 0) FROM kinds)";
         let connection = self.connection();
         let mark = |row: &rusqlite::Row<'_>| {
-            Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?])
+            let mut marks = [0; 9];
+            for (place, mark) in marks.iter_mut().enumerate() {
+                *mark = row.get(place)?;
+            }
+            Ok(marks)
         };
         Ok(connection.query_row(query, [], mark)?)
     }

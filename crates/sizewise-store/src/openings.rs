@@ -21,6 +21,8 @@ pub struct Opening {
     number: i64,
     task: String,
     release: ContentHash,
+    /// Whether the release waits for somebody to put it in force, whatever it proves.
+    waits: bool,
     /// Which opening of these rows this is, from 1.
     pub ordinal: u32,
     /// When.
@@ -38,6 +40,13 @@ pub struct OpeningInfo {
     pub at: UnixMillis,
     /// Whether it came to an end.
     pub finished: bool,
+}
+
+impl Opening {
+    /// The same, of a release that waits for somebody to put it in force.
+    pub fn that_waits(self, waits: bool) -> Self {
+        Self { waits, ..self }
+    }
 }
 
 impl Store {
@@ -78,7 +87,14 @@ impl Store {
         let rows = locked_rows.to_string();
         audit::append(&transaction, &self.actor, Act::new("locked_rows.opened", &rows, detail))?;
         transaction.commit()?;
-        Ok(Opening { number, task: task.to_owned(), release: *release, ordinal: opened + 1, at })
+        Ok(Opening {
+            number,
+            task: task.to_owned(),
+            release: *release,
+            waits: false,
+            ordinal: opened + 1,
+            at,
+        })
     }
 
     /// Keeps what came of an opening and, in the same step, puts the release in force when no gate refuses and it proves at
@@ -120,7 +136,7 @@ impl Store {
         };
         let new = proven(certificates);
         let refused = certificates.iter().any(|c| c.verdict.is_certified() && !c.may_answer());
-        let better = !refused && now.iter().all(|question| new.contains(question));
+        let better = !opening.waits && !refused && now.iter().all(|question| new.contains(question));
         if better {
             releases::switch(&transaction, &self.actor, (&opening.task, &release), "certified")?;
         }

@@ -7,7 +7,9 @@ use crate::{
     audit::{self, Act},
     database,
     error::{Error, Result},
-    ids, probes,
+    ids,
+    labels::Said,
+    probes,
 };
 use rusqlite::{OptionalExtension, params};
 use serde::Serialize;
@@ -64,22 +66,23 @@ impl Store {
         rows.map(|text| read(&text?)).collect()
     }
 
-    /// What waits of a task for one reason, oldest first.
+    /// What nobody has answered of a task and waits for one reason, oldest first.
     ///
     /// # Errors
     /// Fails when the database cannot be read.
     pub fn waiting_longest(&self, task: &str, why: Waits, limit: usize) -> Result<Vec<QueuedItem>> {
-        let query = "SELECT item FROM queue WHERE state = 'waiting' AND task = ?1 AND why = ?2
+        let query =
+            "SELECT item FROM queue WHERE state = 'waiting' AND stage = 'open' AND task = ?1 AND why = ?2
                      ORDER BY at, decision, question LIMIT ?3";
         self.items(query, params![task, why.name(), i64::try_from(limit).unwrap_or(i64::MAX)])
     }
 
-    /// What waits of a task because nobody was sure, the latest.
+    /// What nobody has answered of a task and waits because no model was sure, the latest.
     ///
     /// # Errors
     /// Fails when the database cannot be read.
     pub fn waiting_latest(&self, task: &str, limit: usize) -> Result<Vec<QueuedItem>> {
-        let query = "SELECT item FROM queue WHERE state = 'waiting' AND task = ?1 AND why = 'unsure'
+        let query = "SELECT item FROM queue WHERE state = 'waiting' AND stage = 'open' AND task = ?1 AND why = 'unsure'
                      ORDER BY at DESC, decision DESC LIMIT ?2";
         self.items(query, params![task, i64::try_from(limit).unwrap_or(i64::MAX)])
     }
@@ -137,37 +140,13 @@ impl Store {
         }
     }
 
-    /// Writes a person's answer down; none means that the person could not say.
+    /// Writes down the answer of whoever acts, as the only person who is asked; none means that they cannot say.
     ///
     /// # Errors
-    /// Fails when the question does not wait any more.
+    /// Fails when the question does not wait any more, or they have answered it before.
     pub fn answer(&self, item: &QueuedItem, answer: Option<&str>) -> Result<()> {
-        let state = if answer.is_some() { "answered" } else { "skipped" };
-        let mut connection = self.connection();
-        let transaction = database::begin(&mut connection)?;
-        let changed = transaction.execute(
-            "UPDATE queue SET state = ?3, answer = ?4, answered_at = ?5
-             WHERE decision = ?1 AND question = ?2 AND state = 'waiting'",
-            params![item.decision, item.question, state, answer, ids::now().0],
-        )?;
-        if changed != 1 {
-            return Err(Error::NotWaiting { decision: item.decision.clone() });
-        }
-        let subject = transaction.query_row(
-            "SELECT subject FROM queue WHERE decision = ?1 AND question = ?2",
-            params![item.decision, item.question],
-            |row| row.get(0),
-        )?;
-        if let Some(answer) = answer {
-            probes::tell(&transaction, (&item.decision, &item.question), answer)?;
-        }
-        let action = if answer.is_some() { "queue.answered" } else { "queue.skipped" };
-        let detail = json!({ "task": item.task, "question": item.question });
-        let mut act = Act::new(action, &item.decision, detail);
-        // What somebody's input is taken for is said of that person.
-        act.personal = answer.map(|answer| (json!({ "answer": answer }), subject));
-        audit::append(&transaction, &self.actor, act)?;
-        Ok(transaction.commit()?)
+        let said = Said { person: &self.actor, answer, double: false, adjudicates: true };
+        self.label(item, &said).map(|_| ())
     }
 
     /// Takes in what somebody says would have been right, whom nobody asked. `by` is the public id of the key that says so.
@@ -268,6 +247,6 @@ impl Store {
     }
 }
 
-fn read(text: &str) -> Result<QueuedItem> {
+pub(crate) fn read(text: &str) -> Result<QueuedItem> {
     serde_json::from_str(text).map_err(|_| Error::Internal("a stored question is readable"))
 }

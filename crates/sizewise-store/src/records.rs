@@ -6,22 +6,43 @@
 //! decisions share one transaction.
 
 use crate::{
-    Store, database,
+    Store, bills, database,
     error::{Error, Result},
     keys, probes,
 };
 use rusqlite::{Connection, OptionalExtension, params};
-use sizewise_contract::{Probe, QueuedItem, Record, units::UnixMillis};
+use sizewise_contract::{Bill, Probe, QueuedItem, Record, units::UnixMillis};
 use std::{
     path::Path,
     sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     thread::JoinHandle,
+    time::Duration,
 };
+
+/// What version 8 of the database has and version 7 had not. Records are some thousand bytes: in the order of their coming three or four
+/// share a page, where a table ordered by their names gave each a page of its own.
+pub(crate) const TABLE: &str = "
+CREATE TABLE records_in_order (
+    number  INTEGER PRIMARY KEY,
+    id      TEXT NOT NULL UNIQUE,
+    task    TEXT NOT NULL,
+    at      INTEGER NOT NULL,
+    record  TEXT NOT NULL,
+    subject BLOB                             -- keyed hash of whom the input is about, where the caller said so
+) STRICT;
+INSERT INTO records_in_order (id, task, at, record, subject) SELECT id, task, at, record, subject FROM records ORDER BY id;
+DROP TABLE records;
+ALTER TABLE records_in_order RENAME TO records;
+CREATE INDEX records_of_task ON records (task, at, id);
+CREATE INDEX records_of_subject ON records (subject) WHERE subject IS NOT NULL;
+";
 
 /// Entries that may wait; more are refused, so that a slow disk is noticed instead of filling memory.
 const WAITING: usize = 8_192;
 /// Entries in one transaction.
 const TOGETHER: usize = 1_024;
+/// How long the writer waits for company where the last entries came together: a transaction costs several times what an entry does.
+const COMPANY: Duration = Duration::from_micros(200);
 
 /// What one decision leaves behind.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +57,10 @@ pub struct Entry {
     pub probes: Vec<Probe>,
     /// What the reference said about earlier ones: decision, question, truth.
     pub told: Vec<(String, String, String)>,
+    /// What asking a larger model for its caller came to.
+    pub bill: Option<Bill>,
+    /// What asking a larger model about an earlier decision, as a probe, came to.
+    pub probe_bill: Option<(String, Bill)>,
     /// Whom the input is about, as the caller calls them; only a keyed hash of it is written.
     pub subject: Option<String>,
 }
@@ -90,13 +115,18 @@ impl Drop for Recorder {
 fn write_all((mut connection, secret): (Connection, &[u8; 32]), receiver: &Receiver<(Vec<Entry>, Told)>) {
     // As the database was opened.
     let mut synced = true;
+    let mut together = false;
     while let Ok(first) = receiver.recv() {
         let mut batch = vec![first];
+        if together {
+            std::thread::sleep(COMPANY);
+        }
         while batch.len() < TOGETHER
             && let Ok(next) = receiver.try_recv()
         {
             batch.push(next);
         }
+        together = batch.len() > 1;
         let entries = || batch.iter().flat_map(|(entries, _)| entries);
         let sync = entries().any(|entry| entry.promised);
         let kept = match set_sync(&connection, &mut synced, sync)
@@ -152,6 +182,13 @@ fn write<'a>(
             }
             for probe in &entry.probes {
                 probes::insert(&transaction, probe, subject)?;
+            }
+            let own = entry.record.as_ref().zip(entry.bill.as_ref());
+            if let Some((record, bill)) = own {
+                bills::insert(&transaction, (&record.id, false), bill)?;
+            }
+            if let Some((decision, bill)) = &entry.probe_bill {
+                bills::insert(&transaction, (decision, true), bill)?;
             }
             for (decision, question, truth) in &entry.told {
                 probes::tell(&transaction, (decision, question), truth)?;

@@ -8,7 +8,7 @@ use crate::{
     audit::{self, Act},
     database,
     error::{Error, Result},
-    ids,
+    ids, trials,
 };
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 use serde::{Deserialize, Serialize};
@@ -369,7 +369,8 @@ pub(crate) fn switch(
         params![task, named, ids::now().0, reason],
     )?;
     let detail = json!({ "task": task, "reason": reason, "before": before });
-    audit::append(transaction, actor, Act::new("release.in_force", &named, detail)).map(drop)
+    audit::append(transaction, actor, Act::new("release.in_force", &named, detail))?;
+    trials::follow(transaction, actor, task, release)
 }
 
 pub(crate) fn current(connection: &rusqlite::Connection, task: &str) -> Result<Option<ContentHash>> {
@@ -384,7 +385,7 @@ pub(crate) fn certificates(connection: &rusqlite::Connection, id: &ContentHash) 
     texts.map(|text| serde_json::from_str(&text?).map_err(|error| unreadable(id, &error))).collect()
 }
 
-fn load(connection: &rusqlite::Connection, id: &ContentHash) -> Result<Option<Release>> {
+pub(crate) fn load(connection: &rusqlite::Connection, id: &ContentHash) -> Result<Option<Release>> {
     let text: Option<String> = connection
         .query_row("SELECT manifest FROM releases WHERE id = ?1", [id.to_string()], |row| row.get(0))
         .optional()?;
@@ -408,6 +409,10 @@ fn unreadable(id: &ContentHash, error: &serde_json::Error) -> Error {
 }
 
 fn hash_of(row: &Row<'_>) -> rusqlite::Result<ContentHash> {
-    let text: String = row.get(0)?;
+    hash_in(row, 0)
+}
+
+pub(crate) fn hash_in(row: &Row<'_>, column: usize) -> rusqlite::Result<ContentHash> {
+    let text: String = row.get(column)?;
     ContentHash::parse(&text).ok_or(rusqlite::Error::InvalidQuery)
 }

@@ -45,8 +45,10 @@ fn a_key_of_a_version_without_rights_may_do_everything() {
     let key = Store::open(folder.path()).unwrap().create_key("old", &Rights::default()).unwrap();
     let database = rusqlite::Connection::open(folder.path().join("store.db")).unwrap();
     database.execute_batch(
-            "ALTER TABLE keys DROP COLUMN rights; DROP TABLE observed; DROP TABLE places; DROP TABLE probes;
-             DROP TABLE probe_counts; DROP TABLE promise_changes; DROP INDEX queue_by_reason; ALTER TABLE queue DROP COLUMN why;
+            "ALTER TABLE keys DROP COLUMN rights; DROP TABLE kind_members; DROP TABLE kinds; DROP TABLE mix_rows; DROP TABLE bills; DROP TABLE labels; DROP TABLE renewals; DROP INDEX queue_by_stage;
+             ALTER TABLE queue DROP COLUMN stage; DROP TABLE observed; DROP TABLE places; DROP TABLE probes;
+             DROP TABLE probe_counts; DROP TABLE promise_changes; DROP TABLE trial_counts; DROP TABLE trial_differences; DROP TABLE trials;
+             DROP INDEX queue_by_reason; ALTER TABLE queue DROP COLUMN why;
              PRAGMA user_version = 4;",
         ).unwrap();
     drop(database);

@@ -1,16 +1,18 @@
-//! Who is told when a promise comes into doubt, breaks or is kept again?
+//! Who is told when a promise comes into doubt, breaks or is kept again, when that ends a trial, and when a new kind of input comes?
 //!
-//! A server of the user's choice, by a short JSON message without anything of an input. One thread sends, what nobody takes is tried again for
-//! a while and then said on standard error: the audit log has every change, so no message is the only trace of one.
+//! A server of the user's choice, by a short JSON message, and mailboxes, by a letter; neither has anything of an input. Each way has a thread
+//! of its own, so that none waits for the other. What nobody takes is tried again for a while and then said on standard error: the audit log has
+//! every change, so no message is the only trace of one.
+
+mod ways;
 
 use crate::{
     error::{Error, Result},
     project::Project,
-    secrets,
 };
 use serde::{Deserialize, Serialize};
-use sizewise_contract::PromiseChange;
-use sizewise_models::remote::Post;
+use sizewise_contract::{NewKind, PromiseChange, Trial};
+use sizewise_engine::EndedTrial;
 use std::{
     collections::BTreeMap,
     sync::{
@@ -21,13 +23,14 @@ use std::{
     thread::JoinHandle,
     time::Duration,
 };
+pub use ways::EmailSettings;
+use ways::Way;
 
 /// Messages that may wait to be sent.
 const WAITING: usize = 256;
 /// Times that one message is sent until somebody takes it, and the first pause between them; each is twice the one before.
 const TRIES: u32 = 6;
 const PAUSE: Duration = Duration::from_secs(1);
-const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a pause looks whether the server stops.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -39,30 +42,76 @@ pub(crate) const RULES: &str = include_str!("alerts.yml");
 #[serde(deny_unknown_fields)]
 pub struct AlertSettings {
     /// The address that gets a `POST` for each change.
-    pub webhook: String,
+    pub webhook: Option<String>,
     /// Headers of each call; values may be named as `env:NAME` or `file:PATH`.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
     /// Whether its name may lead to a private network.
     #[serde(default)]
     pub private: bool,
+    /// Who gets a letter for each change.
+    pub email: Option<EmailSettings>,
 }
 
-/// Sends messages on a thread of its own.
+/// Sends messages on threads of its own, one for each way.
 #[derive(Debug)]
 pub(crate) struct Alerts {
-    queue: Option<SyncSender<PromiseChange>>,
+    ways: Vec<(SyncSender<Arc<Told>>, JoinHandle<()>)>,
     stopping: Arc<AtomicBool>,
-    sender: Option<JoinHandle<()>>,
 }
 
-#[derive(Serialize)]
-struct Message<'a> {
-    event: &'static str,
-    #[serde(flatten)]
-    change: &'a PromiseChange,
-    /// One line for people, for services that show one.
-    text: String,
+/// What somebody is told.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event")]
+enum Told {
+    #[serde(rename = "promise.changed")]
+    Promise {
+        #[serde(flatten)]
+        change: Box<PromiseChange>,
+        /// One line for people, for services that show one.
+        text: String,
+    },
+    #[serde(rename = "kind.proposed")]
+    Kind {
+        #[serde(flatten)]
+        kind: Box<NewKind>,
+        text: String,
+    },
+    #[serde(rename = "trial.ended")]
+    Trial {
+        #[serde(flatten)]
+        trial: Box<Trial>,
+        because: String,
+        text: String,
+    },
+}
+
+impl Told {
+    fn task(&self) -> &str {
+        match self {
+            Self::Promise { change, .. } => &change.task,
+            Self::Kind { kind, .. } => &kind.task,
+            Self::Trial { trial, .. } => &trial.task,
+        }
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Self::Promise { text, .. } | Self::Kind { text, .. } | Self::Trial { text, .. } => text,
+        }
+    }
+
+    /// What a letter about it is about.
+    fn subject(&self) -> String {
+        match self {
+            Self::Promise { change, .. } => {
+                let state = change.to.name().replace('_', " ");
+                format!("Sizewise: promise of {}/{} is {state}", change.task, change.question)
+            }
+            Self::Kind { kind, .. } => format!("Sizewise: new kind of input in {}", kind.task),
+            Self::Trial { trial, .. } => format!("Sizewise: trial of {} has ended", trial.task),
+        }
+    }
 }
 
 impl Alerts {
@@ -72,33 +121,40 @@ impl Alerts {
     /// Fails when the address or a header is none, or a secret cannot be read.
     pub(crate) fn start(project: &Project) -> Result<Option<Self>> {
         let Some(settings) = &project.settings().alerts else { return Ok(None) };
-        let wrong = |problem: String| Error::usage(format!("[alerts]: {problem}"));
-        let mut headers = Vec::new();
-        for (name, value) in &settings.headers {
-            let is_named = value.starts_with("env:") || value.starts_with("file:");
-            let value = if is_named { secrets::key(value, project.root())? } else { value.clone() };
-            headers.push((name.clone(), value));
-        }
-        let begins = settings.webhook.find("://").map_or(0, |at| at + 3);
-        let path = settings.webhook.get(begins..).and_then(|rest| rest.find('/'));
-        let (server, path) = settings.webhook.split_at(path.map_or(settings.webhook.len(), |at| begins + at));
-        let post = Post::new(server, settings.private, &headers).map_err(wrong)?;
-        let path = if path.is_empty() { "/".to_owned() } else { path.to_owned() };
-        let (queue, waiting) = sync_channel(WAITING);
         let stopping = Arc::new(AtomicBool::new(false));
-        let stop = Arc::clone(&stopping);
-        let sender = std::thread::Builder::new()
-            .name("alerts".into())
-            .spawn(move || send_all((&post, &path), &waiting, &stop))
-            .map_err(|error| wrong(error.to_string()))?;
-        Ok(Some(Self { queue: Some(queue), stopping, sender: Some(sender) }))
+        let mut ways = Vec::new();
+        for way in Way::of(settings, project.root())? {
+            let (queue, waiting) = sync_channel(WAITING);
+            let stop = Arc::clone(&stopping);
+            let sender = std::thread::Builder::new()
+                .name("alerts".into())
+                .spawn(move || send_all(&way, &waiting, &stop))
+                .map_err(|error| Error::usage(format!("[alerts]: {error}")))?;
+            ways.push((queue, sender));
+        }
+        Ok(Some(Self { ways, stopping }))
     }
 
     /// Tells of a change, without waiting.
     pub(crate) fn tell(&self, change: &PromiseChange) {
-        let taken = self.queue.as_ref().is_some_and(|queue| queue.try_send(change.clone()).is_ok());
-        if !taken {
-            eprintln!("alerts: too many wait; one about {} is only in the audit log", change.task);
+        self.send(Told::Promise { change: Box::new(change.clone()), text: told(change) });
+    }
+
+    /// Tells of a trial that evidence has ended, without waiting.
+    pub(crate) fn tell_ended(&self, ended: &EndedTrial) {
+        let EndedTrial { trial, because } = ended.clone();
+        self.send(Told::Trial { trial: Box::new(trial), because, text: told_ended(ended) });
+    }
+
+    /// Tells of a new kind of input, without waiting.
+    pub(crate) fn tell_kind(&self, kind: &NewKind) {
+        self.send(Told::Kind { kind: Box::new(kind.clone()), text: told_kind(kind) });
+    }
+
+    fn send(&self, message: Told) {
+        let message = Arc::new(message);
+        if self.ways.iter().any(|(queue, _)| queue.try_send(Arc::clone(&message)).is_err()) {
+            eprintln!("alerts: too many wait; one about {} is only in the audit log", message.task());
         }
     }
 }
@@ -107,26 +163,21 @@ impl Drop for Alerts {
     /// What waits is sent once more, and not tried again.
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Relaxed);
-        drop(self.queue.take());
-        if let Some(sender) = self.sender.take() {
+        let (queues, senders): (Vec<_>, Vec<_>) = self.ways.drain(..).unzip();
+        drop(queues);
+        for sender in senders {
             let _ = sender.join();
         }
     }
 }
 
-fn send_all((post, path): (&Post, &str), waiting: &Receiver<PromiseChange>, stop: &AtomicBool) {
-    while let Ok(change) = waiting.recv() {
-        let message = Message { event: "promise.changed", change: &change, text: told(&change) };
-        let Ok(body) = serde_json::to_vec(&message) else { continue };
+fn send_all(way: &Way, waiting: &Receiver<Arc<Told>>, stop: &AtomicBool) {
+    while let Ok(message) = waiting.recv() {
         let mut pause = PAUSE;
         for left in (0..TRIES).rev() {
-            let problem = match post.send(path, body.clone(), PATIENCE) {
-                Ok(said) if said.status < 300 => break,
-                Ok(said) => format!("it answered with status {}", said.status),
-                Err(problem) => problem,
-            };
+            let Err(problem) = way.send(&message) else { break };
             if left == 0 || stop.load(Ordering::Relaxed) {
-                eprintln!("alerts: the webhook did not take the one about {}: {problem}", change.task);
+                eprintln!("alerts: {} did not take the one about {}: {problem}", way.name(), message.task());
                 break;
             }
             let mut rest = pause;
@@ -137,6 +188,26 @@ fn send_all((post, path): (&Post, &str), waiting: &Receiver<PromiseChange>, stop
             pause *= 2;
         }
     }
+}
+
+/// The end of a trial in one sentence.
+pub(crate) fn told_ended(ended: &EndedTrial) -> String {
+    let EndedTrial { trial, because } = ended;
+    format!(
+        "{}: release {} is not tried any more: {because}; the release in force answers every request",
+        trial.task,
+        trial.release.short()
+    )
+}
+
+/// A new kind of input in one sentence.
+pub(crate) fn told_kind(kind: &NewKind) -> String {
+    format!(
+        "a new kind of input came to {}: {:.1} % of what was looked at; it is handed on (sizewise kinds {})",
+        kind.task,
+        kind.share * 100.0,
+        kind.task
+    )
 }
 
 /// A change in one sentence.

@@ -2,11 +2,15 @@
 
 mod begin;
 mod keys;
+mod queue;
 mod records;
+mod trials;
 
 pub use begin::{Discover, Init};
 pub use keys::{KeyRights, KeyRole, Keys, Limit};
-pub use records::{Audit, Erase, Records, Redact, Verify};
+pub use queue::Queue;
+pub use records::{Audit, Erase, Kinds, Records, Redact, SavingsAsked, Verify};
+pub use trials::{BeginTrial, Trials};
 
 use clap::{Args, Parser, Subcommand};
 use sizewise_contract::units::Dollars;
@@ -88,7 +92,7 @@ pub enum Command {
     Decide(Decide),
     /// Answer every row of a table into another one: `sizewise batch TASK in.csv -o out.csv`.
     Batch(Batch),
-    /// Write one HTML file that shows the promise, its proof and the errors (-o FILE names it).
+    /// Write one HTML file that shows the promise, its proof and the errors (-o FILE names it; a .pdf is printed by this machine's browser).
     Report(Report),
     /// Check this machine and project, each line with a way out.
     Doctor,
@@ -100,6 +104,8 @@ pub enum Command {
     Lint(Lint),
     /// Whether a task's promises are still kept: what people or the larger model said of answers drawn at random.
     Evidence(TaskName),
+    /// New kinds of input that came, with examples and a name for each; dismiss one, or have it labelled.
+    Kinds(Kinds),
     /// The questions that wait for a person.
     #[command(subcommand)]
     Queue(Queue),
@@ -111,9 +117,14 @@ pub enum Command {
     Redact(Redact),
     /// What remote models have cost, by task, provider and day.
     Spending,
+    /// What the same traffic would have cost with the larger model, or with another one, and how sure that is.
+    Savings(SavingsAsked),
     /// The API keys of the server.
     #[command(subcommand)]
     Keys(Keys),
+    /// Try a release beside the one in force: unseen, or on a share of the requests.
+    #[command(subcommand)]
+    Trial(Trials),
     /// Put a certified release in force.
     Promote(Promote),
     /// Put an earlier release back in force.
@@ -399,6 +410,9 @@ pub struct Certify {
     /// Put the release in force although a gate refuses it, for this reason; both stand in the audit log.
     #[arg(long = "override", value_name = "REASON")]
     pub reason: Option<String>,
+    /// However it is certified, let it wait for `promote`.
+    #[arg(long)]
+    pub wait: bool,
 }
 
 /// Learns again. Typed again after Ctrl-C, it goes on where it was.
@@ -416,6 +430,12 @@ pub struct Renew {
     /// Rows drawn before the promise came into doubt prove, too; by default only those since, as the traffic may have changed.
     #[arg(long)]
     pub all_drawn: bool,
+    /// Only say when the task learnt again, how far it is, and when it does so by itself.
+    #[arg(long)]
+    pub status: bool,
+    /// Why a server begins it: the release then waits to be put in force unless `promote` under [learn.TASK] says otherwise.
+    #[arg(long, value_name = "WHY", hide = true)]
+    pub because: Option<String>,
 }
 
 /// Measures a release.
@@ -528,45 +548,6 @@ pub struct Report {
 pub struct Lint {
     /// The task; all of them when absent.
     pub task: Option<String>,
-}
-
-/// The review queue.
-#[derive(Debug, Subcommand)]
-pub enum Queue {
-    /// What waits, oldest first.
-    List {
-        /// The task; all of them when absent.
-        task: Option<String>,
-        /// At most this many.
-        #[arg(long, default_value_t = 20)]
-        limit: usize,
-    },
-    /// Answer one question; the answer becomes a gold row.
-    Answer {
-        /// The decision's id.
-        decision: String,
-        /// The right answer.
-        label: String,
-        /// The question, where the decision left several open.
-        #[arg(long)]
-        question: Option<String>,
-    },
-    /// Drop one question without an answer.
-    Skip {
-        /// The decision's id.
-        decision: String,
-        /// The question, where the decision left several open.
-        #[arg(long)]
-        question: Option<String>,
-    },
-    /// Write the gold rows that people's answers made to -o FILE (.csv, .jsonl or .parquet).
-    Export {
-        /// The task.
-        task: String,
-        /// Replace the file if it exists.
-        #[arg(long)]
-        force: bool,
-    },
 }
 
 /// Puts a certified release in force. Exit code 100 where a gate refuses it.

@@ -19,6 +19,7 @@ mod evidence;
 pub(crate) mod gates;
 mod init;
 mod keys;
+mod kinds;
 pub(crate) mod list;
 mod make;
 mod models;
@@ -29,11 +30,13 @@ mod records;
 mod redact;
 mod renew;
 mod report;
+mod savings;
 mod serve;
 pub(crate) mod spending;
 mod teach;
 mod train;
 pub(crate) mod trained;
+pub(crate) mod trial;
 
 pub use teach::TeacherSettings;
 
@@ -45,7 +48,7 @@ use crate::{
 };
 
 /// Done.
-const DONE: u8 = 0;
+pub(crate) const DONE: u8 = 0;
 /// The evidence refuses the promise.
 const REFUSED: u8 = 100;
 /// There is too little evidence.
@@ -103,9 +106,12 @@ pub fn run(cli: &Cli, screen: &Screen) -> Result<u8> {
             Ok(DONE)
         }
         Command::Evidence(arguments) => evidence::run(&project, arguments, screen),
+        Command::Kinds(arguments) => kinds::run(&project, arguments, screen),
         Command::Records(arguments) => records::run(&project, arguments, screen),
         Command::Spending => spending::run(&project, screen),
+        Command::Savings(arguments) => savings::run(&project, arguments, screen),
         Command::Keys(what) => keys::run(&project, what, screen),
+        Command::Trial(what) => trial::run(&project, what, screen),
         Command::Promote(arguments) => gates::promote(&project, arguments, screen),
         Command::Rollback(arguments) => list::rollback(&project, arguments, screen),
         Command::Audit(what) => audit::run(&project, what, screen),

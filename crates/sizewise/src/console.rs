@@ -5,16 +5,21 @@
 //! comes here ([`crate::serve`]); what is left to decide here is whose task it is and whether texts are shown.
 
 mod admin;
+mod kinds;
 mod log;
 mod measured;
 mod overview;
+mod renewals;
 mod review;
 mod sites;
 mod traffic;
+mod trials;
 
 pub(crate) use admin::NewKeyAsked;
+pub(crate) use kinds::KindJudged;
 pub(crate) use log::{EraseAsked, LogAsked, VerifyAsked};
 pub(crate) use review::Answered;
+pub(crate) use trials::TrialAsked;
 
 use crate::{
     commands::{decide, list},

@@ -7,6 +7,7 @@ use crate::{
     alerts::AlertSettings,
     commands::TeacherSettings,
     error::{Error, Result},
+    learner::Learn,
     oidc::OidcSettings,
     telemetry::TelemetrySettings,
 };
@@ -51,6 +52,8 @@ pub struct Settings {
     pub oidc: Option<OidcSettings>,
     /// Who is told when a promise changes.
     pub alerts: Option<AlertSettings>,
+    /// When tasks learn again by themselves, by name.
+    pub learn: BTreeMap<String, Learn>,
     /// Where traces go.
     pub telemetry: Option<TelemetrySettings>,
 }
@@ -256,8 +259,10 @@ fn read_settings(path: &Path) -> Result<Settings> {
         Ok(_) => {}
     }
     let text = std::fs::read_to_string(path).map_err(|cause| Error::file(path, cause))?;
-    toml::from_str(&text)
-        .map_err(|error| Error::usage(format!("{}: {}", path.display(), error.to_string().trim_end())))
+    let settings: Settings = toml::from_str(&text)
+        .map_err(|error| Error::usage(format!("{}: {}", path.display(), error.to_string().trim_end())))?;
+    settings.learn.iter().try_for_each(|(task, learn)| learn.check(task))?;
+    Ok(settings)
 }
 
 #[cfg(test)]

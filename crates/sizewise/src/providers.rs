@@ -218,7 +218,8 @@ impl Providers {
         let purses = self.purses(&targets, ledgers).into_values();
         let money = Purses::together(std::iter::once(own).chain(purses).collect());
         let hours = task.cascade.recall_hours.map(|hours| Duration::from_secs(3_600 * u64::from(hours)));
-        let recall = hours.map(|lifetime| Arc::new(Recall::new(lifetime)));
+        let recall =
+            hours.map(|lifetime| Arc::new(Recall::new(lifetime).with_similar(task.cascade.recall_similar)));
         Ok(Some(Escalation { targets, may_leave: task.privacy.may_leave, recall, money, patience }))
     }
 

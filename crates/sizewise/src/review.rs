@@ -1,10 +1,15 @@
 //! Which waiting questions does a person get next?
 //!
-//! What was drawn at random first: it tells how the promise stands, and is no evidence unless all of it is answered. Then what teaches most
+//! What others have begun first, as it is not gold before it is settled; then what somebody asked for, a new kind of input; then what was
+//! drawn at random: it tells how the promise stands, and is no evidence unless all of it is answered. Then what teaches most
 //! (`learn::worth`): unsure, judged differently by two tiers, long waited for, and not twenty ways of asking the same.
 
-use crate::{clock, error::Result};
-use sizewise_contract::{QueuedItem, Record, StoredInput, Tier, Waits};
+use crate::{
+    clock,
+    error::Result,
+    people::{self, Person, Shown},
+};
+use sizewise_contract::{QueuedItem, Record, StoredInput, Tier, Waits, task::People};
 use sizewise_learn::worth::{Waiting, Weights, order};
 use sizewise_models::{builtin, static_embeddings::StaticEmbeddings};
 use sizewise_store::Store;
@@ -14,9 +19,24 @@ use std::{collections::BTreeSet, sync::OnceLock};
 const WEIGHED: usize = 1_000;
 const DAY_MS: f64 = 86_400_000.0;
 
-/// What a person should look at next, at most so many.
-pub(crate) fn next(store: &Store, task: &str, count: usize) -> Result<Vec<QueuedItem>> {
-    let mut chosen = store.waiting_longest(task, Waits::Probe, count)?;
+/// What a person should look at next, at most so many, as they may see it.
+pub(crate) fn next(
+    store: &Store,
+    (task, people): (&str, &People),
+    person: &Person,
+    count: usize,
+) -> Result<Vec<Shown>> {
+    let mut found = Vec::new();
+    for item in chosen(store, task, (&person.name, person.adjudicates(people)), count)? {
+        found.extend(people::shown(store, (people, person), item)?);
+    }
+    Ok(found)
+}
+
+fn chosen(store: &Store, task: &str, person: (&str, bool), count: usize) -> Result<Vec<QueuedItem>> {
+    let mut chosen = store.waiting_for_another(task, person, count)?;
+    chosen.extend(store.waiting_longest(task, Waits::NewKind, count - chosen.len())?);
+    chosen.extend(store.waiting_longest(task, Waits::Probe, count - chosen.len())?);
     let rest = count - chosen.len();
     if rest > 0 {
         let items = store.waiting_latest(task, WEIGHED.max(rest))?;

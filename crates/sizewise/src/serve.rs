@@ -42,7 +42,7 @@ use metrics::Metrics;
 use reply::{Body, REQUEST_ID, Reply, is_request_id};
 use routes::Found;
 use sizewise_contract::{Code, Decision, Diagnose, Fault};
-use sizewise_engine::{Engine, Feedback, Standing, TaskInfo};
+use sizewise_engine::{Engine, Feedback, LookCounts, Standing, TaskInfo, TrialStanding};
 use sizewise_models::{
     neighbours::Neighbour,
     remote::{ProviderState, Trace},
@@ -51,6 +51,7 @@ use sizewise_store::Fed;
 use std::{
     collections::BTreeMap,
     future::Future,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -99,7 +100,15 @@ pub trait Decider: Send + Sync + 'static {
     /// Fails when no task of that name is served.
     fn evidence(&self, task: &str) -> Result<Evidence, sizewise_engine::Error> {
         let rules = self.task(task)?.task.live.clone();
-        Ok(Evidence { rules, standings: Vec::new(), changes: Vec::new() })
+        Ok(Evidence {
+            rules,
+            standings: Vec::new(),
+            changes: Vec::new(),
+            trial: None,
+            kinds: Vec::new(),
+            looks: None,
+            mixes: Vec::new(),
+        })
     }
 
     /// The training rows most like a text, nearest first; none where nobody knows.
@@ -112,9 +121,19 @@ pub trait Decider: Send + Sync + 'static {
         std::future::ready(Ok(Vec::new()))
     }
 
+    /// The releases that are tried beside those that are served.
+    fn trials(&self) -> Vec<TrialStanding> {
+        Vec::new()
+    }
+
     /// How the promises of a task stand, for the metrics; nothing of a task that is not there.
     fn standings(&self, _task: &str) -> Vec<Standing> {
         Vec::new()
+    }
+
+    /// What came of looking for new kinds of input; none where nobody looks.
+    fn look_counts(&self, _task: &str) -> Option<LookCounts> {
+        None
     }
 
     /// The providers of larger models, by name, and how each is doing.
@@ -157,7 +176,16 @@ impl Decider for Engine {
             rules: self.watching(task)?,
             standings: self.standings(task)?,
             changes: self.promise_changes(task)?,
+            trial: self.trials()?.into_iter().find(|one| one.trial.task == task),
+            kinds: self.kinds(task)?,
+            looks: self.look_counts(task),
+            mixes: self.mixes(task),
         })
+    }
+
+    fn trials(&self) -> Vec<TrialStanding> {
+        // A store that cannot be read is told of elsewhere.
+        Self::trials(self).unwrap_or_default()
     }
 
     async fn nearest(
@@ -172,6 +200,10 @@ impl Decider for Engine {
     fn standings(&self, task: &str) -> Vec<Standing> {
         // A store that cannot be read is told of elsewhere.
         Self::standings(self, task).unwrap_or_default()
+    }
+
+    fn look_counts(&self, task: &str) -> Option<LookCounts> {
+        Self::look_counts(self, task)
     }
 
     fn providers(&self) -> BTreeMap<String, ProviderState> {
@@ -233,12 +265,14 @@ impl<D: Decider> Serving<D> {
         let (traced, trace) = telemetry.and_then(|telemetry| telemetry.begin(&parts.headers)).unzip();
         let mut line = Line::default();
         line.traced = traced.is_some();
-        let passed = self.pass(&found, (&parts, trace), body, &mut line);
-        let outcome = match tokio::time::timeout(self.patience(&found), passed).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(WireError::new(Code::Overloaded, None, "the request took longer than the limit")
-                .with_hint("try again, or send fewer inputs at once")),
+        let outcome = {
+            let passed = pin!(self.pass(&found, (&parts, trace), body, &mut line));
+            tokio::time::timeout(self.patience(&found), passed).await
         };
+        let outcome = outcome.unwrap_or_else(|_| {
+            Err(WireError::new(Code::Overloaded, None, "the request took longer than the limit")
+                .with_hint("try again, or send fewer inputs at once"))
+        });
         let mut reply = console::guarded(
             outcome.unwrap_or_else(|error| {
                 line.code = Some(error.code());

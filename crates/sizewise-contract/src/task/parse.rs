@@ -83,7 +83,13 @@ fn syntax(error: toml::de::Error) -> TaskError {
 
 /// The keys of each table of the format. A test holds this list against the types.
 const KEYS: &[(&str, &[&str])] = &[
-    ("", &["schema", "name", "input", "question", "data", "promise", "cascade", "privacy", "live", "budget"]),
+    (
+        "",
+        &[
+            "schema", "name", "input", "question", "data", "promise", "cascade", "privacy", "live", "budget",
+            "savings", "people",
+        ],
+    ),
     ("input", &["fields", "on_overflow"]),
     (
         "question",
@@ -106,10 +112,12 @@ const KEYS: &[(&str, &[&str])] = &[
     ("question.promise", &["max_served_error", "confidence", "openings", "p95_latency_ms"]),
     ("data", &["train", "dev", "locked", "train_labels", "group", "time", "slices", "out_of_scope_share"]),
     ("promise", &["max_served_error", "confidence", "openings", "p95_latency_ms"]),
-    ("cascade", &["tiers", "remote", "recall_hours", "escalate_to"]),
+    ("cascade", &["tiers", "remote", "recall_hours", "recall_similar", "escalate_to"]),
     ("privacy", &["may_leave", "store", "retention_days"]),
-    ("live", &["probe_share", "probes_per_day", "reference"]),
+    ("live", &["probe_share", "probes_per_day", "reference", "look_share"]),
     ("budget", &["usd_per_day", "usd_per_month", "usd_total"]),
+    ("people", &["double_share", "suggestion_share", "adjudicate"]),
+    ("savings", &["acceptable", "usd_per_label", "minutes_per_label", "usd_per_error", "usd_per_core_hour"]),
 ];
 
 fn check_keys(table: &toml::Table) -> Result<(), TaskError> {
@@ -142,7 +150,7 @@ fn check_table(place: &str, table: &toml::Table) -> Result<(), TaskError> {
     Ok(())
 }
 
-fn rule(place: impl Into<String>, problem: impl Into<String>) -> TaskError {
+pub(super) fn rule(place: impl Into<String>, problem: impl Into<String>) -> TaskError {
     TaskError::Rule { place: place.into(), problem: problem.into() }
 }
 
@@ -158,6 +166,8 @@ fn check_rules(task: &Task) -> Result<(), TaskError> {
         privacy: Privacy { .. },
         live,
         budget: _,
+        savings,
+        people,
     } = task;
     if *schema != 1 {
         return Err(rule("schema", format!("this build reads schema 1, not {schema}")));
@@ -169,6 +179,8 @@ fn check_rules(task: &Task) -> Result<(), TaskError> {
     check_promise("promise", promise)?;
     check_cascade(cascade)?;
     check_live(live)?;
+    savings.check()?;
+    people.check()?;
     if questions.is_empty() || questions.len() > limits::QUESTIONS {
         return Err(rule("question", format!("a task asks 1 to {} questions", limits::QUESTIONS)));
     }
@@ -296,6 +308,12 @@ fn check_cascade(cascade: &Cascade) -> Result<(), TaskError> {
     if cascade.recall_hours.is_some_and(|hours| !(1..=720).contains(&hours)) {
         return Err(rule("cascade.recall_hours", "must be 1 to 720; leave it out to remember nothing"));
     }
+    if cascade.recall_similar && cascade.recall_hours.is_none() {
+        return Err(rule(
+            "cascade.recall_similar",
+            "needs recall_hours: what is not remembered is like nothing",
+        ));
+    }
     let Tiers::List(tiers) = &cascade.tiers else { return Ok(()) };
     if tiers.is_empty() || !tiers.is_sorted_by(|a, b| a < b) {
         return Err(rule("cascade.tiers", "list each tier once, cheapest first"));
@@ -314,10 +332,10 @@ fn check_cascade(cascade: &Cascade) -> Result<(), TaskError> {
 }
 
 fn check_live(live: &Live) -> Result<(), TaskError> {
-    if (0.0..=1.0).contains(&live.probe_share) {
-        Ok(())
-    } else {
-        Err(rule("live.probe_share", "must lie between 0 and 1"))
+    let shares = [("live.probe_share", live.probe_share), ("live.look_share", live.look_share)];
+    match shares.iter().find(|(_, share)| !(0.0..=1.0).contains(share)) {
+        Some((name, _)) => Err(rule(*name, "must lie between 0 and 1")),
+        None => Ok(()),
     }
 }
 
@@ -376,7 +394,7 @@ mod tests {
     use super::*;
     use crate::example::ClassLabel;
     use crate::{
-        task::Budget,
+        task::{Budget, People, Savings},
         units::{Dollars, MicroUsd},
     };
     use proptest::prelude::*;
@@ -460,6 +478,10 @@ type = "predicate"
             ("[cascade]\ntiers = [\"encoder\", \"static\"]", "cheapest first"),
             ("[cascade]\ntiers = [\"static\", \"remote\"]", "not fitted: name its provider"),
             ("[live]\nprobe_share = 7", "probe_share"),
+            ("[savings]\nacceptable = [\"a\", \"a\"]", "savings.acceptable: name each provider once"),
+            ("[savings]\nminutes_per_label = 0", "savings.minutes_per_label"),
+            ("[people]\ndouble_share = 2", "people.double_share"),
+            ("[live]\nlook_share = -0.1", "look_share"),
         ] {
             let message = problem(&format!("{SMALL}\n{table}"));
             assert!(message.contains(expected), "{message}");
@@ -508,7 +530,12 @@ type = "predicate"
                 ..Data::default()
             },
             promise,
-            cascade: Cascade { remote: Some("primary".into()), recall_hours: Some(1), ..Cascade::default() },
+            cascade: Cascade {
+                remote: Some("primary".into()),
+                recall_hours: Some(1),
+                recall_similar: true,
+                ..Cascade::default()
+            },
             privacy: Privacy::default(),
             live: Live::default(),
             budget: Budget {
@@ -516,6 +543,14 @@ type = "predicate"
                 usd_per_month: Some(Dollars(MicroUsd(2))),
                 usd_total: Some(Dollars(MicroUsd(3))),
             },
+            savings: Savings {
+                acceptable: vec!["cheap".into()],
+                usd_per_label: Some(Dollars(MicroUsd(4))),
+                minutes_per_label: Some(0.5),
+                usd_per_error: Some(Dollars(MicroUsd(5))),
+                usd_per_core_hour: Some(Dollars(MicroUsd(6))),
+            },
+            people: People { double_share: 0.1, ..People::default() },
         }
     }
 

@@ -3,22 +3,22 @@
 //! One call for each input, about all of its open questions. What may not leave is not sent; what may leave redacted is sent
 //! redacted; every call is paid from the task's budget. Whatever goes wrong, the question goes on to whom it would have gone without.
 
-use super::Answered;
+use super::{Answered, is_of_new_kind};
 use crate::{
     Purse, Purses, Request,
     admit::Admitted,
     protect,
-    recall::{Recall, Remembered},
+    recall::{Recall, Remembered, Rule},
     served::Served,
 };
 use sizewise_contract::{
-    Answer, ClassLabel, ContentHash, Disposition, EscalationReason, Question, Step, Task, Tier,
-    answer::{RemoteProblem, RemoteUse},
+    Answer, Bill, ClassLabel, ContentHash, Disposition, EscalationReason, Question, Step, Task, Tier,
+    answer::{Recalled, RemoteProblem, RemoteUse},
     task::MayLeave,
     units::MicroUsd,
 };
 use sizewise_models::remote::{
-    Delivered, Money, Provider, Question as Asked, Trace, Undelivered, deliver, questions,
+    Delivered, Money, Provider, Question as Asked, Trace, Undelivered, Usage, deliver, questions,
 };
 use std::{
     collections::BTreeMap,
@@ -50,7 +50,7 @@ type Labels = BTreeMap<String, String>;
 /// Asks about every input that has open questions, all at the same time.
 pub(super) async fn ask(
     (escalation, request): (&Escalation, &Request),
-    served: &Served,
+    served: &Arc<Served>,
     admitted: &Admitted,
     answered: &mut [Answered],
     begun: Instant,
@@ -74,6 +74,7 @@ pub(super) async fn ask(
                 provider: target.name().to_owned(),
                 model: target.model().to_owned(),
                 attempts: 0,
+                recalled: None,
                 problem: Some(RemoteProblem::MayNotLeave),
             });
         }
@@ -85,6 +86,10 @@ pub(super) async fn ask(
     let task_pays = Purse::of(Arc::clone(&escalation.money));
     let money = Purses::together(std::iter::once(task_pays).chain(request.purses.iter().cloned()).collect());
     let deadline = begun + escalation.patience;
+    // How alike is alike enough was shown of what the certificates hand on, and of nothing else.
+    let similar = admitted.is_as_certified(|question| served.asked.get(question).map(|asked| asked.limit));
+    let handed_on_as_new = |input: &Answered| input.answers.iter().any(is_of_new_kind);
+    let new: Vec<bool> = answered.iter().map(handed_on_as_new).collect();
     let mut open_inputs = answered
         .iter()
         .zip(&admitted.texts)
@@ -108,20 +113,21 @@ pub(super) async fn ask(
             let trace = request.trace.clone();
             let (targets, money, recall) = (allowed.clone(), Arc::clone(&money), escalation.recall.clone());
             // What is remembered is the text as it came: two that are redacted alike are not the same.
-            let key = recall.as_ref().map(|_| {
-                Recall::key(
-                    request.key_id.as_deref(),
-                    served.info.release,
-                    &names,
-                    admitted.texts.get(position).map_or("", String::as_str),
-                )
+            let came = admitted.texts.get(position).map_or("", String::as_str);
+            let recall = recall.map(|recall| {
+                let (caller, release) = (request.key_id.as_deref(), served.info.release);
+                let key = Recall::key(caller, release, &names, came);
+                let owner = Recall::owner(caller, release);
+                let similar = similar && new.get(position) == Some(&false);
+                (recall, Recollection { key, owner, names: names.clone(), text: came.to_owned(), similar })
             });
+            let served = Arc::clone(served);
             calls.spawn(async move {
                 let asked = Instant::now();
                 let ask = one(&task, &names, (&text, trace), (&targets, &money, deadline));
-                let delivered = match recall.zip(key) {
-                    Some((recall, key)) => recalled(&recall, key, (ask, deadline)).await,
-                    None => ask.await,
+                let delivered = match recall {
+                    Some((recall, asked)) => recalled(&recall, (&served, &asked), (ask, deadline)).await,
+                    None => (ask.await, None),
                 };
                 (position, delivered, asked.elapsed().as_micros() as u64)
             });
@@ -129,7 +135,8 @@ pub(super) async fn ask(
         let Some(ended) = calls.join_next().await else { break };
         let Ok((position, delivered, elapsed_us)) = ended else { continue };
         if let Some(input) = answered.get_mut(position) {
-            input.cost = input.cost.saturating_add(delivered.cost);
+            input.cost = input.cost.saturating_add(delivered.0.cost);
+            input.bill = bill(&delivered.0);
             for answer in input.answers.iter_mut().filter(|answer| open(answer)) {
                 take(answer, &served.info.task, &delivered, elapsed_us);
             }
@@ -140,20 +147,81 @@ pub(super) async fn ask(
 /// What was said before, or what is said now; callers who ask the same wait for one answer.
 async fn recalled(
     recall: &Recall,
-    key: ContentHash,
+    (served, asked): (&Served, &Recollection),
     (ask, deadline): (impl Future<Output = Delivered<Labels>>, Instant),
-) -> Delivered<Labels> {
-    let turn = tokio::time::timeout_at(deadline.into(), recall.turn(key)).await;
-    if let Some(Remembered { labels, provider, model }) = recall.get(&key) {
-        return Delivered { answer: Ok(labels), provider, model, attempts: 0, cost: MicroUsd(0) };
+) -> (Delivered<Labels>, Option<Recalled>) {
+    let Recollection { key, owner, names, text, similar } = asked;
+    let again = |Remembered { labels, provider, model }: Remembered, how: Recalled| {
+        let (attempts, cost, usage) = (0, MicroUsd(0), Usage::default());
+        (Delivered { answer: Ok(labels), provider, model, attempts, cost, usage }, Some(how))
+    };
+    let turn = tokio::time::timeout_at(deadline.into(), recall.turn(*key)).await;
+    if let Some(said) = recall.get(key) {
+        return again(said, Recalled::Same);
     }
-    let delivered = ask.await;
+    let likeness = match similar {
+        true => tokio::time::timeout_at(deadline.into(), recall.likeness(served, names, text)).await,
+        false => Ok(None),
+    };
+    let likeness = likeness.ok().flatten();
+    let like = likeness.as_ref().and_then(|likeness| recall.similar(owner, names, likeness));
+    let rule = served.similar.get().filter(|_| like.is_some());
+    let delivered = match like {
+        Some(said) if !rule.is_some_and(Rule::draws_check) => return again(said, Recalled::Similar),
+        Some(said) => {
+            let delivered = ask.await;
+            let Ok(labels) = &delivered.answer else { return again(said, Recalled::Similar) };
+            for name in names {
+                if let (Some(rule), Some((place, _))) = (rule, served.info.task.question(name)) {
+                    rule.tell(place, labels.get(name) != said.labels.get(name));
+                }
+            }
+            delivered
+        }
+        None => ask.await,
+    };
     if let Ok(labels) = &delivered.answer {
         let (provider, model) = (delivered.provider.clone(), delivered.model.clone());
-        recall.put(key, Remembered { labels: labels.clone(), provider, model });
+        let said = Remembered { labels: labels.clone(), provider, model };
+        if let Some((vector, _)) = likeness {
+            recall.keep_similar(*owner, vector, said.clone());
+        }
+        recall.put(*key, said);
     }
     drop(turn);
-    delivered
+    (delivered, None)
+}
+
+/// What is looked up among remembered answers.
+struct Recollection {
+    key: ContentHash,
+    owner: ContentHash,
+    names: Vec<String>,
+    text: String,
+    /// Whether a similar text will do.
+    similar: bool,
+}
+
+/// What a larger model is asked about a text.
+#[must_use]
+pub fn prompt(asked: &[&Question], text: &str) -> Asked {
+    Asked {
+        messages: questions::messages(asked, text),
+        schema: questions::schema(asked),
+        typed: questions::typed(asked),
+        most_tokens: questions::longest_answer(asked),
+        trace: None,
+    }
+}
+
+/// What calls came to, where any were made.
+fn bill(delivered: &Delivered<Labels>) -> Option<Bill> {
+    (delivered.attempts > 0).then(|| Bill {
+        provider: delivered.provider.clone(),
+        micro_usd: delivered.cost,
+        read: delivered.usage.read,
+        written: delivered.usage.written,
+    })
 }
 
 async fn one(
@@ -164,19 +232,18 @@ async fn one(
 ) -> Delivered<Labels> {
     let asked: Vec<&Question> =
         names.iter().filter_map(|name| task.question(name)).map(|(_, question)| question).collect();
-    let question = Asked {
-        messages: questions::messages(&asked, text),
-        schema: questions::schema(&asked),
-        typed: questions::typed(&asked),
-        most_tokens: questions::longest_answer(&asked),
-        trace,
-    };
+    let question = Asked { trace, ..prompt(&asked, text) };
     let accept = |content: &str| questions::read(&asked, content);
     deliver(targets, &question, &accept, (money, deadline)).await
 }
 
 /// Puts what came back into an answer.
-fn take(answer: &mut Answer, task: &Task, delivered: &Delivered<Labels>, elapsed_us: u64) {
+fn take(
+    answer: &mut Answer,
+    task: &Task,
+    (delivered, recalled): &(Delivered<Labels>, Option<Recalled>),
+    elapsed_us: u64,
+) {
     let Disposition::Escalated { reason, to } = answer.disposition else { return };
     let said = match &delivered.answer {
         Ok(labels) => {
@@ -199,6 +266,7 @@ fn take(answer: &mut Answer, task: &Task, delivered: &Delivered<Labels>, elapsed
         provider: delivered.provider.clone(),
         model: delivered.model.clone(),
         attempts: delivered.attempts,
+        recalled: *recalled,
         problem: said.err(),
     });
     match said {

@@ -75,9 +75,26 @@ impl Desk {
 }
 
 pub(crate) fn publish(store: &Store, folder: &Path, task_text: &str, seed: u64) -> Release {
+    publish_table(store, folder, (task_text, &rows()), seed)
+}
+
+/// One that learnt that every message is for the other team.
+pub(crate) fn publish_contrary(store: &Store, folder: &Path) -> Release {
+    let contrary =
+        rows().replace(",billing,", ",?,").replace(",delivery,", ",billing,").replace(",?,", ",delivery,");
+    publish_table(store, folder, (TASK, &contrary), 1)
+}
+
+/// Trains on a table, which stands for the development rows as well.
+pub(crate) fn publish_table(
+    store: &Store,
+    folder: &Path,
+    (task_text, table): (&str, &str),
+    seed: u64,
+) -> Release {
     std::fs::create_dir_all(folder.join("data")).unwrap();
     for name in ["train", "dev", "locked"] {
-        std::fs::write(folder.join(format!("data/{name}.csv")), rows()).unwrap();
+        std::fs::write(folder.join(format!("data/{name}.csv")), table).unwrap();
     }
     let task = Task::parse(task_text).unwrap();
     let rows = TrainingRows::read(&task, folder).unwrap();

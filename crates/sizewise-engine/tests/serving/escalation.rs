@@ -6,12 +6,12 @@ use super::{
     provider::{Does, Scripted},
 };
 use sizewise_contract::{
-    Answer, Decision, Disposition, EscalationReason, Tier,
-    answer::{EscalatedTo, RemoteProblem},
-    task::MayLeave,
+    Answer, ClassLabel, Decision, Disposition, EscalationReason, Reference, Tier,
+    answer::{EscalatedTo, Recalled, RemoteProblem},
+    task::{Live, MayLeave},
     units::MicroUsd,
 };
-use sizewise_engine::{Engine, Escalation, Ledger, Ledgers, Recall, Request};
+use sizewise_engine::{Engine, Escalation, LabelledText, Ledger, Ledgers, Recall, Request};
 use sizewise_store::{Limit, Period};
 use std::{
     collections::BTreeMap,
@@ -313,5 +313,119 @@ async fn an_answer_that_takes_long_is_asked_for_once_more_and_both_calls_are_pai
     while *primary.left.lock().unwrap() == 0 {
         assert!(begun.elapsed() < Duration::from_secs(5), "the slow provider still answers");
         tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Rows as those that the desk was trained on.
+fn labelled(count: usize) -> Vec<LabelledText> {
+    let what = [
+        ["the invoice is wrong", "you charged my card twice", "please refund the payment"],
+        ["the parcel is lost", "my order never arrived", "the courier left no package"],
+    ];
+    let row = |i: usize| {
+        let (team, urgent) = (i % 2, i.is_multiple_of(3));
+        let when = if urgent { "today, it is urgent" } else { "when you have time" };
+        let label = |class: usize| Some(ClassLabel::Class(class as u16));
+        (format!("{} number {i} {when}", what[team][i % 3]), vec![label(team), label(usize::from(urgent))])
+    };
+    (1_000..1_000 + count).map(row).collect()
+}
+
+#[tokio::test]
+async fn an_answer_is_given_again_to_similar_texts_once_rows_show_how_similar_they_must_be() {
+    let desk = Desk::trained(TASK);
+    let scripted = Scripted::plays(&[Does::Says(r#"{"team":"billing","urgent":"no"}"#)]).await;
+    let remembering = || {
+        escalating(&desk, &[&scripted], |escalation| {
+            escalation.recall = Some(Arc::new(Recall::new(Duration::from_secs(60)).with_similar(true)));
+        })
+    };
+    let ask_as = async |engine: &Engine, caller: &str, text: &str| {
+        let request = Request { key_id: Some(caller.into()), ..ask(text) };
+        let decision = engine.decide(request).await.unwrap().remove(0);
+        let remote = decision.answers[0].remote.clone().unwrap();
+        (remote.recalled, remote.attempts, decision.cost_micro_usd.0 > 0)
+    };
+    let (first, second) = ("please refund the payment number 71", "please refund the payment number 72");
+    let (asked, again) = ((None, 1, true), (Some(Recalled::Similar), 0, false));
+
+    let few = remembering();
+    let found = few.find_similarity("desk", &labelled(60)).await.unwrap().unwrap();
+    assert_eq!(found[0].outcome.threshold, None, "{found:?}");
+    assert!(
+        found[0].handed_on == 60 && found[0].outcome.rows_needed.is_some_and(|rows| rows > 60),
+        "{found:?}"
+    );
+    assert_eq!(ask_as(&few, "a", first).await, asked);
+    assert_eq!(ask_as(&few, "a", second).await, asked, "nothing was shown");
+
+    let engine = remembering();
+    assert_eq!(ask_as(&engine, "a", first).await, asked);
+    assert_eq!(ask_as(&engine, "a", second).await, asked, "nothing is known yet");
+    let found = engine.find_similarity("desk", &labelled(900)).await.unwrap().unwrap();
+    assert!(found.iter().all(|one| one.outcome.threshold.is_some()), "{found:?}");
+    assert!(engine.find_similarity("desk", &labelled(60)).await.unwrap().is_none(), "it is known");
+    let third = "please refund the payment number 73";
+    assert_eq!(ask_as(&engine, "a", third).await, asked, "what came before was remembered as it was alone");
+    assert_eq!(ask_as(&engine, "a", "please refund the payment number 74").await, again);
+    assert_eq!(ask_as(&engine, "a", third).await, (Some(Recalled::Same), 0, false));
+    assert_eq!(ask_as(&engine, "a", STRANGE).await, asked);
+    assert_eq!(ask_as(&engine, "b", "please refund the payment number 75").await, asked, "somebody else's");
+}
+
+#[tokio::test]
+async fn similar_texts_whose_answers_turn_out_to_differ_are_given_none_again() {
+    let desk = Desk::trained(TASK);
+    let says = [SAYS, Does::Says(r#"{"team":"billing","urgent":"no"}"#)];
+    let plays: Vec<Does> = (0..400).map(|call| says[usize::from(call % 4 == 0)].clone()).collect();
+    let scripted = Scripted::plays(&plays).await;
+    let engine = escalating(&desk, &[&scripted], |escalation| {
+        escalation.recall = Some(Arc::new(Recall::new(Duration::from_secs(60)).with_similar(true)));
+    });
+    engine.find_similarity("desk", &labelled(900)).await.unwrap().unwrap();
+    let mut asked = 0;
+    while engine.refuted_similarity("desk").is_empty() {
+        assert!(asked < 2_000, "{} calls", scripted.calls());
+        decide(&engine, &format!("please refund the payment number {asked}")).await;
+        asked += 1;
+    }
+    let calls = scripted.calls();
+    assert!(calls < asked / 5, "{calls} calls for {asked} texts");
+    decide(&engine, "please refund the payment number 5000").await;
+    assert_eq!(scripted.calls(), calls + 1, "nothing is given again");
+}
+
+#[tokio::test]
+async fn a_probe_is_asked_afresh_and_what_was_said_before_is_no_word_about_it() {
+    let desk = Desk::trained(TASK);
+    desk.certify(0.999_999);
+    let scripted = Scripted::plays(&[SAYS]).await;
+    let engine = escalating(&desk, &[&scripted], |escalation| {
+        escalation.recall = Some(Arc::new(Recall::new(Duration::from_secs(60)).with_similar(true)));
+    });
+    let all =
+        Live { probe_share: 1.0, probes_per_day: u32::MAX, reference: Reference::Remote, ..Live::default() };
+    engine.watch_by(BTreeMap::from([("desk".to_owned(), all)]));
+    let calls_and_truths = async |calls: usize, truths: usize| {
+        let begun = Instant::now();
+        loop {
+            let told = desk.store.told_probes(&desk.release.id, "team", 0).unwrap();
+            if (scripted.calls(), told.len()) == (calls, truths) {
+                break assert!(told.iter().all(|probe| probe.truth == "delivery"));
+            }
+            assert!(begun.elapsed() < Duration::from_secs(20), "{} calls, {told:?}", scripted.calls());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let recalled =
+        |decision: &Decision| decision.answers[0].remote.as_ref().and_then(|remote| remote.recalled);
+
+    // Nobody here is sure of it: what the larger model answers is what it says of the probe.
+    assert_eq!(recalled(&decide(&engine, STRANGE).await), None);
+    calls_and_truths(1, 1).await;
+    // The caller gets what was said before; the probe is asked about nevertheless, and again the next time.
+    for again in 1..=2 {
+        assert_eq!(recalled(&decide(&engine, STRANGE).await), Some(Recalled::Same));
+        calls_and_truths(1 + again, 1 + again).await;
     }
 }

@@ -13,9 +13,13 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+mod bills;
 mod desk;
 mod escalation;
+mod kinds;
+mod mix;
 mod provider;
+mod trials;
 
 use desk::{Desk, TASK, ask, attach, publish};
 

@@ -13,6 +13,7 @@ mod public;
 mod quality;
 mod queue;
 mod shift;
+mod similar;
 mod speed;
 mod teach;
 mod year;
@@ -24,11 +25,12 @@ use std::{path::PathBuf, process::ExitCode};
 type Figure = fn(&World, usize) -> Outcome<()>;
 
 /// Every figure by its name.
-const FIGURES: [(&str, Figure); 14] = [
+const FIGURES: [(&str, Figure); 15] = [
     ("quality", |world, _| quality::run(world)),
     ("few-shot", |world, _| quality::few_shot(world)),
     ("distil", |world, _| distil::run(world)),
     ("certificates", certificates::run),
+    ("similar", similar::run),
     ("year", year::run),
     ("static", |world, _| speed::run(world)),
     ("adapt", |world, _| adapt::run(world)),

@@ -80,6 +80,7 @@ pub(crate) const LIVE: &str = "[live]  # how the promise is watched once it is s
 probe_share = 0.02  # of the requests also go to the reference, at random; none: 0
 probes_per_day = 100  # at most; what people can look at
 reference = \"person\"  # person: the review queue | remote: the larger model
+look_share = 1.0  # of the requests are looked at for new kinds of input, at most ten a second; none: 0
 ";
 
 fn write_question(out: &mut String, options: &Options, question: &str, labels: &[&str]) -> std::fmt::Result {

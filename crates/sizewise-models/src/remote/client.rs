@@ -241,39 +241,17 @@ impl Client {
 
     async fn connect(&self) -> Result<Connection, Broken> {
         let late = |_| Broken { problem: "no connection came about in time".into(), sent: false };
-        tokio::time::timeout(CONNECT, self.connect_now()).await.map_err(late)?
+        // Apart, as it is rare, and what it needs would be part of every request that might come to it.
+        tokio::time::timeout(CONNECT, Box::pin(self.connect_now())).await.map_err(late)?
     }
 
     async fn connect_now(&self) -> Result<Connection, Broken> {
         let unsent = |problem: String| Broken { problem, sent: false };
-        let found = tokio::net::lookup_host((self.host.as_str(), self.port))
-            .await
-            .map_err(|_| unsent("no such host".into()))?;
-        let mut problem = "no such host".to_owned();
-        let mut found = found.peekable();
-        while let Some(address) = found.next() {
-            if !self.reach.allows(address.ip()) {
-                problem = "its name leads to an address that may not be called (private = true allows private networks)".into();
-                continue;
-            }
-            // An address that swallows what it is sent must not use up the time of the others.
-            let patience = if found.peek().is_some() { CONNECT_ONE } else { CONNECT };
-            let connected = tokio::time::timeout(patience, TcpStream::connect(address)).await;
-            match connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
-                Ok(stream) => {
-                    let _ = stream.set_nodelay(true);
-                    return match self.https {
-                        true => handshake(self.secured(stream).await?).await,
-                        false => handshake(stream).await,
-                    };
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-                    problem = "nobody listens there".into();
-                }
-                Err(error) => problem = error.to_string(),
-            }
+        let stream = dial((&self.host, self.port), self.reach).await.map_err(unsent)?;
+        match self.https {
+            true => handshake(self.secured(stream).await?).await,
+            false => handshake(stream).await,
         }
-        Err(unsent(problem))
     }
 
     async fn secured(&self, stream: TcpStream) -> Result<tokio_rustls::client::TlsStream<TcpStream>, Broken> {
@@ -285,15 +263,49 @@ impl Client {
                 self.tls.get_or_init(|| connector).clone()
             }
         };
-        let name = ServerName::try_from(self.host.clone()).map_err(|_| unsent("no such host".into()))?;
-        connector
-            .connect(name, stream)
-            .await
-            .map_err(|error| unsent(format!("it has no certificate that can be trusted: {error}")))
+        secure(&connector, &self.host, stream).await.map_err(unsent)
     }
 }
 
-fn connector() -> Result<TlsConnector, tokio_rustls::rustls::Error> {
+/// Connects to the first address of a host that may be called and takes it.
+pub(super) async fn dial((host, port): (&str, u16), reach: Reach) -> Result<TcpStream, String> {
+    let found = tokio::net::lookup_host((host, port)).await.map_err(|_| "no such host".to_owned())?;
+    let mut problem = "no such host".to_owned();
+    let mut found = found.peekable();
+    while let Some(address) = found.next() {
+        if !reach.allows(address.ip()) {
+            problem = "its name leads to an address that may not be called (private = true allows private networks)".into();
+            continue;
+        }
+        // An address that swallows what it is sent must not use up the time of the others.
+        let patience = if found.peek().is_some() { CONNECT_ONE } else { CONNECT };
+        let connected = tokio::time::timeout(patience, TcpStream::connect(address)).await;
+        match connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
+            Ok(stream) => {
+                let _ = stream.set_nodelay(true);
+                return Ok(stream);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                problem = "nobody listens there".into();
+            }
+            Err(error) => problem = error.to_string(),
+        }
+    }
+    Err(problem)
+}
+
+/// Goes on under TLS, where the host has a certificate of its name.
+pub(super) async fn secure(
+    connector: &TlsConnector,
+    host: &str,
+    stream: TcpStream,
+) -> Result<tokio_rustls::client::TlsStream<TcpStream>, String> {
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| "no such host".to_owned())?;
+    let secured = connector.connect(name, stream).await;
+    secured.map_err(|error| format!("it has no certificate that can be trusted: {error}"))
+}
+
+pub(super) fn connector() -> Result<TlsConnector, tokio_rustls::rustls::Error> {
     let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?

@@ -5,7 +5,7 @@
 //! once more, then the next provider is asked.
 
 use super::{
-    dialect::{Ask, Reply, Then, Trouble},
+    dialect::{Ask, Reply, Then, Trouble, Usage},
     hedge::Hedge,
     provider::Provider,
     questions::{Typed, repair},
@@ -14,6 +14,7 @@ use super::{
 use serde_json::Value;
 use sizewise_contract::units::MicroUsd;
 use std::{
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
@@ -85,6 +86,8 @@ pub struct Delivered<T> {
     pub attempts: u32,
     /// What they cost, or may have cost.
     pub cost: MicroUsd,
+    /// What they read and wrote, as far as providers said.
+    pub usage: Usage,
 }
 
 /// Why there is no answer; the last reason, as seen from the last provider.
@@ -116,6 +119,8 @@ struct Delivery<'a, T> {
     deadline: Instant,
     attempts: AtomicU32,
     cost: Tally,
+    read: AtomicU64,
+    written: AtomicU64,
 }
 
 /// What calls cost, in micro-dollars, those that were cut off included.
@@ -148,15 +153,22 @@ pub async fn deliver<T>(
     (money, deadline): (&Arc<dyn Money>, Instant),
 ) -> Delivered<T> {
     let (attempts, cost) = (AtomicU32::new(0), Tally::default());
-    let delivery = Delivery { question, accept, money, deadline, attempts, cost };
+    let (read, written) = (AtomicU64::new(0), AtomicU64::new(0));
+    let delivery = Delivery { question, accept, money, deadline, attempts, cost, read, written };
     let none = |kind, problem: &str| NoAnswer { kind, problem: problem.to_owned() };
     let mut last = (none(Undelivered::Unavailable, "no provider is named"), String::new(), String::new());
     for (position, target) in targets.iter().enumerate() {
-        let turn = delivery.ask(target, Manner::Turn(targets.len() - position - 1));
         let second = targets.get(position + 1).unwrap_or(target);
-        let (first, other) = match Hedge::of(target, second) {
-            None => (Some(turn.await), None),
-            Some(hedge) => hedge.race(turn, delivery.ask(second, Manner::Hedge), Result::is_ok).await,
+        // A call that is cut off counts as spent from here on, before anybody is told what was.
+        let (first, other) = {
+            let turn = pin!(delivery.ask(target, Manner::Turn(targets.len() - position - 1)));
+            match Hedge::of(target, second) {
+                None => (Some(turn.await), None),
+                Some(hedge) => {
+                    let other = Box::pin(delivery.ask(second, Manner::Hedge));
+                    hedge.race(turn, other, Result::is_ok).await
+                }
+            }
         };
         for (came, target, in_turn) in [(first, target, true), (other, second, false)] {
             let Some(came) = came else { continue };
@@ -184,7 +196,9 @@ pub async fn deliver<T>(
 impl<T> Delivery<'_, T> {
     fn ended(&self, answer: Result<T, NoAnswer>, (provider, model): (String, String)) -> Delivered<T> {
         let attempts = self.attempts.load(Ordering::Relaxed);
-        Delivered { answer, provider, model, attempts, cost: MicroUsd(self.cost.load(Ordering::Relaxed)) }
+        let load = |sum: &AtomicU64| sum.load(Ordering::Relaxed);
+        let usage = Usage { read: load(&self.read), written: load(&self.written) };
+        Delivered { answer, provider, model, attempts, cost: MicroUsd(load(&self.cost)), usage }
     }
 
     /// Asks one provider.
@@ -265,6 +279,8 @@ impl<T> Delivery<'_, T> {
             };
             if let Ok(Reply { usage: Some(usage), .. }) = &outcome {
                 self.money.count(usage.total());
+                self.read.fetch_add(usage.read, Ordering::Relaxed);
+                self.written.fetch_add(usage.written, Ordering::Relaxed);
             }
             held.settle(cost);
             let trouble = match outcome {

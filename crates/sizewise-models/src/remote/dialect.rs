@@ -72,7 +72,7 @@ pub struct Reply {
 }
 
 /// Tokens of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 pub struct Usage {
     /// Read.
     #[serde(rename = "prompt_tokens")]

@@ -280,6 +280,15 @@ impl Provider {
         }
     }
 
+    /// Most tokens that asking a question once reads and writes.
+    #[must_use]
+    pub fn most(&self, question: &super::Question) -> (u64, u64) {
+        let most_tokens = self.most_tokens.unwrap_or(question.most_tokens);
+        let super::Question { messages, schema, typed, .. } = question;
+        let ask = Ask { model: &self.model, messages, schema, typed, most_tokens };
+        (self.most_read(&ask), u64::from(most_tokens))
+    }
+
     /// Most tokens that a question can count for: no token is shorter than a byte.
     pub(super) fn most_read(&self, ask: &Ask<'_>) -> u64 {
         let body = self.dialect.body(ask, self.unknown.load(Ordering::Relaxed)).to_string();

@@ -21,6 +21,7 @@ use hyper::{
 use serde_json::Value;
 use sizewise_contract::units::MicroUsd;
 use std::{
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -136,15 +137,19 @@ pub async fn relay(
     let mut first: Option<(Why, String)> = None;
     let mut too_long: Option<Box<Answer>> = None;
     for (position, target) in targets.iter().enumerate() {
-        let turn = one(target, request, paid, (Manner::Turn(targets.len() - position - 1), &attempts));
         let second = targets.get(position + 1).unwrap_or(target);
-        let came = match Hedge::of(&target.0, &second.0) {
-            None => [Some(turn.await), None],
-            Some(hedge) => {
-                let other = one(second, request, paid, (Manner::Hedge, &attempts));
-                let (first, other) = hedge.race(turn, other, answers).await;
-                // Its turn is still to come: what it said before that is no reason yet.
-                [first, other.filter(answers)]
+        // A call that is cut off ends here, before anybody is told of the other.
+        let came = {
+            let manner = Manner::Turn(targets.len() - position - 1);
+            let turn = pin!(one(target, request, paid, (manner, &attempts)));
+            match Hedge::of(&target.0, &second.0) {
+                None => [Some(turn.await), None],
+                Some(hedge) => {
+                    let other = Box::pin(one(second, request, paid, (Manner::Hedge, &attempts)));
+                    let (first, other) = hedge.race(turn, other, answers).await;
+                    // Its turn is still to come: what it said before that is no reason yet.
+                    [first, other.filter(answers)]
+                }
             }
         };
         for came in came.into_iter().flatten() {

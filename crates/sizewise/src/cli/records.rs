@@ -4,6 +4,22 @@ use clap::{Args, Subcommand};
 use sizewise_store::Head;
 use std::path::PathBuf;
 
+/// New kinds of input.
+#[derive(Debug, Args)]
+pub struct Kinds {
+    /// The task.
+    pub task: String,
+    /// Say of this one that it is none: its inputs are answered again as before.
+    #[arg(long, value_name = "ID", requires = "reason")]
+    pub dismiss: Option<i64>,
+    /// Why it is none; the audit log keeps it.
+    #[arg(long, value_name = "WHY", requires = "dismiss")]
+    pub reason: Option<String>,
+    /// Put the questions about inputs of this one before people, ahead of all others.
+    #[arg(long, value_name = "ID", conflicts_with = "dismiss")]
+    pub label: Option<i64>,
+}
+
 /// The audit log.
 #[derive(Debug, Subcommand)]
 pub enum Audit {
@@ -84,4 +100,17 @@ pub struct Redact {
     /// Put back what the map holds, into the same text or into whatever speaks of its placeholders.
     #[arg(long, requires = "map")]
     pub restore: bool,
+}
+
+/// Compares what a task cost with what others would have.
+#[derive(Debug, Args)]
+pub struct SavingsAsked {
+    /// The task.
+    pub task: String,
+    /// A provider of sizewise.toml that could do all of it: compared beside the task's larger model.
+    #[arg(long, value_name = "PROVIDER")]
+    pub against: Option<String>,
+    /// How many days back; records are kept as long as `retention_days` says.
+    #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=3_650))]
+    pub days: u32,
 }

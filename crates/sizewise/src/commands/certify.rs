@@ -1,5 +1,7 @@
 //! `sizewise certify`: does the promise hold, and may we say so?
 
+mod mix;
+
 use super::{
     DONE, REFUSED, TOO_LITTLE, gates,
     trained::{DEVELOPMENT, Trained, store},
@@ -14,7 +16,7 @@ use crate::{
 use serde::Serialize;
 use sizewise_contract::{Certificate, Code, ContentHash, Question, Task, Verdict};
 use sizewise_learn::dataset::Locked;
-use sizewise_measure::{cascade::RowOutcome, certify::Plan};
+use sizewise_measure::{cascade::RowOutcome, certify::Plan, mix::Development};
 use sizewise_store::{Opening, Store};
 use std::{
     fmt::Write,
@@ -120,9 +122,10 @@ pub(super) fn run(project: &Project, arguments: &Certify, screen: &Screen) -> Re
     let (locked_rows, texts) = (locked.hash(), locked.texts(task)?);
     let opening =
         store.begin_opening(&task.name, &locked_rows, &trained.release.id, (planned(task), known))?;
+    let opening = opening.that_waits(arguments.wait);
     texts.remember(&folder)?;
     result.openings_spent = opening.ordinal as usize;
-    let mut certificates = test(&trained, locked, (&plans, &opening), (&sliced, screen))?;
+    let (mut certificates, gold) = test(&trained, locked, (&plans, &opening), (&sliced, screen))?;
     gates::look_at_release(&mut certificates, (&trained, project), screen)?;
     result.in_force = store.finish_opening(opening, &certificates)?;
     let refused = |certificates: &[Certificate]| {
@@ -133,6 +136,10 @@ pub(super) fn run(project: &Project, arguments: &Certify, screen: &Screen) -> Re
         result.in_force = true;
     }
     result.files = write_files(&folder, &certificates)?;
+    // The certificate stands without them.
+    if let Err(error) = mix::keep(&store, (&trained, &folder), (&certificates, gold), screen) {
+        screen.remark(&format!("no change of the mix of classes will be told: {error}"));
+    }
     result.certificates = certificates;
     if screen.is_json() {
         screen.result("certify", &result, String::new);
@@ -251,13 +258,16 @@ fn test(
     locked: Locked,
     (plans, opening): (&[Plan], &Opening),
     (sliced, screen): (&gates::Sliced, &Screen),
-) -> Result<Vec<Certificate>> {
+) -> Result<(Vec<Certificate>, Vec<Vec<Development>>)> {
     let task = &trained.task;
     let locked_hash = locked.hash();
     let rows = locked.open(task)?;
     let (progress, stop) = (screen.progress(), screen.stop());
     let judged = trained.judge(&rows.examples, &stop, &|step, done, of| progress.at(step, done, of))?;
     progress.end();
+    let of_question =
+        |(position, judged): (usize, &Vec<_>)| mix::labelled((trained, position), &rows.examples, judged);
+    let gold = judged.iter().enumerate().map(of_question).collect();
     let certificate =
         |((question, plan), judged): ((&Question, &Plan), Vec<sizewise_learn::train::Judged>)| {
             let (places, outcomes): (Vec<usize>, Vec<RowOutcome>) =
@@ -291,7 +301,7 @@ fn test(
                 overridden: None,
             }
         };
-    Ok(task.questions.iter().zip(plans).zip(judged).map(certificate).collect())
+    Ok((task.questions.iter().zip(plans).zip(judged).map(certificate).collect(), gold))
 }
 
 /// Writes each certificate as a file of its own, so that it can be kept and handed on.

@@ -5,13 +5,16 @@ use crate::{
     cli::TaskName,
     clock,
     error::Result,
+    kinds,
     project::Project,
     screen::Screen,
     table::{Align, Table, percent},
-    wire::live::{Evidence, QuestionReport, Report, report},
+    wire::live::{Evidence, Mix, QuestionReport, Report, report},
 };
-use sizewise_contract::{PromiseState, Reference, units::UnixMillis};
+use sizewise_contract::{KindState, PromiseState, Reference, TrialMode, units::UnixMillis};
+use sizewise_engine::TrialStanding;
 use sizewise_measure::watch::Interval;
+use sizewise_store::Store;
 use std::fmt::Write;
 
 /// Changes that are shown.
@@ -23,18 +26,31 @@ pub(super) fn run(project: &Project, arguments: &TaskName, screen: &Screen) -> R
     let (info, standings) = sizewise_engine::standings(&store, &arguments.task)?;
     let changes = store.promise_changes(&arguments.task, 1_000)?;
     let broken = standings.iter().any(|standing| standing.state == PromiseState::Broken);
-    let evidence = Evidence { rules, standings, changes };
+    let trial = trial(&store, &arguments.task)?;
+    let kinds = store.kinds(&arguments.task, 100)?.into_iter().map(|kept| kept.kind).collect();
+    let mixes = sizewise_engine::mixes(&store, &info)?;
+    let watched = kinds::is_watched(&store, &arguments.task)?;
+    let evidence = Evidence { rules, standings, changes, kinds, looks: None, mixes, trial };
     let report = report(&info, &evidence);
     screen.result("evidence", &report, || {
         let mut out = String::new();
         // Writing to a string cannot fail.
-        let _ = text(&mut out, &report);
+        let _ = text(&mut out, &report, watched);
         out
     });
     Ok(if broken { REFUSED } else { DONE })
 }
 
-fn text(out: &mut String, report: &Report<'_>) -> std::fmt::Result {
+/// The release that is tried beside the one in force, with the standing of a canary.
+fn trial(store: &Store, task: &str) -> Result<Option<TrialStanding>> {
+    let Some(trial) = store.trial(task)? else { return Ok(None) };
+    let release = store.release(task, &trial.release.to_string())?;
+    let (info, standings) = sizewise_engine::standings_of(store, release)?;
+    let standings = if trial.mode == TrialMode::Canary { standings } else { Vec::new() };
+    Ok(Some(TrialStanding { trial, info, standings, counted: [0; 3] }))
+}
+
+fn text(out: &mut String, report: &Report<'_>, watched: bool) -> std::fmt::Result {
     let who = match report.reference {
         Reference::Person => "a person",
         Reference::Remote => "the larger model",
@@ -47,6 +63,32 @@ fn text(out: &mut String, report: &Report<'_>) -> std::fmt::Result {
     )?;
     for question in &report.questions {
         one(out, report.task, question)?;
+    }
+    if let Some(trial) = &report.trial {
+        writeln!(
+            out,
+            "\nRelease {} is tried as a {} of {} beside it: sizewise trial show {}",
+            trial.release.get(..12).unwrap_or_default(),
+            trial.mode.name(),
+            percent(trial.share),
+            report.task
+        )?;
+        for question in &trial.questions {
+            one(out, report.task, question)?;
+        }
+    }
+    let proposed = report.new_kinds.iter().filter(|kind| kind.state == KindState::Proposed);
+    for kind in proposed {
+        writeln!(
+            out,
+            "\na new kind of input: {} of what was looked at, since {}; its inputs are handed on: sizewise kinds {}",
+            percent(kind.share),
+            clock::minute(kind.at),
+            report.task
+        )?;
+    }
+    if !watched {
+        writeln!(out, "\nnobody looks for new kinds of input: sizewise kinds {} says why", report.task)?;
     }
     Ok(())
 }
@@ -80,6 +122,9 @@ fn one(out: &mut String, task: &str, question: &QuestionReport<'_>) -> std::fmt:
         probes.drawn, probes.labelled, probes.waiting
     )?;
     writeln!(out, "  wrong        {}", interval(&question.served_error.interval))?;
+    if let Some(mix) = &question.mix {
+        mixed(out, mix)?;
+    }
     for change in question.changes.iter().rev().take(SHOWN).rev() {
         let group = change.group.map_or(String::new(), |group| format!(" in {group}"));
         writeln!(
@@ -114,6 +159,44 @@ fn one(out: &mut String, task: &str, question: &QuestionReport<'_>) -> std::fmt:
         writeln!(out, "  people answer probes first: sizewise queue list {task}")?;
     }
     Ok(())
+}
+
+fn mixed(out: &mut String, mix: &Mix<'_>) -> std::fmt::Result {
+    let (Some(distance), Some(usual)) = (mix.distance, mix.usual) else {
+        return writeln!(out, "  mix          {} requests are too few to tell the mix of classes", mix.seen);
+    };
+    let grown: Vec<String> = mix
+        .grown
+        .iter()
+        .map(|one| format!("{} {} \u{2192} {}", one.class, percent(one.certified), percent(one.now)))
+        .collect();
+    if !mix.changed {
+        return writeln!(
+            out,
+            "  mix          as certified, as far as {} requests tell ({} of them seem to be of another class; by chance up to {})",
+            mix.seen,
+            percent(distance),
+            percent(usual)
+        );
+    }
+    writeln!(
+        out,
+        "  mix          {} of {} requests are of another class than when it was certified: {}",
+        percent(distance),
+        mix.seen,
+        grown.join(", ")
+    )?;
+    match mix.threshold {
+        Some(threshold) => writeln!(
+            out,
+            "               under this mix the gold rows prove the promise from confidence {threshold:.4} on"
+        ),
+        None => writeln!(
+            out,
+            "               the gold rows prove nothing under this mix: label more of {}",
+            mix.label_next.join(", ")
+        ),
+    }
 }
 
 fn interval(interval: &Interval) -> String {

@@ -300,6 +300,7 @@ impl Maker<'_> {
             anyway: false,
             release: Some(chosen.to_string()),
             reason: None,
+            wait: false,
         };
         certify::run(self.project, &certify, &self.steps)
     }

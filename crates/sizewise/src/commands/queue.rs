@@ -1,10 +1,13 @@
 //! `sizewise queue`: what waits for a person, and what did people say?
 
+mod agreement;
+
 use super::{DONE, trained::store};
 use crate::{
     cli::Queue,
     clock,
     error::{Error, Result},
+    people::{self, Chosen, Outcome, Person, Shown},
     project::Project,
     review,
     screen::Screen,
@@ -13,7 +16,7 @@ use crate::{
 use serde::Serialize;
 use sizewise_contract::{QueuedItem, StoredInput, Waits, did_you_mean};
 use sizewise_learn::table::{TableWriter, TableWriterOptions};
-use sizewise_store::{GoldAnswer, QueueDepth, Store};
+use sizewise_store::{GoldAnswer, QueueDepth, Role, Store};
 use std::{collections::BTreeMap, fmt::Write};
 
 pub(super) fn run(project: &Project, what: &Queue, screen: &Screen) -> Result<u8> {
@@ -22,48 +25,58 @@ pub(super) fn run(project: &Project, what: &Queue, screen: &Screen) -> Result<u8
         screen.without_file()?;
     }
     match what {
-        Queue::List { task, limit } => {
-            if let Some(name) = task {
-                project.task(name)?;
-            }
-            list(&store, (task.as_deref(), *limit), screen)
+        Queue::List { task, limit, by } => {
+            list((project, &store), (task.as_deref(), *limit), &person(&store, by.as_deref()), screen)
         }
-        Queue::Answer { decision, label, question } => {
+        Queue::Answer { decision, label, question, by, after } => {
             let item = store.waiting_question(decision, question.as_deref())?;
             let label = checked(project, &item, label)?;
-            store.answer(&item, Some(&label))?;
-            done(&item, Some(&label), screen);
-            Ok(DONE)
+            let person = person(&store, by.as_deref());
+            answer((project, &store), &item, (&person, Some(&label), *after), screen)
         }
-        Queue::Skip { decision, question } => {
+        Queue::Skip { decision, question, by, after } => {
             let item = store.waiting_question(decision, question.as_deref())?;
-            store.answer(&item, None)?;
-            done(&item, None, screen);
-            Ok(DONE)
+            let person = person(&store, by.as_deref());
+            answer((project, &store), &item, (&person, None, *after), screen)
         }
+        Queue::Agreement { task } => agreement::run(project, &store, task, screen),
         Queue::Export { task, force } => export(project, &store, (task, *force), screen),
     }
 }
 
-fn list(store: &Store, (task, limit): (Option<&str>, usize), screen: &Screen) -> Result<u8> {
+/// Whoever types a command runs the server, or says whose answer they bring.
+fn person(store: &Store, by: Option<&str>) -> Person {
+    Person { name: by.unwrap_or(store.actor()).to_owned(), role: Role::Operator }
+}
+
+fn list(
+    (project, store): (&Project, &Store),
+    (task, limit): (Option<&str>, usize),
+    person: &Person,
+    screen: &Screen,
+) -> Result<u8> {
     #[derive(Serialize)]
     struct Waiting {
         waiting: Vec<QueueDepth>,
-        items: Vec<QueuedItem>,
+        items: Vec<Shown>,
     }
     let items = match task {
-        Some(task) => review::next(store, task, limit)?,
-        None => store.waiting(None, limit)?,
+        Some(task) => review::next(store, (task, &project.task(task)?.people), person, limit)?,
+        None => {
+            let mut found = Vec::new();
+            for item in store.waiting(None, limit)? {
+                // Where the task is gone, as tasks are unless they say otherwise.
+                let people = project.task(&item.task).map(|task| task.people).unwrap_or_default();
+                found.extend(people::shown(store, (&people, person), item)?);
+            }
+            found
+        }
     };
     let found = Waiting { waiting: store.queue_depths()?, items };
     screen.result("queue list", &found, || {
         let mut out = String::new();
         for item in &found.items {
-            let said = match item.why {
-                // Whoever is to judge should not be told.
-                Waits::Probe => "drawn at random, to see whether the promise is kept".to_owned(),
-                _ => format!("the model would say `{}` ({:.3})", item.suggestion, item.confidence),
-            };
+            let said = said(item);
             let _ = writeln!(
                 out,
                 "{}  {}  {}/{}\n    {}\n    {said}",
@@ -92,6 +105,27 @@ fn list(store: &Store, (task, limit): (Option<&str>, usize), screen: &Screen) ->
     Ok(DONE)
 }
 
+fn said(item: &Shown) -> String {
+    let chosen =
+        |chosen: &Chosen| chosen.answer.as_ref().map_or("cannot say".to_owned(), |a| format!("`{a}`"));
+    let suggested = item.suggestion.as_ref().zip(item.confidence);
+    match (&item.first, suggested, item.differ.as_slice()) {
+        (Some(first), Some((suggestion, confidence)), _) => format!(
+            "you chose {}; the model would say `{suggestion}` ({confidence:.3}): answer once more with --after",
+            chosen(first)
+        ),
+        (_, Some((suggestion, confidence)), _) => {
+            format!("the model would say `{suggestion}` ({confidence:.3})")
+        }
+        (_, None, [one, other]) => {
+            format!("two people differ: {}, {}; you decide", chosen(one), chosen(other))
+        }
+        // Whoever is to judge should not be told.
+        _ if item.why == Waits::Probe => "drawn at random, to see whether the promise is kept".to_owned(),
+        _ => "answered without the model's suggestion".to_owned(),
+    }
+}
+
 fn input(input: &StoredInput) -> String {
     match input {
         StoredInput::Nothing => "(the input was not kept)".into(),
@@ -115,20 +149,38 @@ pub(crate) fn checked(project: &Project, item: &QueuedItem, label: &str) -> Resu
     Err(Error::usage(format!("`{label}` is no answer to `{}`; {meant}", item.question)))
 }
 
-fn done(item: &QueuedItem, answer: Option<&str>, screen: &Screen) {
+fn answer(
+    (project, store): (&Project, &Store),
+    item: &QueuedItem,
+    (person, answer, after): (&Person, Option<&str>, bool),
+    screen: &Screen,
+) -> Result<u8> {
     #[derive(Serialize)]
     struct Answered<'a> {
         decision: &'a str,
         question: &'a str,
         answer: Option<&'a str>,
+        #[serde(flatten)]
+        outcome: Outcome,
     }
-    let answered = Answered { decision: &item.decision, question: &item.question, answer };
-    screen.result("queue answer", &answered, || match answer {
-        Some(label) => {
-            format!("{}: `{}` is `{label}`. It is a gold row now.\n", item.decision, item.question)
+    let people = project.task(&item.task)?.people;
+    let outcome = people::answer(store, (&people, person), item, (answer, after))?;
+    let answered = Answered { decision: &item.decision, question: &item.question, answer, outcome };
+    screen.result("queue answer", &answered, || {
+        let (decision, question) = (&item.decision, &item.question);
+        let said = answer.map_or("not answered".to_owned(), |label| format!("`{label}`"));
+        match answered.outcome.became {
+            "gold" => format!("{decision}: `{question}` is {said}. It is a gold row now.\n"),
+            "dropped" => format!("{decision}: `{question}` is dropped without an answer.\n"),
+            "second" => format!("{decision}: `{question}` is {said} for you. It waits for a second person.\n"),
+            "disputed" => format!("{decision}: `{question}` is {said} for you, and another person differs. It waits for a third one.\n"),
+            _ => format!(
+                "{decision}: you chose {said}; the model would say `{}`. Both choices are kept: answer once more with --after, the same or another.\n",
+                item.suggestion
+            ),
         }
-        None => format!("{}: `{}` is dropped without an answer.\n", item.decision, item.question),
     });
+    Ok(DONE)
 }
 
 /// Writes one row per input, with a column for the text, called as the task calls it, and one per question.

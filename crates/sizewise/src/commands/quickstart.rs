@@ -75,7 +75,14 @@ pub(super) fn run(arguments: &Quickstart, screen: &Screen) -> Result<u8> {
     story.step("certify support", "Say the chance first, then open the locked rows, once.");
     let verdict = certify::run(
         &project,
-        &Certify { task: NAME.into(), dry_run: false, anyway: true, release: None, reason: None },
+        &Certify {
+            task: NAME.into(),
+            dry_run: false,
+            anyway: true,
+            release: None,
+            reason: None,
+            wait: false,
+        },
         &screen.for_step(None),
     )?;
 

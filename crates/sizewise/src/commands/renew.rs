@@ -6,7 +6,9 @@
 use super::{TOO_LITTLE, certify, train, trained::store};
 use crate::{
     cli::{Certify, Renew},
-    error::Result,
+    clock,
+    error::{Error, Result},
+    learner::{self, LearnPromote},
     project::Project,
     screen::Screen,
 };
@@ -17,7 +19,7 @@ use sizewise_learn::{
     renew::{Answered, Renewal, finish, renew},
     train::rows_hash,
 };
-use sizewise_store::{GoldAnswer, Store};
+use sizewise_store::{GoldAnswer, RenewalInfo, Store};
 use std::collections::BTreeMap;
 
 /// How the rows were divided.
@@ -35,32 +37,104 @@ struct Divided {
 pub(super) fn run(project: &Project, arguments: &Renew, screen: &Screen) -> Result<u8> {
     let name = &arguments.train.task;
     let task = project.task(name)?;
-    let folder = project.task_folder(name);
     let store = store(project)?;
-    if finish(&task, &folder)? {
+    if arguments.status {
+        return status((project, &store), name, screen);
+    }
+    if arguments.dry_run {
+        return steps((project, &store, &task), arguments, (screen, &|_| Ok(()))).map(|(code, _)| code);
+    }
+    let running = store.begin_renewal(name, arguments.because.as_deref().unwrap_or("it was asked for"))?;
+    let note = |step: &str| Ok(store.note_renewal(&running, step)?);
+    let outcome = steps((project, &store, &task), arguments, (screen, &note));
+    let (state, release, told) = match &outcome {
+        Ok((super::DONE, release)) => ("certified", *release, ended(&store, name, *release)?),
+        Ok((TOO_LITTLE, None)) => {
+            let told = "too few drawn rows have an answer: sizewise queue list shows them first";
+            ("too_little", None, Some(told.to_owned()))
+        }
+        Ok((TOO_LITTLE, release)) => ("too_little", *release, None),
+        Ok((_, release)) => ("refused", *release, None),
+        Err(Error::Interrupted) => ("interrupted", None, None),
+        Err(error) => ("failed", None, Some(error.to_string())),
+    };
+    store.end_renewal(running, state, (release, told.as_deref()))?;
+    outcome.map(|(code, _)| code)
+}
+
+/// What is to be done with a certified release.
+fn ended(store: &Store, task: &str, release: Option<ContentHash>) -> Result<Option<String>> {
+    let in_force = store.in_force(task)?.map(|release| release.id);
+    Ok(match release {
+        Some(release) if in_force != Some(release) => {
+            Some(format!("it waits for: sizewise promote {task} {}", release.short()))
+        }
+        _ => None,
+    })
+}
+
+fn status((project, store): (&Project, &Store), name: &str, screen: &Screen) -> Result<u8> {
+    #[derive(Serialize)]
+    struct Status {
+        task: String,
+        by_itself: String,
+        renewals: Vec<RenewalInfo>,
+    }
+    let renewals = store.renewals(name, 20)?;
+    let by_itself = learner::waits(&learner::of(project, name));
+    let status = Status { task: name.to_owned(), by_itself, renewals };
+    screen.result("renew", &status, || {
+        let mut out = format!("{} learns again by itself: {}\n", status.task, status.by_itself);
+        for one in &status.renewals {
+            let step = if one.state == "running" { format!(", {}", one.step) } else { String::new() };
+            let line =
+                format!("  {}  {}{step} ({})\n", clock::minute(one.begun_at), learner::told(one), one.why);
+            out.push_str(&line);
+        }
+        if status.renewals.is_empty() {
+            out.push_str("It has not learnt again yet.\n");
+        }
+        out
+    });
+    Ok(super::DONE)
+}
+
+/// Says what is done now.
+type Note<'n> = dyn Fn(&str) -> Result<()> + 'n;
+
+/// Divides, trains and certifies; the release where one was made.
+fn steps(
+    (project, store, task): (&Project, &Store, &Task),
+    arguments: &Renew,
+    (screen, note): (&Screen, &Note<'_>),
+) -> Result<(u8, Option<ContentHash>)> {
+    let name = &task.name;
+    let folder = project.task_folder(name);
+    if finish(task, &folder)? {
         screen.remark("An earlier call divided the rows: it goes on from there.");
     }
-    let locked = Locked::find(&task, &folder)?;
+    let locked = Locked::find(task, &folder)?;
     let opened = store.openings(name)?.iter().any(|opening| opening.locked_rows == locked.hash());
     if opened {
-        let since = if arguments.all_drawn { None } else { doubted_since(&store, name)? };
-        let answered = answered(&store, &task, since)?;
-        let planned = renew(&task, &folder, &answered, false)?;
+        let since = if arguments.all_drawn { None } else { doubted_since(store, name)? };
+        let answered = answered(store, task, since)?;
+        let planned = renew(task, &folder, &answered, false)?;
         let release = store.in_force(name)?.map(|release| release.id);
         let from = since.unwrap_or(UnixMillis(0));
         let unanswered = release.map_or(Ok(0), |release| store.untold_probes(&release, from))?;
         let divided = Divided { task: name.clone(), since, unanswered, rows: planned };
         screen.result("renew", &divided, || text(&divided));
         if arguments.dry_run || (!divided.rows.suffices() && !arguments.anyway) {
-            return Ok(if divided.rows.suffices() { super::DONE } else { TOO_LITTLE });
+            return Ok((if divided.rows.suffices() { super::DONE } else { TOO_LITTLE }, None));
         }
-        renew(&task, &folder, &answered, true)?;
+        renew(task, &folder, &answered, true)?;
     } else if arguments.dry_run {
         screen.remark("The rows were divided before, and nobody has opened the locked ones: `renew` trains and certifies.");
-        return Ok(super::DONE);
+        return Ok((super::DONE, None));
     }
+    note("training")?;
     let steps = screen.for_part();
-    let release = match made_before(project, &store, &task)? {
+    let release = match made_before(project, store, task)? {
         Some(made) => {
             screen.remark(&format!("Release {} was made of these rows before.", made.short()));
             made
@@ -73,8 +147,10 @@ pub(super) fn run(project: &Project, arguments: &Renew, screen: &Screen) -> Resu
         anyway: arguments.anyway,
         release: Some(release.to_string()),
         reason: None,
+        wait: arguments.because.is_some() && learner::of(project, name).promote == LearnPromote::ByHand,
     };
-    certify::run(project, &certify, &steps)
+    note("certifying")?;
+    certify::run(project, &certify, &steps).map(|code| (code, Some(release)))
 }
 
 /// Since when the promises of the release in force are not simply kept any more.

@@ -9,6 +9,8 @@ use crate::{
     cli::Serve,
     console::Console,
     error::{Error, Result},
+    learner::Learner,
+    likeness,
     members::Members,
     observe::{Bounds, Observer},
     oidc::Oidc,
@@ -16,9 +18,10 @@ use crate::{
     providers::{PATIENCE, Providers},
     screen::Screen,
     serve::{self, KeyCheck, Settings},
+    table::percent,
     telemetry::Telemetry,
 };
-use sizewise_contract::{Code, Diagnose, task::Live};
+use sizewise_contract::{Code, Diagnose, PromiseChange, task::Live};
 use sizewise_engine::{Engine, Ledgers};
 use sizewise_store::{ObservedBounds, Store};
 use std::{
@@ -34,6 +37,8 @@ use std::{
 
 /// How often the store is looked at for new releases and keys.
 const LOOK: Duration = Duration::from_millis(500);
+/// How often the mix of classes is estimated.
+const ESTIMATE: Duration = Duration::from_secs(600);
 /// How often old records are erased.
 const SWEEP: Duration = Duration::from_secs(3_600);
 
@@ -81,7 +86,8 @@ impl Serving {
         let settings =
             sizewise_engine::Settings { allow_uncertified, encoder_workers: workers, record: true };
         let engine = Arc::new(Engine::start(Arc::clone(&store), settings)?);
-        let problems = engine.load(&names);
+        let mut problems = engine.load(&names);
+        problems.extend(engine.run_trials()?);
         let providers = Providers::new(project);
         let ledgers = Ledgers::start(Arc::clone(&store));
         let (escalations, unasked) = providers.escalations(project, &names, (&ledgers, PATIENCE));
@@ -91,6 +97,9 @@ impl Serving {
         let alerts = Alerts::start(project)?;
         for change in engine.read_evidence()? {
             alerts.iter().for_each(|alerts| alerts.tell(&change));
+        }
+        for ended in engine.ended_trials() {
+            alerts.iter().for_each(|alerts| alerts.tell_ended(&ended));
         }
         let teams = &project.settings().team;
         let oidc = project.settings().oidc.as_ref().map(Oidc::new);
@@ -147,6 +156,7 @@ impl Serving {
             };
             screen.remark(&format!("serving {} (release {}): {told}", info.task.name, info.release.short()));
         }
+        self.tell_trials(screen, &mut BTreeMap::new());
         self.tell_larger(screen);
         tell_unasked(screen, &self.unasked);
         let teams = &self.project.settings().team;
@@ -161,6 +171,18 @@ impl Serving {
             ));
         }
         Ok(())
+    }
+
+    /// Says which releases are tried, where that was not said before.
+    fn tell_trials(&self, screen: &Screen, told: &mut BTreeMap<String, i64>) {
+        let trials = self.engine.trials().unwrap_or_default();
+        told.retain(|task, _| trials.iter().any(|one| one.trial.task == *task));
+        for one in trials.iter().map(|one| &one.trial) {
+            if told.insert(one.task.clone(), one.number) != Some(one.number) {
+                let (release, mode, share) = (one.release.short(), one.mode.name(), percent(one.share));
+                screen.remark(&format!("{}: release {release} is tried as a {mode} of {share}", one.task));
+            }
+        }
     }
 
     fn tell_larger(&self, screen: &Screen) {
@@ -252,7 +274,12 @@ impl Serving {
         let mut seen = self.store.mark().ok();
         let mut rules = self.rules();
         let mut troubles: BTreeMap<String, String> = BTreeMap::new();
+        let mut trials = self.trials_now();
         let mut swept: Option<Instant> = None;
+        let mut learner = Learner::new(&self.project, &self.names);
+        let mut estimated: Option<Instant> = None;
+        let mut look = true;
+        let mut likened: Vec<String> = Vec::new();
         while !ended.load(Ordering::Relaxed) {
             std::thread::sleep(LOOK);
             let mut forget = false;
@@ -260,10 +287,12 @@ impl Serving {
                 Ok(mark) if seen != Some(mark) => {
                     // Somebody was erased: what larger models said is remembered no longer.
                     forget = seen.is_some_and(|seen| seen[4] != mark[4]);
+                    look = true;
                     for (name, error) in self.engine.load(&self.names) {
                         screen.remark(&format!("{name} stays as it was: {error}"));
                     }
                     self.read_evidence(screen);
+                    self.tell_trials(screen, &mut trials);
                     match self.members.reload(&self.store) {
                         Ok(()) => seen = Some(mark),
                         Err(error) => screen.remark(&format!("keys stay as they were: {error}")),
@@ -272,6 +301,10 @@ impl Serving {
                 Ok(_) => {}
                 Err(error) => screen.remark(&format!("the store cannot be read: {error}")),
             }
+            if forget {
+                self.engine.forget_looks();
+            }
+            self.tell_kinds(screen);
             let relayed = self.providers.all().into_iter().map(|one| (one.name().to_owned(), one.state()));
             for (name, state) in relayed.collect::<BTreeMap<_, _>>() {
                 if let Some(problem) = state.problem.filter(|problem| troubles.get(&name) != Some(problem)) {
@@ -280,6 +313,7 @@ impl Serving {
                 }
             }
             let now = self.rules();
+            look |= now != rules;
             if now != rules || forget {
                 self.engine.keep(privacy::keeping(&self.project, &self.names));
                 self.engine.watch_by(watching(&self.project, &self.names));
@@ -290,6 +324,25 @@ impl Serving {
                 self.engine.escalate_to(escalations);
                 rules = now;
             }
+            // After what was erased is forgotten, as it can take a second.
+            if std::mem::take(&mut look) {
+                let found = likeness::look(&self.project, &self.engine, &self.names);
+                found.iter().filter(|told| !likened.contains(told)).for_each(|told| screen.remark(told));
+                likened = if found.is_empty() { likened } else { found };
+            }
+            let over = likeness::ended(&self.engine, &self.names);
+            over.iter().filter(|told| !likened.contains(told)).for_each(|told| screen.remark(told));
+            likened.extend(over.into_iter().filter(|told| !likened.contains(told)).collect::<Vec<_>>());
+            learner.look(&self.store, screen);
+            if estimated.is_none_or(|at| at.elapsed() > ESTIMATE) {
+                match self.engine.read_mixes() {
+                    Ok(changes) => {
+                        self.tell_changes(&changes, screen);
+                    }
+                    Err(error) => screen.remark(&format!("the mix of classes is not known: {error}")),
+                }
+                estimated = Some(Instant::now());
+            }
             if swept.is_none_or(|at| at.elapsed() > SWEEP) {
                 self.sweep(screen);
                 swept = Some(Instant::now());
@@ -297,16 +350,37 @@ impl Serving {
         }
     }
 
+    /// The trials under way, by task.
+    fn trials_now(&self) -> BTreeMap<String, i64> {
+        let trials = self.engine.trials().unwrap_or_default();
+        trials.into_iter().map(|one| (one.trial.task, one.trial.number)).collect()
+    }
+
     /// Lets promises stand as the evidence says now, and says what changed.
     fn read_evidence(&self, screen: &Screen) {
         match self.engine.read_evidence() {
             Ok(changes) => {
-                for change in &changes {
-                    screen.remark(&alerts::told(change));
-                    self.alerts.iter().for_each(|alerts| alerts.tell(change));
-                }
+                self.tell_changes(&changes, screen);
             }
             Err(error) => screen.remark(&format!("promises stand as they did: {error}")),
+        }
+        for ended in self.engine.ended_trials() {
+            screen.remark(&alerts::told_ended(&ended));
+            self.alerts.iter().for_each(|alerts| alerts.tell_ended(&ended));
+        }
+    }
+
+    fn tell_changes(&self, changes: &[PromiseChange], screen: &Screen) {
+        for change in changes {
+            screen.remark(&alerts::told(change));
+            self.alerts.iter().for_each(|alerts| alerts.tell(change));
+        }
+    }
+
+    fn tell_kinds(&self, screen: &Screen) {
+        for kind in self.engine.new_kinds() {
+            screen.remark(&alerts::told_kind(&kind));
+            self.alerts.iter().for_each(|alerts| alerts.tell_kind(&kind));
         }
     }
 

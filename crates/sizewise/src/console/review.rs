@@ -1,9 +1,14 @@
 //! What waits for a person of one task, and what does the person say?
 
 use super::{Console, Who, json, overview::COUNTED};
-use crate::{commands::queue, error::Result, review};
+use crate::{
+    commands::queue,
+    error::Result,
+    people::{self, Outcome, Person, Shown},
+    review,
+};
 use serde::{Deserialize, Serialize};
-use sizewise_contract::{Question, QuestionKind, QueuedItem};
+use sizewise_contract::{Question, QuestionKind};
 
 /// Questions that are shown at once.
 const SHOWN: usize = 50;
@@ -15,7 +20,7 @@ struct Queue<'t> {
     waiting: u32,
     more: bool,
     questions: Vec<Asked<'t>>,
-    items: Vec<QueuedItem>,
+    items: Vec<Shown>,
 }
 
 /// A question with what it may be answered.
@@ -42,6 +47,23 @@ pub(crate) struct Answered {
     question: String,
     /// None where the person cannot say.
     answer: Option<String>,
+    /// Whether it is the answer after the model's suggestion was shown.
+    #[serde(default)]
+    after: bool,
+}
+
+/// What came of an answer.
+#[derive(Serialize)]
+struct Told {
+    waiting: u32,
+    more: bool,
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
+/// Keys tell people apart; without any there is one person.
+fn person(who: &Who) -> Person {
+    Person { name: who.actor(), role: who.role() }
 }
 
 impl Console {
@@ -57,16 +79,25 @@ impl Console {
             waiting: waiting.min(COUNTED),
             more: waiting > COUNTED,
             questions: task.questions.iter().map(asked).collect(),
-            items: review::next(&self.store, name, SHOWN)?,
+            items: review::next(&self.store, (name, &task.people), &person(who), SHOWN)?,
         })
     }
 
-    /// Writes a person's answer down; it is gold from then on.
+    /// How people who answer a task's questions agree.
+    ///
+    /// # Errors
+    /// Fails when there is no such task for them.
+    pub(crate) fn agreement(&self, name: &str, who: &Who) -> Result<Vec<u8>> {
+        self.check(name, who)?;
+        json(&people::agreement(&self.store, name)?)
+    }
+
+    /// Writes a person's answer down; it is gold once the question is settled.
     ///
     /// # Errors
     /// Fails when nothing of that name waits any more, or the question knows no such answer.
     pub(crate) fn answer(&self, name: &str, said: &Answered, who: &Who) -> Result<Vec<u8>> {
-        self.check(name, who)?;
+        let task = self.task(name, who)?;
         let item = self.store.waiting_question(&said.decision, Some(&said.question))?;
         // A decision's id leads to no other task than the one that was asked for.
         if item.task != name {
@@ -74,9 +105,11 @@ impl Console {
         }
         let label = said.answer.as_deref().map(|label| queue::checked(&self.project, &item, label));
         let label = label.transpose()?;
-        self.store.acting_as(&who.actor()).answer(&item, label.as_deref())?;
+        let store = self.store.acting_as(&who.actor());
+        let given = (label.as_deref(), said.after);
+        let outcome = people::answer(&store, (&task.people, &person(who)), &item, given)?;
         let waiting = self.store.waiting_up_to(name, COUNTED + 1)?;
-        json(&serde_json::json!({ "waiting": waiting.min(COUNTED), "more": waiting > COUNTED }))
+        json(&Told { waiting: waiting.min(COUNTED), more: waiting > COUNTED, outcome })
     }
 }
 

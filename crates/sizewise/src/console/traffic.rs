@@ -3,7 +3,7 @@
 //! The latest records alone are read: a view costs the same, however many are kept.
 
 use super::{Console, Who, json};
-use crate::error::Result;
+use crate::{error::Result, savings};
 use serde::Serialize;
 use sizewise_contract::{Answer, Disposition, Record, StoredInput, Tier, units::UnixMillis};
 use sizewise_measure::metrics::Share;
@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 
 /// Records that are read.
 const READ: usize = 500;
+/// Decisions that a saving is computed of, the latest, and how many days they may be old.
+const COMPARED: (u32, usize) = (30, 5_000);
 /// Decisions that are listed one by one.
 const LISTED: usize = 25;
 
@@ -58,6 +60,15 @@ struct Short {
 }
 
 impl Console {
+    /// What the latest decisions of a task would have cost without it.
+    ///
+    /// # Errors
+    /// Fails when there is no such task for them, or the settings name a provider that is not described.
+    pub(crate) fn savings(&self, name: &str, who: &Who) -> Result<Vec<u8>> {
+        let task = self.task(name, who)?;
+        json(&savings::savings((&self.project, &self.store), &task, None, COMPARED)?)
+    }
+
     /// What became of the latest requests of a task.
     ///
     /// # Errors

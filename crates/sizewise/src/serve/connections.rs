@@ -6,6 +6,7 @@ use super::{
 };
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use std::{
     convert::Infallible,
     future::Future,
@@ -24,6 +25,8 @@ use tokio::{
 /// Most headers of a request, and most bytes of all of them together.
 const HEADERS: usize = 64;
 const HEAD_BYTES: usize = 32 << 10;
+/// Connections that may wait to be taken; the system may allow fewer.
+const WAITING: i32 = 4_096;
 /// How long the server rests when the machine can open no more connections.
 const REST: Duration = Duration::from_millis(50);
 
@@ -52,6 +55,8 @@ impl<D: Decider> Server<D> {
         let unavailable = |source| ServeError::Address { bind, source };
         let listener = std::net::TcpListener::bind(bind).map_err(unavailable)?;
         listener.set_nonblocking(true).map_err(unavailable)?;
+        // Listening again only makes the queue longer: a caller who finds it full waits a second before the system tries again.
+        SockRef::from(&listener).listen(WAITING).map_err(unavailable)?;
         let address = listener.local_addr().map_err(unavailable)?;
         Ok(Self { serving: Arc::new(Serving::new(settings, keys, decider)), listener, address })
     }

@@ -14,7 +14,9 @@ use super::{
     routes::{Endpoint, Found, Route},
 };
 use crate::{
-    console::{Answered, Console, EraseAsked, LogAsked, NewKeyAsked, VerifyAsked, Who},
+    console::{
+        Answered, Console, EraseAsked, KindJudged, LogAsked, NewKeyAsked, TrialAsked, VerifyAsked, Who,
+    },
     error::Result as Told,
     wire::{WireError, native},
 };
@@ -52,10 +54,17 @@ pub enum View {
     Task,
     Evaluation,
     Traffic,
+    Savings,
+    Renewals,
+    Kinds,
+    JudgeKind,
     Try,
     Queue,
     Answer,
+    Agreement,
     Switch,
+    Trial,
+    ActOnTrial,
     Sites,
     Log,
     Verify,
@@ -126,6 +135,14 @@ pub(super) async fn answer<D: Decider>(
         View::Task => desk.run(|console, who, name| console.shown(name, who)).await?,
         View::Evaluation => desk.run(|console, who, name| console.evaluation(name, who)).await?,
         View::Traffic => desk.run(|console, who, name| console.traffic(name, who)).await?,
+        View::Savings => desk.run(|console, who, name| console.savings(name, who)).await?,
+        View::Renewals => desk.run(|console, who, name| console.renewals(name, who)).await?,
+        View::Kinds => desk.run(|console, who, name| console.kinds(name, who)).await?,
+        View::JudgeKind => {
+            desk.check_task()?;
+            let judged: KindJudged = read(body)?;
+            desk.run(move |console, who, name| console.judge_kind(name, &judged, who)).await?
+        }
         View::Try => try_it(asked, &desk).await?,
         View::Queue => desk.run(|console, who, name| console.queue(name, who)).await?,
         View::Answer => {
@@ -133,6 +150,7 @@ pub(super) async fn answer<D: Decider>(
             let said: Answered = read(body)?;
             desk.run(move |console, who, name| console.answer(name, &said, who)).await?
         }
+        View::Agreement => desk.run(|console, who, name| console.agreement(name, who)).await?,
         View::Switch => {
             desk.check_task()?;
             let wanted: Wanted = read(body)?;
@@ -144,6 +162,19 @@ pub(super) async fn answer<D: Decider>(
                 Ok(told)
             };
             desk.run(switched).await?
+        }
+        View::Trial => desk.run(|console, who, name| console.trial(name, who)).await?,
+        View::ActOnTrial => {
+            desk.check_task()?;
+            let wanted: TrialAsked = read(body)?;
+            let decider = Arc::clone(&asked.serving.decider);
+            let acted = move |console: &Console, who: &Who, name: &str| {
+                let told = console.act_on_trial(name, &wanted, who)?;
+                // Whoever is told of it is answered accordingly from then on.
+                decider.take_up(name)?;
+                Ok(told)
+            };
+            desk.run(acted).await?
         }
         View::Sites => desk.run(|console, _, _| console.call_sites()).await?,
         View::Log => {

@@ -16,7 +16,7 @@ use super::{
 use crate::wire::{WireError, chat, decisions, live, models, native, systemone};
 use hyper::{Method, StatusCode, header::HeaderMap};
 use sizewise_contract::{Code, Decision};
-use sizewise_engine::{Error, InputValue, QuestionRef, Standing, TaskInfo};
+use sizewise_engine::{Error, InputValue, LookCounts, QuestionRef, Standing, TaskInfo};
 use sizewise_models::remote::Trace;
 use std::sync::Arc;
 
@@ -286,6 +286,14 @@ fn promises<D: Decider>(serving: &Serving<D>) -> Vec<(String, Standing)> {
     serving.decider.tasks().into_iter().flat_map(of_task).collect()
 }
 
+fn looks<D: Decider>(serving: &Serving<D>) -> Vec<(String, LookCounts)> {
+    let of_task = |info: TaskInfo| {
+        let counts = serving.decider.look_counts(&info.task.name)?;
+        Some((info.task.name.clone(), counts))
+    };
+    serving.decider.tasks().into_iter().filter_map(of_task).collect()
+}
+
 fn metrics<D: Decider>(serving: &Serving<D>) -> String {
     serving.metrics.render(&super::metrics::Gauges {
         requests_in_flight: serving
@@ -306,6 +314,8 @@ fn metrics<D: Decider>(serving: &Serving<D>) -> String {
             relayed.chain(serving.decider.providers()).collect()
         },
         promises: promises(serving),
+        trials: serving.decider.trials(),
+        looks: looks(serving),
         tasks: serving.decider.tasks(),
     })
 }

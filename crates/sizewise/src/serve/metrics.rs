@@ -3,10 +3,12 @@
 //! Counters are plain atomics behind the number of the route and of the status; decisions are counted per task, whose names are
 //! those of tasks that are served, so a caller cannot make the table grow. The text format is Prometheus exposition 0.0.4.
 
+mod trials;
+
 use super::routes::ROUTES;
 use hyper::StatusCode;
-use sizewise_contract::{Decision, Disposition, EscalationReason, PromiseState, Tier};
-use sizewise_engine::{Standing, TaskInfo};
+use sizewise_contract::{Decision, Disposition, EscalationReason, Tier, answer::Recalled};
+use sizewise_engine::{LookCounts, Standing, TaskInfo, TrialStanding};
 use sizewise_models::remote::ProviderState;
 use std::{
     collections::BTreeMap,
@@ -29,8 +31,11 @@ const BUCKETS_US: [u64; 15] = [
 const TIERS: [Tier; 6] =
     [Tier::Rules, Tier::Static, Tier::Encoder, Tier::Generator, Tier::Remote, Tier::Person];
 /// The dispositions in the order of their counters.
-const DISPOSITIONS: [&str; 5] =
-    ["answered", "below_threshold", "out_of_scope", "not_certified", "promise_in_doubt"];
+const DISPOSITIONS: [&str; 6] =
+    ["answered", "below_threshold", "out_of_scope", "not_certified", "promise_in_doubt", "new_kind"];
+
+/// Whose answers are given again, in the order of their counters.
+const RECALLED: [Recalled; 2] = [Recalled::Same, Recalled::Similar];
 
 /// A metric of a provider: its name, kind and help, and where it comes from.
 type OfProvider = (&'static str, &'static str, &'static str, fn(&ProviderState) -> u64);
@@ -71,7 +76,10 @@ struct RouteCounters {
 
 #[derive(Default)]
 struct TaskCounters {
+    /// Answers of larger models that were given again, to the same and to a similar input.
+    recalled: [AtomicU64; RECALLED.len()],
     answers: [[AtomicU64; DISPOSITIONS.len()]; TIERS.len()],
+    releases: trials::Releases,
 }
 
 /// What is known elsewhere at the moment of reading.
@@ -88,6 +96,10 @@ pub(super) struct Gauges {
     pub(super) tasks: Vec<TaskInfo>,
     /// How every promise stands, by task.
     pub(super) promises: Vec<(String, Standing)>,
+    /// Releases that are tried.
+    pub(super) trials: Vec<TrialStanding>,
+    /// What came of looking for new kinds of input, by task.
+    pub(super) looks: Vec<(String, LookCounts)>,
     pub(super) providers: BTreeMap<String, ProviderState>,
 }
 
@@ -116,6 +128,7 @@ impl Metrics {
     pub(super) fn count_decisions(&self, decisions: &[Decision]) {
         let Some(first) = decisions.first() else { return };
         let counters = self.of_task(&first.task);
+        counters.releases.count(decisions);
         for answer in decisions.iter().flat_map(|decision| &decision.answers) {
             let tier = TIERS.iter().position(|known| *known == answer.tier);
             let disposition = match answer.disposition {
@@ -124,8 +137,13 @@ impl Metrics {
                 Disposition::Escalated { reason: EscalationReason::OutOfScope, .. } => 2,
                 Disposition::Escalated { reason: EscalationReason::NotCertified, .. } => 3,
                 Disposition::Escalated { reason: EscalationReason::PromiseInDoubt, .. } => 4,
+                Disposition::Escalated { reason: EscalationReason::NewKind, .. } => 5,
             };
             add(tier.and_then(|tier| counters.answers.get(tier)?.get(disposition)), 1);
+            if let Some(recalled) = answer.remote.as_ref().and_then(|remote| remote.recalled) {
+                let place = RECALLED.iter().position(|known| *known == recalled);
+                add(place.and_then(|place| counters.recalled.get(place)), 1);
+            }
         }
     }
 
@@ -221,6 +239,8 @@ impl Metrics {
             );
         }
         promises(&mut text, &gauges.promises);
+        trials::render(&mut text, &gauges.trials);
+        looks(&mut text, &gauges.looks);
         for (name, kind, help, value) in PROVIDERS {
             family(&mut text, name, kind, help);
             for (provider, state) in &gauges.providers {
@@ -272,6 +292,12 @@ impl Metrics {
 
     fn render_decisions(&self, text: &mut String) {
         text.push_str(
+            "# HELP sizewise_decisions_total Decisions by task and release, of the latest releases.\n# TYPE sizewise_decisions_total counter\n",
+        );
+        for (task, counters) in self.tasks.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            counters.releases.render(text, task);
+        }
+        text.push_str(
             "# HELP sizewise_answers_total Answers by task, last tier asked and what became of them.\n",
         );
         text.push_str("# TYPE sizewise_answers_total counter\n");
@@ -289,6 +315,20 @@ impl Metrics {
                 }
             }
         }
+        text.push_str("# HELP sizewise_recalled_answers_total Answers of larger models given again, to the same or a similar input.\n");
+        text.push_str("# TYPE sizewise_recalled_answers_total counter\n");
+        for (task, counters) in self.tasks.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            for (recalled, count) in RECALLED.iter().zip(&counters.recalled) {
+                let (task, count) = (escaped(task), count.load(Ordering::Relaxed));
+                if count > 0 {
+                    let _ = writeln!(
+                        text,
+                        "sizewise_recalled_answers_total{{task=\"{task}\",input=\"{}\"}} {count}",
+                        recalled.name()
+                    );
+                }
+            }
+        }
     }
 }
 
@@ -297,11 +337,7 @@ fn promises(text: &mut String, promises: &[(String, Standing)]) {
     type Of = fn(&Standing) -> f64;
     let metrics: [(&str, &str, Of); 6] = [
         ("sizewise_promise_state", "How a promise stands: 0 kept, 1 in doubt, 2 broken.", |one| {
-            match one.state {
-                PromiseState::Kept => 0.0,
-                PromiseState::InDoubt => 1.0,
-                PromiseState::Broken => 2.0,
-            }
+            trials::weight(one.state)
         }),
         (
             "sizewise_promise_threshold",
@@ -324,6 +360,29 @@ fn promises(text: &mut String, promises: &[(String, Standing)]) {
         for (task, one) in promises {
             let (task, question) = (escaped(task), escaped(&one.question));
             let _ = writeln!(text, "{name}{{task=\"{task}\",question=\"{question}\"}} {}", of(one));
+        }
+    }
+}
+
+/// What came of looking for new kinds of input.
+fn looks(text: &mut String, looks: &[(String, LookCounts)]) {
+    type Of = fn(&LookCounts) -> u64;
+    let metrics: [(&str, &str, &str, Of); 3] = [
+        ("sizewise_new_kinds", "gauge", "New kinds of input that are proposed to people.", |one| {
+            one.proposed
+        }),
+        ("sizewise_looks_total", "counter", "Requests looked at for new kinds of input.", |one| one.looked),
+        (
+            "sizewise_looks_dropped_total",
+            "counter",
+            "Requests that were to be looked at and were not, as too much waited.",
+            |one| one.dropped,
+        ),
+    ];
+    for (name, kind, help, of) in metrics {
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for (task, one) in looks {
+            let _ = writeln!(text, "{name}{{task=\"{}\"}} {}", escaped(task), of(one));
         }
     }
 }
@@ -363,6 +422,8 @@ mod tests {
             queues: vec![QueueDepth { queue: "re\"view".into(), waiting: 2 }],
             tasks: Vec::new(),
             promises: Vec::new(),
+            trials: Vec::new(),
+            looks: vec![("desk".into(), LookCounts { looked: 40, dropped: 2, proposed: 1 })],
             providers: BTreeMap::from([(
                 "primary".to_owned(),
                 ProviderState { calls: 7, failures: 2, hedges: 1, resting: true, problem: None },

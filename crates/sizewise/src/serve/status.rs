@@ -23,6 +23,7 @@ const STATUSES: &[(Code, StatusCode)] = &[
     (Code::BudgetSpent, StatusCode::TOO_MANY_REQUESTS),
     (Code::NotTrained, StatusCode::NOT_FOUND),
     (Code::NotCertified, StatusCode::FORBIDDEN),
+    (Code::NotTried, StatusCode::CONFLICT),
     (Code::LockedRowsSpent, StatusCode::FORBIDDEN),
     (Code::LockedRowsChanged, StatusCode::FORBIDDEN),
     (Code::PromiseImpossible, StatusCode::FORBIDDEN),

@@ -258,3 +258,13 @@ fn an_address_that_is_taken_is_named() {
     assert_eq!(error.code(), Code::AddressUnavailable);
     assert!(error.to_string().contains(&server.address.to_string()));
 }
+
+/// Whatever some request may need is part of every request's future, which is moved several times.
+#[test]
+fn a_request_takes_little_room_while_it_is_answered() {
+    fn bytes<A, B, F>(_: impl Fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+    let bytes = bytes(super::Serving::<sizewise_engine::Engine>::answer);
+    assert!(bytes <= 6_144, "{bytes}");
+}

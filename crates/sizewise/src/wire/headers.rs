@@ -11,7 +11,7 @@
 //! | `x-sizewise-confidence` | the calibrated probability that the answer is right; `-` for a remote model's |
 //! | `x-sizewise-threshold` | from which confidence an answer is given; `-` where none was certified |
 //! | `x-sizewise-escalated` | only when something was handed on: the reason why no local tier answered, `-` for what one did |
-//! | `x-sizewise-remote` | only when a remote model was to be asked: the provider, with `:` and the problem where it gave no answer |
+//! | `x-sizewise-remote` | only when a remote model was to be asked: the provider, with `;` and `same` or `similar` where an earlier answer was given again, and with `:` and the problem where it gave none |
 //!
 //! The last five have one value per answer, in the order in which the engine answered, separated by commas. A reply with
 //! more than [`LISTED`] answers has one value in each: that of the answer with the lowest confidence. A reply with
@@ -98,6 +98,10 @@ fn each<'a>(headers: &mut Vec<(&'static str, String)>, answers: impl Iterator<It
                 // Names of providers are those of the settings, whose rules leave no comma and no line's end.
                 Some(remote) => {
                     line.push_str(&remote.provider);
+                    if let Some(recalled) = remote.recalled {
+                        line.push(';');
+                        line.push_str(recalled.name());
+                    }
                     if let Some(problem) = remote.problem {
                         line.push(':');
                         line.push_str(problem.name());

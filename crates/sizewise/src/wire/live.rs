@@ -8,10 +8,10 @@ use super::{
 };
 use serde::{Deserialize, Serialize};
 use sizewise_contract::{
-    PromiseChange, PromiseState, Reference, Task,
+    NewKind, PromiseChange, PromiseState, Reference, Task, TrialMode,
     task::{Live, Promise},
 };
-use sizewise_engine::{Feedback, Standing, TaskInfo};
+use sizewise_engine::{Feedback, LookCounts, MixStanding, Standing, TaskInfo, TrialStanding};
 use sizewise_measure::watch::{Interval, PathPoint};
 use sizewise_store::Fed;
 
@@ -71,6 +71,14 @@ pub struct Evidence {
     pub standings: Vec<Standing>,
     /// What changed, oldest first.
     pub changes: Vec<PromiseChange>,
+    /// The release that is tried beside it.
+    pub trial: Option<TrialStanding>,
+    /// New kinds of input, the latest first.
+    pub kinds: Vec<NewKind>,
+    /// What came of looking for them; none where nobody does.
+    pub looks: Option<LookCounts>,
+    /// How the mixes of classes stand.
+    pub mixes: Vec<MixStanding>,
 }
 
 /// Writes how the promises of a task stand.
@@ -91,6 +99,38 @@ pub struct Report<'a> {
     /// Who is asked about them.
     pub reference: Reference,
     /// One entry per question.
+    pub questions: Vec<QuestionReport<'a>>,
+    /// New kinds of input, the latest first.
+    pub new_kinds: &'a [NewKind],
+    /// What a running server has looked at for them; none where nobody looks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub looks: Option<Looks>,
+    /// The release that is tried beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trial: Option<TrialReport<'a>>,
+}
+
+/// What a running server has looked at.
+#[derive(Debug, Serialize)]
+pub struct Looks {
+    /// Requests since the release was loaded.
+    pub looked: u64,
+    /// Requests that were to be looked at and were not, as too much waited.
+    pub dropped: u64,
+}
+
+/// A release on trial, and how the promises of a canary stand.
+#[derive(Debug, Serialize)]
+pub struct TrialReport<'a> {
+    /// The release.
+    pub release: String,
+    /// How it is tried.
+    pub mode: TrialMode,
+    /// Share of the requests.
+    pub share: f64,
+    /// Since when, in milliseconds since 1970.
+    pub begun_at: i64,
+    /// One entry per question with a certificate; none of a shadow.
     pub questions: Vec<QuestionReport<'a>>,
 }
 
@@ -119,6 +159,55 @@ pub struct QuestionReport<'a> {
     pub changes: Vec<Change<'a>>,
     /// Parts of the traffic that callers name.
     pub groups: Vec<Group<'a>>,
+    /// The mix of classes; none where nobody can tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mix: Option<Mix<'a>>,
+}
+
+/// How the mix of classes stands.
+#[derive(Debug, Serialize)]
+pub struct Mix<'a> {
+    /// Latest requests that it was estimated from.
+    pub seen: u64,
+    /// Share of the requests that would have to be of another class for the mix to be the certified one; none where too few were seen.
+    pub distance: Option<f64>,
+    /// The largest such share that estimates have without any change.
+    pub usual: Option<f64>,
+    /// Whether it has changed.
+    pub changed: bool,
+    /// Classes that grew most.
+    pub grown: Vec<Grown<'a>>,
+    /// From which confidence gold rows prove the promise under the mix of now, where it has changed; none is insufficient evidence.
+    pub threshold: Option<f64>,
+    /// Classes whose labels are worth most now, where it has changed.
+    pub label_next: &'a [String],
+}
+
+/// A class that grew.
+#[derive(Debug, Serialize)]
+pub struct Grown<'a> {
+    /// The class.
+    pub class: &'a str,
+    /// Its share when it was certified.
+    pub certified: f64,
+    /// Its share now.
+    pub now: f64,
+}
+
+fn mix(standing: &MixStanding) -> Mix<'_> {
+    let found = standing.found.as_ref();
+    let grown = found.iter().flat_map(|found| &found.grown);
+    Mix {
+        seen: standing.seen,
+        distance: found.map(|found| found.shift.distance),
+        usual: found.map(|found| found.shift.usual),
+        changed: found.is_some_and(|found| found.shift.changed),
+        grown: grown
+            .map(|(class, certified, now)| Grown { class, certified: *certified, now: *now })
+            .collect(),
+        threshold: found.and_then(|found| found.remade.as_ref()?.threshold),
+        label_next: found.map_or(&[], |found| &found.label_next),
+    }
 }
 
 /// From which confidence answers are given.
@@ -211,6 +300,7 @@ pub fn report<'a>(info: &'a TaskInfo, evidence: &'a Evidence) -> Report<'a> {
                 path: &[],
                 changes: Vec::new(),
                 groups: Vec::new(),
+                mix: None,
             },
         }
     });
@@ -220,12 +310,21 @@ pub fn report<'a>(info: &'a TaskInfo, evidence: &'a Evidence) -> Report<'a> {
         probe_share: evidence.rules.probe_share,
         reference,
         questions: questions.collect(),
+        trial: evidence.trial.as_ref().map(|tried| TrialReport {
+            release: tried.trial.release.to_string(),
+            mode: tried.trial.mode,
+            share: tried.trial.share,
+            begun_at: tried.trial.begun_at.0,
+            questions: tried.standings.iter().map(|one| watched(one, evidence, &tried.info)).collect(),
+        }),
+        new_kinds: &evidence.kinds,
+        looks: evidence.looks.map(|counts| Looks { looked: counts.looked, dropped: counts.dropped }),
     }
 }
 
 fn watched<'a>(standing: &'a Standing, evidence: &'a Evidence, info: &TaskInfo) -> QuestionReport<'a> {
-    let own = |change: &&PromiseChange| change.question == standing.question;
-    let changes = evidence.changes.iter().filter(own).map(|change| Change {
+    let of_question = |change: &&PromiseChange| change.question == standing.question;
+    let changes = evidence.changes.iter().filter(of_question).map(|change| Change {
         at: change.at.0,
         from: change.from,
         to: change.to,
@@ -235,6 +334,9 @@ fn watched<'a>(standing: &'a Standing, evidence: &'a Evidence, info: &TaskInfo) 
         release: change.release.to_string(),
     });
     let changes: Vec<_> = changes.collect();
+    let own = evidence.mixes.iter().find(|mix| mix.question == standing.question);
+    let stricter =
+        own.and_then(|mix| mix.found.as_ref()).and_then(|found| found.stricter_than(standing.certified));
     let release = info.release.to_string();
     let since = changes.iter().rev().find(|change| change.group.is_none() && change.release == release);
     let groups = standing.groups.iter().map(|group| Group {
@@ -250,7 +352,10 @@ fn watched<'a>(standing: &'a Standing, evidence: &'a Evidence, info: &TaskInfo) 
         state: standing.state.name(),
         since: since.map(|change| change.at),
         reference: evidence.rules.reference,
-        threshold: Thresholds { certified: Some(standing.certified), now: standing.threshold },
+        threshold: Thresholds {
+            certified: Some(standing.certified),
+            now: standing.threshold.map(|now| stricter.map_or(now, |stricter| now.max(stricter))),
+        },
         probes: Probes {
             drawn: standing.probes.drawn,
             labelled: standing.probes.told,
@@ -259,6 +364,7 @@ fn watched<'a>(standing: &'a Standing, evidence: &'a Evidence, info: &TaskInfo) 
         served_error: Bounds { interval: standing.served_error, confidence: standing.promise.confidence },
         path: &standing.path,
         groups: groups.collect(),
+        mix: own.map(mix),
         changes,
     }
 }

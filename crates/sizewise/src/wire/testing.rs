@@ -69,8 +69,13 @@ pub(crate) fn answered_remotely(question: usize) -> Decision {
     (answer.confidence, answer.tier, answer.certified) = (None, Tier::Remote, false);
     answer.disposition = Disposition::Answered;
     answer.handed_on = Some(EscalationReason::BelowThreshold);
-    answer.remote =
-        Some(RemoteUse { provider: "primary".into(), model: "m-1".into(), attempts: 1, problem: None });
+    answer.remote = Some(RemoteUse {
+        provider: "primary".into(),
+        model: "m-1".into(),
+        attempts: 1,
+        recalled: None,
+        problem: None,
+    });
     answer
         .probabilities
         .iter_mut()

@@ -1,7 +1,7 @@
 """Is anything lost or mixed while releases are switched under load, while the server is killed, and what do records cost?
 
-`durability.py SIZEWISE TABLE MEASURE [--swaps N] [--kills N] [--rounds N] [--seed N]` makes and certifies two releases of a task of the bundled
-example, switches between them under load, kills the server at random moments under load, runs `MEASURE` (`scripts/measure-serving`) with and
+`durability.py SIZEWISE TABLE MEASURE [--swaps N] [--canaries N] [--shadows N] [--kills N] [--rounds N] [--seed N]` makes and certifies two releases of a task of the bundled
+example, switches between them under load, tries one as a canary of the other and puts it in force or not, kills the server at random moments under load, runs `MEASURE` (`scripts/measure-serving`) with and
 without records in turn, and prints what was promised beside what came. Zero leaves a part out. Exit code 1 where something was not kept.
 """
 
@@ -58,6 +58,8 @@ class Project:
         file = self.folder / "tasks" / TASK / "task.toml"
         # Two openings for two releases; rows are few, so the promise is loose.
         text = file.read_text().replace("openings = 1", "openings = 2")
+        # The same few texts over and over look like a new kind of input, which would be handed on.
+        text = re.sub(r"^look_share = .*$", "look_share = 0.0", text, flags=re.MULTILINE)
         file.write_text(re.sub(r"^max_served_error = .*$", "max_served_error = 0.1", text, flags=re.MULTILINE))
         self.releases = []
         for seed in ("1", "2"):
@@ -89,6 +91,7 @@ class Client:
 
     def __init__(self, url):
         self.connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
+        self.subject = None
 
     def get(self, path):
         return self.send("GET", path, None)
@@ -97,7 +100,10 @@ class Client:
         return self.send("POST", path, json.dumps(body))
 
     def send(self, method, path, body):
-        self.connection.request(method, path, body, {"content-type": "application/json"} if body else {})
+        headers = {"content-type": "application/json"} if body else {}
+        if self.subject:
+            headers["x-sizewise-subject"] = self.subject
+        self.connection.request(method, path, body, headers)
         reply = self.connection.getresponse()
         text = reply.read()
         if reply.status != 200:
@@ -107,10 +113,34 @@ class Client:
     def decide(self, text):
         return self.post(f"/v1/tasks/{TASK}/decide", {"input": text})
 
+    def decide_all(self, texts, subject):
+        """One request about several texts."""
+        self.subject = subject
+        return self.post(f"/v1/tasks/{TASK}/decide", {"inputs": texts})["decisions"]
+
 
 def said(decision):
-    """What must be the same whenever a release is asked the same text."""
-    return [(a["question"], a["value"], a["confidence"], a.get("threshold"), a["disposition"], a["certified"]) for a in decision["answers"]]
+    """What must be the same whenever a release is asked the same text, by question, beside the threshold that held."""
+    return {
+        a["question"]: (a.get("threshold"), (a["value"], a["suggestion"], a["confidence"], a["disposition"], a["certified"]))
+        for a in decision["answers"]
+    }
+
+
+def differs(expected, decision, compared):
+    """Whether a release says something else than when it was asked alone. Its threshold rises while the mix of classes in the traffic is
+    another one, and then another tier may answer: what was said under another threshold is not compared, and counted apart."""
+    found = said(decision)
+    same = [question for question in expected if expected[question][0] == found[question][0]]
+    compared["answers"] += len(same)
+    compared["under a raised threshold"] += len(expected) - len(same)
+    return any(expected[question] != found[question] for question in same)
+
+
+def enough(compared):
+    """A comparison that compares little proves nothing."""
+    share = compared["answers"] / max(1, sum(compared.values()))
+    told("share of the answers that could be compared", "≥ 50 %", f"{share:.0%}", share >= 0.5)
 
 
 def gone(error):
@@ -121,7 +151,8 @@ def gone(error):
 # Switching under load.
 
 
-def swaps(project, texts, count):
+def answers_of_both(project, texts):
+    """What each release answers, asked alone."""
     table = {}
     for release in project.releases:
         project.cli("rollback", TASK, release)
@@ -131,13 +162,18 @@ def swaps(project, texts, count):
                 decision = client.decide(text)
                 assert decision["release"] == release, "a server that starts serves what is in force"
                 table[release, text] = said(decision)
+    return table
+
+
+def swaps(project, texts, count):
+    table = answers_of_both(project, texts)
     differ = sum(table[project.releases[0], text] != table[project.releases[1], text] for text in texts)
     values = sum(
         [one[:2] for one in table[project.releases[0], text]] != [one[:2] for one in table[project.releases[1], text]] for text in texts
     )
     print(f"two certified releases, {len(texts)} texts: {differ} are answered differently by them, {values} with another value")
     failed, mixed, late, latencies = [], [], [], []
-    came = collections.Counter()
+    came, compared = collections.Counter(), collections.Counter()
     state = {"over": False, "since": 0.0, "release": None}
 
     def asks(seed):
@@ -156,7 +192,7 @@ def swaps(project, texts, count):
                 continue
             latencies.append(time.monotonic() - begun)
             release = decision["release"]
-            if table.get((release, text)) != said(decision):
+            if (release, text) not in table or differs(table[release, text], decision, compared):
                 mixed.append((release, text, said(decision), table.get((release, text))))
             if expected and state["since"] == since and release != expected:
                 late.append((expected, release))
@@ -196,8 +232,125 @@ def swaps(project, texts, count):
         f"p50 {1e3 * latencies[len(latencies) // 2]:.1f} ms, p99 {1e3 * latencies[len(latencies) * 99 // 100]:.1f} ms"
     )
     none_of(f"{count:,} swaps under load: failed requests", failed)
+    enough(compared)
     none_of(f"{count:,} swaps under load: answers that are not those of the release they name", mixed)
     none_of("answers of the release before, to requests after the switch was acknowledged", late)
+
+
+# Trying a release on a share of the requests, under load.
+
+
+def canaries(project, texts, count, seed):
+    """Each swap begins as a canary of the release that is not in force and ends with it put in force, or not."""
+    table, subjects = answers_of_both(project, texts), [f"customer-{number}" for number in range(200)]
+    failed, mixed, strayed, late, told, compared = [], [], [], [], collections.Counter(), collections.Counter()
+    # What is known for sure: whichever release may answer; every switch counts one up before and one after.
+    state = {"over": False, "step": 0, "may": set(project.releases)}
+
+    def asks(number):
+        order = random.Random(seed + number)
+        client = Client(url)
+        while not state["over"]:
+            chosen, subject = order.sample(texts, 2), order.choice([None, *order.sample(subjects, 3)])
+            step, may = state["step"], set(state["may"])
+            try:
+                decisions = client.decide_all(chosen, subject)
+            except (Refused, OSError, http.client.HTTPException) as error:
+                failed.append(repr(error))
+                client = Client(url)
+                continue
+            releases = {decision["release"] for decision in decisions}
+            if len(releases) > 1 or any(differs(table[d["release"], text], d, compared) for d, text in zip(decisions, chosen, strict=True)):
+                mixed.append((releases, chosen))
+            release = decisions[0]["release"]
+            if state["step"] == step and not step % 2:
+                if release not in may:
+                    late.append((may, release))
+                # While one canary lasts, a subject has one release.
+                elif subject and len(may) == 2 and homes.setdefault((step, subject), release) != release:
+                    strayed.append((step, subject))
+            told[release] += 1
+
+    with project.server() as url:
+        homes = {}
+        operator = Client(url)
+        live = operator.get(f"/v1/tasks/{TASK}/certificate")["release"]
+        act = lambda body: operator.post(f"/console/api/tasks/{TASK}/trial", body)  # noqa: E731
+        state["may"] = {live}
+        threads = [threading.Thread(target=asks, args=(number,)) for number in range(CLIENTS)]
+        for thread in threads:
+            thread.start()
+        begun, promoted = time.monotonic(), 0
+
+        def switch(body, may):
+            # Odd while nobody knows yet who answers.
+            state["step"] += 1
+            act(body)
+            state["may"] = may
+            state["step"] += 1
+            seen, patience = sum(told.values()), time.monotonic() + 30
+            while sum(told.values()) < seen + 2 * SEEN:
+                if time.monotonic() > patience:
+                    raise SystemExit("the server answers no more")
+                time.sleep(0.0005)
+
+        for number in range(count):
+            other = next(one for one in project.releases if one != live)
+            switch({"act": "begin", "release": other, "mode": "canary", "share": (0.1, 0.5, 0.9)[number % 3]}, set(project.releases))
+            if number % 2:
+                switch({"act": "end"}, {live})
+            else:
+                switch({"act": "promote"}, {other})
+                live, promoted = other, promoted + 1
+        seconds = time.monotonic() - begun
+        state["over"] = True
+        for thread in threads:
+            thread.join()
+    print(f"{count:,} canaries of 10, 50 and 90 %, {promoted:,} of them put in force, in {seconds:.0f} s; {sum(told.values()):,} requests of two inputs each")
+    none_of(f"{count:,} canaries under load: failed requests", failed)
+    enough(compared)
+    none_of(f"{count:,} canaries under load: requests with answers of two releases, or not those of the one they name", mixed)
+    none_of("subjects that changed their release while a canary lasted", strayed)
+    none_of("answers of a release that could not answer any more, or not yet", late)
+
+
+# What a shadow costs those who are answered.
+
+
+def shadows(project, texts, rounds):
+    """One caller after the other, with and without a shadow of every request, in turn."""
+    took, waited, judged = collections.defaultdict(list), collections.defaultdict(list), collections.Counter()
+    with project.database() as database:
+        (earlier,) = database.execute("SELECT coalesce(max(number), 0) FROM trials").fetchone()
+    with project.server() as url:
+        client = Client(url)
+        live = client.get(f"/v1/tasks/{TASK}/certificate")["release"]
+        other = next(one for one in project.releases if one != live)
+        for number in range(2 * rounds):
+            way = ("without", "with")[(number + number // 2) % 2]
+            if way == "with":
+                client.post(f"/console/api/tasks/{TASK}/trial", {"act": "begin", "release": other, "mode": "shadow", "share": 1})
+            inside, outside = [], []
+            for text in texts:
+                begun = time.perf_counter()
+                inside.append(client.decide(text)["elapsed_us"])
+                outside.append(1e6 * (time.perf_counter() - begun))
+            took[way].append(statistics.median(inside))
+            waited[way].append(statistics.median(outside))
+            if way == "with":
+                client.post(f"/console/api/tasks/{TASK}/trial", {"act": "end"})
+    # The server has ended, and written down what it counted.
+    with project.database() as database:
+        for (counts,) in database.execute("SELECT counts FROM trial_counts WHERE trial > ?", [earlier]):
+            for name in ("inputs", "dropped", "failed"):
+                judged[name] += json.loads(counts)[name]
+    sent = rounds * len(texts)
+    print(f"{2 * rounds} rounds of {len(texts)} requests, one by one, with and without a shadow in turn; of {sent:,} it judged {judged['inputs']:,}, dropped {judged['dropped']:,}, failed at {judged['failed']:,}")
+    for what, found in (("inside the server", took), ("for the caller", waited)):
+        without, beside = statistics.median(found["without"]), statistics.median(found["with"])
+        spread = max(found["without"]) / min(found["without"]) - 1
+        print(f"p50 {what}: {without:,.0f} µs without, {beside:,.0f} µs with a shadow ({beside / without - 1:+.1%}); rounds without one differ by {spread:.1%}")
+    told("inputs that a shadow neither judged nor counted as dropped or failed", "0", f"{sent - sum(judged.values()):,}", sent == sum(judged.values()))
 
 
 # Killing under load.
@@ -282,7 +435,7 @@ class Round:
     def labels_queue(self, client):
         while True:
             for item in client.get(f"/console/api/queue/{TASK}")["items"][:8]:
-                label = self.label(item["question"], item["suggestion"])
+                label = self.label(item["question"], item.get("suggestion") or self.classes[item["question"]][0])
                 try:
                     client.post(f"/console/api/queue/{TASK}", {"decision": item["decision"], "question": item["question"], "answer": label})
                 except Refused as error:
@@ -397,6 +550,8 @@ def main():
     words.add_argument("table")
     words.add_argument("measure")
     words.add_argument("--swaps", type=int, default=1000)
+    words.add_argument("--canaries", type=int, default=500)
+    words.add_argument("--shadows", type=int, default=10)
     words.add_argument("--kills", type=int, default=1000)
     words.add_argument("--rounds", type=int, default=3)
     words.add_argument("--seed", type=int, default=1)
@@ -406,11 +561,15 @@ def main():
     texts = random.Random(asked.seed).sample(sorted({row["message"] for row in rows}), TEXTS)
     classes = {"team": sorted({row["team"] for row in rows if row["team"] != "out_of_scope"}), "urgent": ["no", "yes"]}
     print(f"{'':<76} {'promised':>8} {'came':>12}")
-    if asked.swaps or asked.kills:
+    if asked.swaps or asked.canaries or asked.shadows or asked.kills:
         with tempfile.TemporaryDirectory() as folder:
             project = Project(asked.sizewise, pathlib.Path(folder), asked.table)
             if asked.swaps:
                 swaps(project, texts, asked.swaps)
+            if asked.canaries:
+                canaries(project, texts, asked.canaries, asked.seed)
+            if asked.shadows:
+                shadows(project, texts, asked.shadows)
             if asked.kills:
                 kills(project, texts, classes, asked.kills, asked.seed)
     if asked.rounds:

@@ -5,6 +5,7 @@ import { command, decide } from "./server.mjs";
 export async function acts(browser, url, project) {
   const { context, page } = await open(browser, url);
   await releases(page, url, project);
+  await trial(page, url, project);
   await audit(page, url, project);
   await context.close();
 }
@@ -31,6 +32,31 @@ async function releases(page, url, project) {
   await page.getByRole("button", { name: "Do it" }).click();
   await page.waitForFunction((wanted) => document.querySelector("tbody tr .state.good")?.closest("tr").textContent.includes(wanted), before.in_force.slice(0, 12));
   check(show().in_force === before.in_force, "and back");
+}
+
+async function trial(page, url, project) {
+  const show = () => JSON.parse(command(project, "trial", "show", "support", "-o", "json"));
+  await go(page, url, "releases/support");
+  await page.getByRole("button", { name: "Begin the trial" }).focus();
+  await page.keyboard.press("Enter");
+  await page.locator("dialog[open]").waitFor();
+  await axe(page, "trial, asked");
+  await page.keyboard.press("Shift+Tab");
+  await page.keyboard.press("Enter");
+  await page.getByText("on trial as a shadow").waitFor();
+  const begun = show();
+  check(begun.under_way && begun.trial.mode === "shadow" && begun.trial.share === 0.1, "a shadow of a tenth was begun");
+  command(project, "trial", "begin", "support", begun.trial.release, "--shadow");
+  // The server finds out by itself, counts, and writes down what it counted.
+  for (let asked = 0; !show().comparison && asked < 2000; asked += 1) await decide(url, "support", `the invoice ${asked} is wrong`);
+  await go(page, url, "releases/support");
+  await page.getByText("Both answered: alike").waitFor();
+  await axe(page, "trial, compared");
+  await shot(page, "trial");
+  await page.getByRole("button", { name: "End the trial" }).click();
+  await page.locator("dialog").getByRole("button", { name: "End the trial" }).click();
+  await page.getByText("was tried as a shadow").waitFor();
+  check(show().trial.ended_because === "ended in the console", "and ended");
 }
 
 async function audit(page, url, project) {

@@ -7,6 +7,7 @@ import { acts } from "./acts.mjs";
 import { count, findings, launch } from "./browser.mjs";
 import { byKeyboard } from "./keyboard.mjs";
 import { manyRecords } from "./many.mjs";
+import { people } from "./people.mjs";
 import { everyPage, liveEvidence, onPaper, strings } from "./pages.mjs";
 import { serve } from "./server.mjs";
 import { sessions } from "./sessions.mjs";
@@ -15,7 +16,10 @@ const project = process.env.SIZEWISE_PROJECT;
 const records = Number(process.env.SIZEWISE_RECORDS ?? 1_000_000);
 const browser = await launch();
 const aside = fs.mkdtempSync(path.join(os.tmpdir(), "sizewise-console-"));
+/** One part alone, by words of its name. */
+const only = process.env.SIZEWISE_PART;
 const part = async (name, work) => {
+  if (only && !name.includes(only)) return;
   const [before, begun] = [findings.length, Date.now()];
   let told;
   try {
@@ -42,6 +46,7 @@ try {
   const copy = path.join(aside, "project");
   fs.cpSync(project, copy, { recursive: true });
   await part("sessions and roles", () => sessions(browser, copy));
+  await part("two people and a third", () => people(browser, copy));
   if (process.env.SIZEWISE_FILL && records > 0) {
     execFileSync(process.env.SIZEWISE_FILL, [path.join(project, ".sizewise"), "support", String(records)], { stdio: "inherit" });
     await part(`first view with ${records} records (ms, ${5} rounds)`, () => manyRecords(browser, project, records));

@@ -175,7 +175,7 @@ impl Study {
                             fixed.extend_from_slice(self.fixed(row));
                         }
                         (
-                            both.encoder.border(&vectors, settings.lost),
+                            both.encoder.border_near(&vectors, settings.lost),
                             both.fixed.border(&fixed, settings.sent),
                         )
                     })

@@ -19,6 +19,7 @@ files! {
     "console.css" Style,
     "print.css" Style,
     "admin.js" Script,
+    "agreement.js" Script,
     "api.js" Script,
     "app.js" Script,
     "audit.js" Script,
@@ -35,9 +36,11 @@ files! {
     "login.js" Script,
     "monitor.js" Script,
     "releases.js" Script,
+    "savings.js" Script,
     "table.js" Script,
     "task.js" Script,
     "theme.js" Script,
+    "trial.js" Script,
     "try.js" Script,
 }
 

@@ -69,6 +69,8 @@ fn body(endpoint: Endpoint, model: &str) -> String {
             View::Try => r#"{"input":"x"}"#,
             View::Answer => r#"{"decision":"d","question":"urgent","answer":"yes"}"#,
             View::Switch => r#"{"release":"0123456789"}"#,
+            View::JudgeKind => r#"{"do":"label","kind":1}"#,
+            View::ActOnTrial => r#"{"do":"end"}"#,
             View::Erase => r#"{"by":"decision","whose":"d"}"#,
             View::CreateKey => r#"{"name":"x","rights":{"role":"operator"}}"#,
             View::Log | View::Verify | View::Logout | View::RevokeKey => "{}",
@@ -124,7 +126,7 @@ fn promised(route: &Route, case: Case) -> (u16, &'static str) {
         Endpoint::Console(View::Redirect) => (308, ""),
         Endpoint::Console(View::Answer) => (400, "input_invalid"),
         Endpoint::Console(View::Switch) => (404, "not_trained"),
-        Endpoint::Console(View::RevokeKey) => (400, "request_invalid"),
+        Endpoint::Console(View::RevokeKey | View::JudgeKind | View::ActOnTrial) => (400, "request_invalid"),
         _ => (200, ""),
     };
     match case {

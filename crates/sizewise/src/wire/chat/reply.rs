@@ -90,6 +90,7 @@ fn why_not(answer: &Answer) -> Option<String> {
     let why = match (reason, answer.threshold) {
         (EscalationReason::NotCertified, _) | (_, None) => "nothing is certified for it".to_owned(),
         (EscalationReason::PromiseInDoubt, _) => "its promise is in doubt".to_owned(),
+        (EscalationReason::NewKind, _) => "the input is of a new kind that no release knows".to_owned(),
         (EscalationReason::OutOfScope, _) => "the input is unlike everything it has learnt from".to_owned(),
         (EscalationReason::BelowThreshold, Some(threshold)) => {
             format!("confidence {:.3} is below the {threshold:.3} needed", answer.stated_confidence())

@@ -4,6 +4,7 @@ import { interval } from "./charts.js";
 import { h, put } from "./dom.js";
 import { evidence, state, told, watched } from "./evidence.js";
 import { budget, count, money, percent } from "./format.js";
+import { brief, savings } from "./savings.js";
 import { table } from "./table.js";
 
 /** Tasks whose evidence is asked for without being opened. */
@@ -13,6 +14,7 @@ export async function home({ signal }) {
   const { tasks, providers } = await look("home", signal);
   const lines = tasks.flatMap((task) => (task.questions.length ? task.questions : [null]).map((question, index) => ({ task, question, first: index === 0 })));
   const cells = new Map();
+  const saved = new Map();
   const live = (line) => {
     const cell = h("span", { class: "note" }, line.question ? "…" : "–");
     if (line.question) cells.set(`${line.task.task}/${line.question.question}`, { cell, promise: line.question.max_served_error });
@@ -31,9 +33,10 @@ export async function home({ signal }) {
       { name: "Coverage at the test", number: true, cell: ({ question }) => percent(question?.coverage) },
       { name: "Waiting", number: true, cell: ({ task, first }) => (first ? waiting(task) : "") },
       { name: "Larger models this month", number: true, cell: ({ task, first }) => (first ? cost(task) : "") },
+      { name: "Saved lately", cell: ({ task, first }) => { if (!first) return ""; const cell = h("span", { class: "note" }, "…"); saved.set(task.task, cell); return cell; } },
     ], lines, "No task yet. Make one: sizewise init NAME --from FILE"),
   ];
-  fill(tasks.slice(0, ASKED), cells, signal);
+  fill(tasks.slice(0, ASKED), { cells, saved }, signal);
   return view;
 }
 
@@ -61,7 +64,7 @@ function alarms(tasks, providers) {
     resting.map((one) => h("li", {}, h("span", { class: "state open" }, `provider ${one.provider}`), ` ${one.resting ? "left alone for now" : "last failure"}: ${one.problem ?? "unknown"}`))));
 }
 
-async function fill(tasks, cells, signal) {
+async function fill(tasks, { cells, saved }, signal) {
   for (const { task } of tasks) {
     let found;
     try {
@@ -77,5 +80,14 @@ async function fill(tasks, cells, signal) {
       cell.className = "";
       put(cell, [state(live), " ", watched(live) && [interval(live.served_error, promise), " "], h("span", { class: watched(live) ? null : "note" }, told(live))]);
     }
+    let line = "not known";
+    try {
+      line = brief(await savings(task, signal));
+    } catch {
+      // The page shows what is there.
+    }
+    if (signal.aborted) return;
+    const cell = saved.get(task);
+    if (cell) put(cell, line);
   }
 }

@@ -1,19 +1,61 @@
 // What does a task's traffic say now: of its promise, of its groups, of its latest requests?
-import { look, ofTask } from "./api.js";
+import { act, look, ofTask } from "./api.js";
 import { band, figure, frame, promiseLine, shares } from "./charts.js";
-import { figures, h } from "./dom.js";
+import { announcer, figures, h, put } from "./dom.js";
 import { evidence, state, told, watched } from "./evidence.js";
 import { count, duration, moment, percent, range, share, shortened, words } from "./format.js";
+import { confirm } from "./releases.js";
 import { table } from "./table.js";
 
 export async function monitor({ task: name, signal, again }) {
-  const [live, traffic] = await Promise.all([evidence(name, signal), look(ofTask(name, "traffic"), signal)]);
+  const [live, traffic, kinds] = await Promise.all([evidence(name, signal), look(ofTask(name, "traffic"), signal), look(ofTask(name, "kinds"), signal)]);
   const questions = [...live.values()];
   return [h("h1", { tabindex: "-1" }, `Monitor ${name}`),
     h("div", { class: "row controls" }, h("p", { class: "lead" }, `As of ${moment(Date.now())}.`), h("button", { on: { click: again } }, "Look again")),
     questions.length > 0 && questions.every((one) => !one.probes.drawn) && h("p", { class: "note" }, "No probe was drawn yet: ", h("code", {}, "probe_share"), " under ", h("code", {}, "[live]"), " in the task file sends a share of answered requests to a reference as well."),
     questions.length ? questions.map(promise) : h("p", { class: "message" }, "No live evidence yet: nobody watches this task. ", h("code", {}, "probe_share"), " under ", h("code", {}, "[live]"), " in the task file sends a share of answered requests to a reference as well."),
-    latest(traffic)];
+    newKinds(name, kinds, again), latest(traffic)];
+}
+
+function newKinds(name, { kinds, watched }, again) {
+  const said = announcer();
+  const proposed = kinds.filter((kind) => kind.state === "proposed");
+  const settled = kinds.filter((kind) => kind.state !== "proposed");
+  return h("section", {}, h("h2", {}, "New kinds of input"), said,
+    !watched && h("p", { class: "message" }, "Nobody looks: the release in force has nothing that new kinds could be told by. ", h("code", {}, `sizewise train ${name}`), " makes one that has, where there are enough rows."),
+    watched && !proposed.length && h("p", { class: "note" }, "None is proposed."),
+    proposed.map((kind) => newKind(name, kind, said, again)),
+    settled.length > 0 && table("What became of earlier ones", [
+      { name: "Kind", head: true, cell: (kind) => String(kind.id) },
+      { name: "Since", tight: true, cell: (kind) => moment(kind.at) },
+      { name: "What it was", cell: (kind) => kind.label ?? "\u2013" },
+      { name: "Became", cell: (kind) => words(kind.state) },
+    ], settled));
+}
+
+function newKind(name, kind, said, again) {
+  const title = kind.label ? `Kind ${kind.id}: it might be called ${kind.label}` : `Kind ${kind.id}`;
+  const judge = async (body) => {
+    try {
+      const told = await act(ofTask(name, "kinds"), body);
+      put(said, told.waiting === undefined ? `Kind ${kind.id} is dismissed.` : `${count(told.waiting)} questions about kind ${kind.id} wait ahead of all others.`);
+      if (told.waiting === undefined) again();
+    } catch (error) {
+      put(said, error.message);
+    }
+  };
+  const reason = h("input", { type: "text", "aria-label": `Why kind ${kind.id} is none`, placeholder: "why it is none" });
+  return h("div", {}, h("h3", {}, title), figures([
+    ["share", percent(kind.share), `of what was looked at; at most ${percent(kind.known_share)} of the training rows`],
+    ["since", moment(kind.at), `after ${count(kind.looks)} looks`],
+    kind.words.length > 0 && ["its words", kind.words.join(", ")],
+  ]),
+  h("p", {}, "Its inputs are handed on, not answered here, until a release knows it or somebody dismisses it."),
+  kind.examples?.length > 0 && h("ul", {}, kind.examples.map((one) => h("li", {}, shortened(one.text, 200)))),
+  h("div", { class: "row controls" },
+    h("button", { on: { click: () => judge({ do: "label", kind: kind.id }) } }, "Label these"),
+    reason,
+    h("button", { on: { click: () => confirm(`Dismiss kind ${kind.id}?`, "Its inputs are answered again as before. The act and the reason stand in the audit log.", () => judge({ do: "dismiss", kind: kind.id, reason: reason.value }), "Dismiss") } }, "Dismiss")));
 }
 
 function promise(live) {

@@ -1,11 +1,13 @@
 // Which releases does a task have, what is proven of each, and which is in force?
 import { act, look, ofTask } from "./api.js";
 import { announcer, h } from "./dom.js";
-import { count, moment, percent, short } from "./format.js";
+import { count, moment, percent, short, words } from "./format.js";
 import { table } from "./table.js";
+import { trial } from "./trial.js";
 
-export async function releases({ task: name, signal, session, again }) {
-  const shown = await look(ofTask(name), signal);
+export async function releases(view) {
+  const { task: name, signal, session, again } = view;
+  const [shown, learnt] = await Promise.all([look(ofTask(name), signal), look(ofTask(name, "renewals"), signal)]);
   const said = announcer();
   const runs = session.role === "operator";
   const newest = [...shown.releases].reverse();
@@ -33,6 +35,7 @@ export async function releases({ task: name, signal, session, again }) {
       { name: "Standing", cell: (one) => (one.release === shown.in_force ? h("span", { class: "state good" }, "in force")
         : runs && h("button", { on: { click: () => put(one) }, "aria-label": `${one.release === before ? "Roll back to" : "Put in force"} ${short(one.release)}` }, one.release === before ? "Roll back" : "Put in force")) },
     ], newest, `No release yet. Next: sizewise train ${name}`),
+    await trial(view, shown, said),
     h("h2", {}, "Certificates of the release in force"),
     shown.certificates.length ? table("One for each question that was put to the test", [
       { name: "Question", head: true, cell: (one) => one.question },
@@ -49,6 +52,15 @@ export async function releases({ task: name, signal, session, again }) {
       { name: "Release", cell: (one) => h("code", { title: one.release }, short(one.release)) },
       { name: "Why", cell: (one) => one.reason },
     ], [...shown.history].reverse()),
+    h("h2", {}, "Learning again"),
+    h("p", {}, `By itself: ${learnt.by_itself}. What comes of it ${learnt.promote === "certified" ? "is put in force once it is certified." : "waits to be put in force, however it is certified."}`),
+    table("Renewals, the latest first", [
+      { name: "Began", tight: true, head: true, cell: (one) => moment(one.begun_at) },
+      { name: "State", cell: (one) => `${words(one.state)}${one.state === "running" ? `: ${one.step}` : ""}` },
+      { name: "Release", cell: (one) => (one.release ? h("code", { title: one.release }, short(one.release)) : "–") },
+      { name: "Why", cell: (one) => one.why },
+      { name: "What came of it", words: true, cell: (one) => one.told ?? "" },
+    ], learnt.renewals, "The task has not learnt again yet."),
     h("h2", {}, "Openings of locked rows"),
     table("Each look at the locked rows, written down before it happened", [
       { name: "When", tight: true, head: true, cell: (one) => moment(one.at) },

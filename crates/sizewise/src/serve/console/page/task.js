@@ -1,9 +1,10 @@
 // What does one task promise, what was proven, and what does each threshold cost?
 import { look, ofTask } from "./api.js";
 import { curve } from "./curve.js";
-import { figures, h, missing } from "./dom.js";
+import { figures, h, missing, problem, put } from "./dom.js";
 import { evidence, state, told } from "./evidence.js";
 import { count, estimate, moment, money, percent, share, short, spread, words } from "./format.js";
+import { account, savings } from "./savings.js";
 import { table } from "./table.js";
 
 /** How long to wait before asking again for figures that are being made. */
@@ -14,6 +15,8 @@ export async function task({ task: name, signal, again }) {
     look(ofTask(name), signal), look(ofTask(name, "evaluation"), signal), look(ofTask(name, "traffic"), signal), evidence(name, signal), look("home", signal)]);
   const line = home.tasks.find((one) => one.task === name);
   if (measured.state === "measuring") setTimeout(() => signal.aborted || again(), AGAIN_MS);
+  const saved = h("div", { role: "status" }, h("p", { class: "note" }, "…"));
+  savings(name, signal).then((found) => put(saved, account(found)), (error) => { if (!signal.aborted) put(saved, problem(error)); });
   const parts = shown.task.question.map((question) => section(question, { shown, measured, traffic, live: live.get(question.name), line }));
   return [
     h("h1", { tabindex: "-1" }, name),
@@ -25,6 +28,7 @@ export async function task({ task: name, signal, again }) {
     line && h("section", {}, h("h2", {}, "Money"), figures([
       ["larger models today", money(line.money.today_micro_usd)], ["this month", money(line.money.month_micro_usd), `${count(line.money.calls_this_month)} calls`],
       ["waiting for people", `${count(line.waiting)}${line.more_waiting ? "+" : ""}`]])),
+    h("section", {}, h("h2", {}, "Saved"), saved),
   ];
 }
 
