@@ -9,12 +9,12 @@ use crate::{
     static_embeddings::StaticEmbeddings,
 };
 
-const CONFIG: &[u8] = include_bytes!("../weights/minilm-l6-int8/config.json");
-const TOKENIZER: &[u8] = include_bytes!("../weights/minilm-l6-int8/tokenizer.json");
-const POOLING: &[u8] = include_bytes!("../weights/minilm-l6-int8/1_Pooling/config.json");
-const ENCODER: &[u8] = include_bytes!("../weights/minilm-l6-int8/model.safetensors");
+static CONFIG: &[u8] = include_bytes!("../weights/minilm-l6-int8/config.json");
+static TOKENIZER: &[u8] = include_bytes!("../weights/minilm-l6-int8/tokenizer.json");
+static POOLING: &[u8] = include_bytes!("../weights/minilm-l6-int8/1_Pooling/config.json");
+static ENCODER: &[u8] = include_bytes!("../weights/minilm-l6-int8/model.safetensors");
 const ENCODER_NOTICE: &str = include_str!("../weights/minilm-l6-int8/NOTICE");
-const STATIC: &[u8] = include_bytes!("../weights/static-256/embeddings.safetensors");
+static STATIC: &[u8] = include_bytes!("../weights/static-256/embeddings.safetensors");
 
 /// Name of the built-in encoder.
 pub const ENCODER_NAME: &str = "minilm-l6-int8";
