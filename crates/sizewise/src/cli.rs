@@ -117,6 +117,8 @@ pub enum Command {
     Redact(Redact),
     /// What remote models have cost, by task, provider and day.
     Spending,
+    /// What providers ask for their models, as far as this program knows, with dates.
+    Prices,
     /// What the same traffic would have cost with the larger model, or with another one, and how sure that is.
     Savings(SavingsAsked),
     /// The API keys of the server.

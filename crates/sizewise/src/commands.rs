@@ -43,6 +43,7 @@ pub use teach::TeacherSettings;
 use crate::{
     cli::{Cli, Command},
     error::Result,
+    prices,
     project::Project,
     screen::Screen,
 };
@@ -109,6 +110,10 @@ pub fn run(cli: &Cli, screen: &Screen) -> Result<u8> {
         Command::Kinds(arguments) => kinds::run(&project, arguments, screen),
         Command::Records(arguments) => records::run(&project, arguments, screen),
         Command::Spending => spending::run(&project, screen),
+        Command::Prices => {
+            screen.result("prices", &prices::all(), prices::text);
+            Ok(DONE)
+        }
         Command::Savings(arguments) => savings::run(&project, arguments, screen),
         Command::Keys(what) => keys::run(&project, what, screen),
         Command::Trial(what) => trial::run(&project, what, screen),

@@ -17,6 +17,7 @@ mod members;
 pub mod observe;
 pub mod oidc;
 mod people;
+mod prices;
 pub mod project;
 mod providers;
 mod review;

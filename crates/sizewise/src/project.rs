@@ -9,6 +9,7 @@ use crate::{
     error::{Error, Result},
     learner::Learn,
     oidc::OidcSettings,
+    prices,
     telemetry::TelemetrySettings,
 };
 use serde::{Deserialize, Serialize};
@@ -259,9 +260,10 @@ fn read_settings(path: &Path) -> Result<Settings> {
         Ok(_) => {}
     }
     let text = std::fs::read_to_string(path).map_err(|cause| Error::file(path, cause))?;
-    let settings: Settings = toml::from_str(&text)
+    let mut settings: Settings = toml::from_str(&text)
         .map_err(|error| Error::usage(format!("{}: {}", path.display(), error.to_string().trim_end())))?;
     settings.learn.iter().try_for_each(|(task, learn)| learn.check(task))?;
+    settings.provider.values_mut().for_each(prices::complete);
     Ok(settings)
 }
 

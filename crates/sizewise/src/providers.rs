@@ -5,6 +5,7 @@
 
 use crate::{
     error::{Error, Result},
+    prices,
     project::{Project, RelaySettings},
     secrets,
     serve::Relay,
@@ -70,6 +71,16 @@ impl Providers {
             !one.is_on_premises() && self.settings.get(one.name()).is_some_and(|s| s.price_in.is_none())
         };
         self.all().iter().filter(|one| unpriced(one)).map(|one| one.name().to_owned()).collect()
+    }
+
+    /// Those of them whose prices are the program's own, with their date.
+    pub(crate) fn priced_by_table(&self) -> Vec<(String, String)> {
+        let dated = |one: &Arc<Provider>| {
+            let settings = self.settings.get(one.name())?;
+            let as_of = prices::date(settings)?;
+            Some((one.name().to_owned(), as_of.to_owned()))
+        };
+        self.all().iter().filter_map(dated).collect()
     }
 
     /// Where texts are that each of the described providers gets, as the settings say.

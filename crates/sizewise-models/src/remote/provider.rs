@@ -67,6 +67,9 @@ pub struct ProviderSettings {
     /// Dollars for a million tokens that are written.
     #[serde(default)]
     pub price_out: Option<Dollars>,
+    /// The day from which these prices are, as its owner writes it; it is shown beside them.
+    #[serde(default)]
+    pub priced_on: Option<String>,
     /// Seconds until one call is given up; unless said 20 for a question of a task, and 120 for what is passed on, which may be long.
     #[serde(default)]
     pub timeout_s: Option<u32>,

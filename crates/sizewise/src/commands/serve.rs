@@ -165,6 +165,9 @@ impl Serving {
                 screen.remark(&format!("key {} is refused: sizewise.toml has no [team.{team}]", key.id));
             }
         }
+        for (name, as_of) in self.providers.priced_by_table() {
+            screen.remark(&format!("provider {name} is taken to cost what `sizewise prices` says ({as_of})"));
+        }
         for name in self.providers.unpriced() {
             screen.remark(&format!(
                 "provider {name} has no prices, so what it costs is neither known nor limited (price_in, price_out)"

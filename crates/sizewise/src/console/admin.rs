@@ -45,6 +45,9 @@ impl Console {
                 told.insert("residency".into(), residencies.get(name.as_str()).copied().into());
                 told.insert("budget".into(), json!(settings.budget));
                 told.insert("priced".into(), settings.price_in.is_some().into());
+                told.insert("price_in".into(), json!(settings.price_in));
+                told.insert("price_out".into(), json!(settings.price_out));
+                told.insert("priced_on".into(), settings.priced_on.clone().into());
             }
             told
         };

@@ -5,6 +5,7 @@
 use crate::{
     cli::Teach,
     error::{Error, Result},
+    prices,
     project::Project,
     secrets,
 };
@@ -70,9 +71,15 @@ pub(super) fn resolve(project: &Project, arguments: &Teach) -> Result<Resolved> 
         (None, None) => None,
     };
     let amount = |own: Option<Dollars>, set: Option<Dollars>| own.or(set).map(|dollars| dollars.0);
-    let (read, written) =
+    let (mut read, mut written) =
         (amount(arguments.price_in, settings.price_in), amount(arguments.price_out, settings.price_out));
     let budget = amount(arguments.budget, settings.budget);
+    // Without a budget the number of labels is the bound, and nobody has to say what they cost.
+    if budget.is_some()
+        && let (None, None, Some(known)) = (read, written, prices::of(&url, &model))
+    {
+        (read, written) = (Some(known.prices.read), Some(known.prices.written));
+    }
     let prices = Prices { read: read.unwrap_or_default(), written: written.unwrap_or_default() };
     let chat = Chat::new(&url, key, PATIENCE)?;
     if read.is_some() != written.is_some() {
@@ -82,7 +89,7 @@ pub(super) fn resolve(project: &Project, arguments: &Teach) -> Result<Resolved> 
     }
     if budget.is_some() && prices.is_free() {
         return Err(Error::usage(
-            "a budget needs prices: --price-in and --price-out, in dollars for a million tokens",
+            "a budget needs prices: --price-in and --price-out, in dollars for a million tokens (`sizewise prices` names those that are known)",
         ));
     }
     if budget.is_none() && !prices.is_free() {

@@ -79,6 +79,8 @@ function providers(told) {
     if (one.calls === undefined) return h("span", { class: "state none" }, "nobody names it");
     return one.failures ? h("span", { class: "state open" }, "has failed") : h("span", { class: "state good" }, "well");
   };
+  // Dollars for a million tokens, as texts of six decimals.
+  const price = (one) => (one.priced ? `$${Number(one.price_in).toFixed(2)} / $${Number(one.price_out).toFixed(2)}` : "–");
   return h("section", {}, h("h2", {}, "Providers"), table("Larger models that may be asked", [
     { name: "Provider", head: true, cell: (one) => one.provider },
     { name: "State", cell: standing },
@@ -87,6 +89,8 @@ function providers(told) {
     { name: "Where texts are", cell: (one) => one.residency ?? "not said" },
     { name: "Calls", number: true, cell: (one) => (one.calls === undefined ? "–" : count(one.calls)) },
     { name: "Failed", number: true, cell: (one) => (one.failures === undefined ? "–" : count(one.failures)) },
+    { name: "Price, read / written", number: true, cell: price },
+    { name: "Prices as of", cell: (one) => one.priced_on ?? (one.priced ? "not said" : "–") },
     { name: "Budget", number: true, cell: (one) => budget(one.budget) },
     { name: "Last problem", words: true, cell: (one) => one.problem ?? (one.priced || one.residency === "on-premises" ? "" : "no prices: what it costs is not known") },
   ], told.providers, "None is described in sizewise.toml: nothing leaves this machine."));
