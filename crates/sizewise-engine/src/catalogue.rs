@@ -16,22 +16,27 @@ use std::{
 /// The loaded models that tasks share.
 #[derive(Debug)]
 pub(crate) struct Catalogue {
-    static_embeddings: Arc<StaticEmbeddings>,
+    /// Loaded when the first task needs them: a server that only passes calls on has no use for their 15 megabytes.
+    static_embeddings: Mutex<Option<Arc<StaticEmbeddings>>>,
     /// Encoders in use; one that no task uses any more is dropped.
     encoders: Mutex<HashMap<ContentHash, Weak<Batcher>>>,
     workers: usize,
 }
 
 impl Catalogue {
-    pub(crate) fn new(workers: usize) -> Result<Self, Error> {
-        let static_embeddings = Arc::new(builtin::static_embeddings()?);
-        Ok(Self { static_embeddings, encoders: Mutex::default(), workers })
+    pub(crate) fn new(workers: usize) -> Self {
+        Self { static_embeddings: Mutex::default(), encoders: Mutex::default(), workers }
     }
 
     /// The static embeddings, if they are the ones that were fitted with.
     pub(crate) fn static_embeddings(&self, hash: &ContentHash) -> Result<Arc<StaticEmbeddings>, Error> {
-        match self.static_embeddings.hash() == *hash {
-            true => Ok(Arc::clone(&self.static_embeddings)),
+        let mut loaded = self.static_embeddings.lock().unwrap_or_else(PoisonError::into_inner);
+        let embeddings = match &*loaded {
+            Some(embeddings) => embeddings,
+            None => loaded.insert(Arc::new(builtin::static_embeddings()?)),
+        };
+        match embeddings.hash() == *hash {
+            true => Ok(Arc::clone(embeddings)),
             false => Err(Error::OtherBuild { what: "static embeddings" }),
         }
     }

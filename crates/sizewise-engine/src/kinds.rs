@@ -245,11 +245,13 @@ impl Kinds {
         let mut state = self.state();
         let number = state.next;
         state.next += 1;
-        state.recent.push_back(Recent { number, decision: seen.decision, fixed: seen.fixed });
-        if state.recent.len() > WINDOW {
-            state.recent.pop_front();
-        }
         let is_found = state.watch.look(&self.encoder, number, &seen.vector);
+        if state.watch.latest() == Some(number) {
+            state.recent.push_back(Recent { number, decision: seen.decision, fixed: seen.fixed });
+            if state.recent.len() > WINDOW {
+                state.recent.pop_front();
+            }
+        }
         let mut new = None;
         if is_found && let Some(cluster) = state.watch.clusters().last() {
             let mut kind = NewKind {

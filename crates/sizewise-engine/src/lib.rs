@@ -123,7 +123,7 @@ impl Engine {
             false => None,
         };
         Ok(Self {
-            catalogue: Catalogue::new(settings.encoder_workers)?,
+            catalogue: Catalogue::new(settings.encoder_workers),
             tasks: RwLock::default(),
             loading: Mutex::default(),
             store,

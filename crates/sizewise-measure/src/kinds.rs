@@ -17,6 +17,9 @@
 //! from, or of any mix in which no region grew more than twofold, at most 5 % of tasks ever see a false proposal, however
 //! long they run (Ville's inequality).
 //!
+//! **Repeats.** A program that asks the same over and over (a monitor, a stuck client) brings nothing new, however often it asks. What stands
+//! in the window [`REPEATS`] times counts as outside of every candidate from then on: fewer wins than there were keep the bound.
+//!
 //! **Looks.** Requests are looked at by chance, all alike, or the shares compared would not be of the same thing: those that a
 //! cheaper tier answers have no vector until somebody reads them.
 
@@ -34,6 +37,10 @@ pub const WINDOW: usize = 1_000;
 pub const REFERENCES: usize = 2_000;
 /// How many times as frequent as in training a region may be before it counts as new.
 pub const GROWTH: f64 = 2.0;
+/// How often one and the same input may stand in the window.
+pub const REPEATS: usize = 2;
+/// Coordinates of one and the same input differ by less, whatever it was read together with.
+const SAME: f32 = 1e-4;
 /// Chance of a false proposal, ever.
 pub const FALSE_PROPOSALS: f64 = 0.05;
 /// Looks between two searches.
@@ -115,7 +122,8 @@ impl Watch {
         }
         self.looks += 1;
         let fit = known.classes.best(vector).1;
-        let taken = self.clusters.iter().any(|cluster| cluster.form.value(vector) > fit);
+        let repeated = self.stands(vector) >= REPEATS;
+        let taken = repeated || self.clusters.iter().any(|cluster| cluster.form.value(vector) > fit);
         let mut proposed = None;
         for (place, candidate) in self.candidates.iter_mut().enumerate() {
             let inside = !taken && candidate.form.value(vector) - fit > candidate.least;
@@ -127,9 +135,11 @@ impl Watch {
                 proposed = proposed.or(Some(place));
             }
         }
-        self.window.push_back(Look { id, vector: vector.to_vec(), fit });
-        if self.window.len() > WINDOW {
-            self.window.pop_front();
+        if !repeated {
+            self.window.push_back(Look { id, vector: vector.to_vec(), fit });
+            if self.window.len() > WINDOW {
+                self.window.pop_front();
+            }
         }
         if let Some(place) = proposed {
             let candidate = self.candidates.swap_remove(place);
@@ -145,6 +155,18 @@ impl Watch {
             self.search(known);
         }
         proposed.is_some()
+    }
+
+    /// How often an input stands in the window.
+    fn stands(&self, vector: &[f32]) -> usize {
+        let is_same = |look: &&Look| look.vector.iter().zip(vector).all(|(a, b)| (a - b).abs() < SAME);
+        self.window.iter().filter(is_same).take(REPEATS).count()
+    }
+
+    /// The input that came into the window last, by the caller's id.
+    #[must_use]
+    pub fn latest(&self) -> Option<u64> {
+        self.window.back().map(|look| look.id)
     }
 
     /// Takes up a kind that was proposed before: its inputs are not proposed again. It is the last of [`Self::clusters`] then.
@@ -436,6 +458,24 @@ mod tests {
             proposals += usize::from(!watch.clusters().is_empty());
         }
         assert!(proposals <= 1, "{proposals} of 20");
+    }
+
+    #[test]
+    fn what_is_asked_over_and_over_is_no_new_kind() {
+        let mut random = Random::new(6);
+        let known = known(7, &mut random);
+        let same: Vec<Vec<f32>> = (0..3).map(|_| point(7, &mut random)).collect();
+        let mut watch = Watch::default();
+        for at in 0..3_000u64 {
+            let is_same = at % 3 == 0;
+            let mut vector =
+                if is_same { same[random.below(3)].clone() } else { point(random.below(7), &mut random) };
+            // As it was read together with something else.
+            vector[0] += 1e-6 * (at % 5) as f32;
+            watch.look(&known, at, &vector);
+            assert!(is_same || watch.latest() == Some(at));
+        }
+        assert_eq!((watch.looks(), watch.clusters().len()), (3_000, 0));
     }
 
     #[test]

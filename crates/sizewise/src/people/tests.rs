@@ -78,6 +78,16 @@ fn a_suggestion_is_shown_after_the_first_choice_and_never_with_a_probe() {
 }
 
 #[test]
+fn a_question_that_somebody_settled_meanwhile_is_shown_to_nobody() {
+    let one = item("d_1", Waits::Unsure);
+    let (_folder, store) = store(std::slice::from_ref(&one));
+    let people = People::default();
+    let (ann, bob) = (person("ann", Role::Reviewer), person("bob", Role::Reviewer));
+    assert_eq!(answer(&store, (&people, &ann), &one, (Some("billing"), false)).unwrap().became, "gold");
+    assert!(shown(&store, (&people, &bob), one).unwrap().is_none());
+}
+
+#[test]
 fn two_differ_a_third_decides_and_all_of_it_is_counted() {
     let items: Vec<QueuedItem> = (0..40).map(|n| item(&format!("d_{n:02}"), Waits::Unsure)).collect();
     let (_folder, store) = store(&items);
