@@ -144,6 +144,12 @@ pub enum GateName {
     Latency,
     /// Whether the release's parts are those that its manifest names.
     Parts,
+    /// Whether its models take no more memory than is allowed.
+    Memory,
+    /// Whether its models may be used, by what their makers say.
+    Licence,
+    /// Whether it names all it takes to make it again, as far as that can be seen without doing so.
+    Reproducibility,
 }
 
 impl GateName {
@@ -155,6 +161,9 @@ impl GateName {
             Self::OutOfScope => "out of scope",
             Self::Latency => "latency",
             Self::Parts => "parts",
+            Self::Memory => "memory",
+            Self::Licence => "licence",
+            Self::Reproducibility => "reproducibility",
         }
     }
 }

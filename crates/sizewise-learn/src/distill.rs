@@ -6,6 +6,7 @@
 
 use crate::error::{Error, Result, at};
 use sizewise_models::{
+    builtin::NOT_STATED,
     encoder::{Encoder, EncoderFiles},
     static_embeddings::StaticEmbeddings,
 };
@@ -159,7 +160,7 @@ pub fn attribution(folder: &Path, what: &str) -> Result<String> {
         folder.file_name().map_or_else(|| "an encoder".into(), |name| name.to_string_lossy().into_owned());
     Ok(format!(
         "Derived from `{name}` by `sizewise models {what}`.\nLicence of the original: {}.\n",
-        licence.as_deref().unwrap_or("not stated in its folder")
+        licence.as_deref().unwrap_or(NOT_STATED)
     ))
 }
 

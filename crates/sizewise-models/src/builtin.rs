@@ -15,9 +15,15 @@ static POOLING: &[u8] = include_bytes!("../weights/minilm-l6-int8/1_Pooling/conf
 static ENCODER: &[u8] = include_bytes!("../weights/minilm-l6-int8/model.safetensors");
 const ENCODER_NOTICE: &str = include_str!("../weights/minilm-l6-int8/NOTICE");
 static STATIC: &[u8] = include_bytes!("../weights/static-256/embeddings.safetensors");
+const STATIC_NOTICE: &str = include_str!("../weights/static-256/NOTICE");
 
 /// Name of the built-in encoder.
 pub const ENCODER_NAME: &str = "minilm-l6-int8";
+/// Name of the built-in static embeddings.
+pub const STATIC_NAME: &str = "static-256";
+
+/// What stands in a NOTICE where whoever made the original named no licence.
+pub const NOT_STATED: &str = "not stated in its folder";
 
 /// The files of the built-in encoder.
 #[must_use]
@@ -35,6 +41,20 @@ pub fn encoder_files() -> EncoderFiles<&'static [u8]> {
 #[must_use]
 pub fn encoder_notice() -> &'static str {
     ENCODER_NOTICE
+}
+
+/// Who made what the built-in static embeddings are derived from.
+#[must_use]
+pub fn static_embeddings_notice() -> &'static str {
+    STATIC_NOTICE
+}
+
+/// The licence that a NOTICE of this program names.
+#[must_use]
+pub fn licence_in(notice: &str) -> Option<&str> {
+    let named = notice.lines().find_map(|line| line.strip_prefix("Licence of the original:"))?;
+    let named = named.trim().trim_end_matches('.');
+    Some(named).filter(|licence| !licence.is_empty() && *licence != NOT_STATED)
 }
 
 /// Size of the built-in static embeddings in the program, in bytes; their tokenizer is the encoder's.
@@ -73,6 +93,13 @@ mod tests {
         let rows: Vec<&[f32]> = found.rows().collect();
         let (near, far) = (dot(rows[0], rows[1]), dot(rows[0], rows[2]));
         assert!(near > 0.6 && far < 0.2, "{near} {far}");
+    }
+
+    #[test]
+    fn what_is_built_in_names_its_licence() {
+        assert_eq!(licence_in(encoder_notice()), Some("apache-2.0"));
+        assert_eq!(licence_in(static_embeddings_notice()), Some("apache-2.0"));
+        assert_eq!(licence_in(&format!("Licence of the original: {NOT_STATED}.")), None);
     }
 
     #[test]

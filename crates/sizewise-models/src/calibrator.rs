@@ -7,6 +7,7 @@
 //! Where every training row is easy there are no errors to learn caution from, and where none is out of scope nothing says
 //! what is. So the signals that measure likeness to the training rows have a floor, whatever the other signals say.
 
+use crate::memory::{InMemory, each};
 use serde::{Deserialize, Serialize};
 
 /// Maps signals to a confidence.
@@ -62,6 +63,12 @@ impl SignalWeight {
     #[must_use]
     pub fn standardise(&self, value: f64) -> f64 {
         ((value - self.mean) / self.deviation.max(1e-9)).clamp(-5.0, 5.0)
+    }
+}
+
+impl InMemory for Calibrator {
+    fn held_bytes(&self) -> usize {
+        each(&self.signals, self.signals.capacity(), |signal| signal.name.held_bytes())
     }
 }
 

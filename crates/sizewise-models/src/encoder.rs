@@ -26,6 +26,7 @@ pub use shape::LayerShape;
 use crate::{
     error::{Error, Result},
     kernels::Kernel,
+    memory::InMemory,
     tokenizer::Tokenizer,
 };
 use forward::Workspace;
@@ -325,4 +326,10 @@ pub(crate) fn merge_windows(parts: Embeddings, owners: &[usize], texts: usize) -
     }
     merged.values.chunks_exact_mut(dimensions.max(1)).for_each(floats::to_unit_length);
     merged
+}
+
+impl InMemory for Encoder {
+    fn held_bytes(&self) -> usize {
+        self.tokenizer.held_bytes() + self.prompt.held_bytes() + self.stack.held_bytes()
+    }
 }

@@ -24,6 +24,7 @@ pub(crate) use brains::{BrainRows, PackedBrains};
 pub use choice::Kernel;
 pub use wide::widest;
 
+use crate::memory::InMemory;
 use aligned::Aligned;
 
 /// Outputs that are computed side by side: four vectors of sixteen, four tiles.
@@ -258,6 +259,13 @@ fn range(row: &[f32]) -> (f32, f32) {
 impl Scratch {
     pub(crate) fn new(kernel: Kernel) -> Self {
         Self { kernel, sums: Aligned::new(), brain_sums: Aligned::new() }
+    }
+}
+
+impl InMemory for PackedWeights {
+    fn held_bytes(&self) -> usize {
+        let rows = self.weight_sums.held_bytes() + self.scales.held_bytes() + self.bias.held_bytes();
+        self.packed.held_bytes() + rows
     }
 }
 

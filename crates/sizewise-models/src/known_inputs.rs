@@ -5,6 +5,7 @@
 
 use crate::{
     error::Result,
+    memory::InMemory,
     tensors::{self, Output, Tensors},
 };
 
@@ -62,6 +63,13 @@ impl KnownInputs {
             }),
             other => Err(tensors.damaged(format!("its tensors have shapes {other:?}"))),
         }
+    }
+}
+
+impl InMemory for KnownInputs {
+    fn held_bytes(&self) -> usize {
+        let tables = [&self.precision, &self.directions, &self.offsets, &self.references];
+        tables.iter().map(|table| table.held_bytes()).sum()
     }
 }
 

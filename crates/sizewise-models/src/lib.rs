@@ -18,6 +18,7 @@ pub mod error;
 mod kernels;
 pub mod known_inputs;
 pub mod linear_head;
+pub mod memory;
 pub mod neighbours;
 pub mod ngrams;
 pub mod package;

@@ -5,6 +5,7 @@
 use crate::{
     error::Result,
     kernels::widest,
+    memory::InMemory,
     tensors::{self, Output, Tensors},
 };
 
@@ -97,6 +98,12 @@ impl LinearHead {
                     .damaged(format!("tensor `weights` has shape {other:?}, not [classes, dimensions]")))
             }
         }
+    }
+}
+
+impl InMemory for LinearHead {
+    fn held_bytes(&self) -> usize {
+        self.weights.held_bytes() + self.bias.held_bytes()
     }
 }
 

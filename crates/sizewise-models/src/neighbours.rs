@@ -5,6 +5,7 @@
 use crate::{
     error::Result,
     kernels::widest,
+    memory::InMemory,
     tensors::{self, Output, Tensors},
 };
 
@@ -185,6 +186,12 @@ fn scale_of(vector: &[i8]) -> f32 {
 #[inline(always)]
 fn dot(a: &[i8], b: &[i8]) -> i32 {
     a.iter().zip(b).map(|(x, y)| i32::from(i16::from(*x) * i16::from(*y))).sum()
+}
+
+impl InMemory for Neighbours {
+    fn held_bytes(&self) -> usize {
+        self.vectors.held_bytes() + self.rows.held_bytes() + self.scales.held_bytes()
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::{
     error::{Error, Result},
     known_inputs::KnownInputs,
     linear_head::LinearHead,
+    memory::{InMemory, each},
     neighbours::Neighbours,
     static_head::StaticHead,
     tensors::{self, Output, Tensors},
@@ -236,6 +237,26 @@ fn classes_from_bytes(file: &str, bytes: &[u8]) -> Result<Arc<[u16]>> {
     wide.iter()
         .map(|class| u16::try_from(*class).map_err(|_| tensors.damaged(format!("{class} is no class"))))
         .collect()
+}
+
+impl InMemory for TaskModels {
+    fn held_bytes(&self) -> usize {
+        let heads = each(&self.questions, self.questions.capacity(), |question| {
+            let fixed = question.static_tier.as_ref();
+            let fixed = fixed.map_or(0, |tier| tier.head.held_bytes() + tier.calibrator.held_bytes());
+            let encoder = question.encoder_tier.as_ref().map_or(0, |tier| {
+                let rows = tier.neighbours.classes.held_bytes();
+                tier.head.held_bytes() + tier.calibrator.held_bytes() + rows
+            });
+            question.name.held_bytes() + fixed + encoder
+        });
+        // All questions compare with the same rows.
+        let tier = self.questions.iter().find_map(|question| question.encoder_tier.as_ref());
+        let rows = tier.map_or(0, |tier| tier.neighbours.neighbours.held_bytes());
+        let known = self.known.as_ref();
+        let known = known.map_or(0, |known| known.encoder.held_bytes() + known.fixed.held_bytes());
+        self.vocabulary.held_bytes() + heads + rows + known
+    }
 }
 
 #[cfg(test)]

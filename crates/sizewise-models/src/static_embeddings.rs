@@ -7,6 +7,7 @@
 use crate::{
     error::{Error, Result},
     kernels::widest,
+    memory::InMemory,
     tensors::{self, Output, Tensors},
     wordpiece::WordPiece,
 };
@@ -121,6 +122,12 @@ impl StaticEmbeddings {
                 }
             },
         );
+    }
+}
+
+impl InMemory for StaticEmbeddings {
+    fn held_bytes(&self) -> usize {
+        self.tokenizer.held_bytes() + self.rows.held_bytes() + self.scales.held_bytes()
     }
 }
 

@@ -6,6 +6,7 @@
 use crate::{
     error::Result,
     kernels::widest,
+    memory::InMemory,
     tensors::{self, Output, Tensors},
     vocabulary::Vocabulary,
 };
@@ -271,6 +272,13 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
         }
     }
     sums.iter().sum::<f32>() + tail
+}
+
+impl InMemory for StaticHead {
+    fn held_bytes(&self) -> usize {
+        let tables = [&self.scales, &self.dense, &self.bias, &self.centroids];
+        self.sparse.held_bytes() + tables.iter().map(|table| table.held_bytes()).sum::<usize>()
+    }
 }
 
 #[cfg(test)]

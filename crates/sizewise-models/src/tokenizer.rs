@@ -25,6 +25,7 @@ mod unigram;
 
 use crate::{
     error::{Error, Result},
+    memory::InMemory,
     wordpiece::WordPiece,
 };
 use added::{AddedJson, AddedTokens, Part};
@@ -209,4 +210,19 @@ struct TokenizerJson<'a> {
 struct KindJson {
     #[serde(rename = "type")]
     kind: Option<String>,
+}
+
+impl InMemory for Tokenizer {
+    fn held_bytes(&self) -> usize {
+        match &self.0 {
+            Kind::WordPiece(pieces) => pieces.held_bytes(),
+            Kind::Subword(subword) => {
+                let model = match &subword.model {
+                    Model::Bpe(bpe) => bpe.held_bytes(),
+                    Model::Unigram(unigram) => unigram.held_bytes(),
+                };
+                size_of::<Subword>() + subword.added.held_bytes() + subword.normalizer.held_bytes() + model
+            }
+        }
+    }
 }

@@ -3,7 +3,10 @@
 //! A table from hash to row number, built once from the training rows. A text becomes two blocks of tf-idf values (words
 //! and character runs), each of unit length, so that neither block drowns the other.
 
-use crate::ngrams::{Block, Ngrams};
+use crate::{
+    memory::InMemory,
+    ngrams::{Block, Ngrams},
+};
 
 /// The n-grams of the training rows.
 #[derive(Debug, Clone)]
@@ -150,6 +153,12 @@ impl Vocabulary {
             features.values.iter_mut().skip(first).for_each(|(_, value)| *value *= scale);
         }
         if seen + unseen > 0.0 { seen / (seen + unseen) } else { 0.0 }
+    }
+}
+
+impl InMemory for Vocabulary {
+    fn held_bytes(&self) -> usize {
+        self.hashes.held_bytes() + self.idf.held_bytes() + self.slots.held_bytes()
     }
 }
 

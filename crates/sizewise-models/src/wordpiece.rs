@@ -9,6 +9,7 @@
 
 use crate::{
     error::{Error, Result},
+    memory::InMemory,
     ngrams::hash,
 };
 use serde::Deserialize;
@@ -372,6 +373,15 @@ impl TokenizerJson {
             }),
             None => Ok(()),
         }
+    }
+}
+
+impl InMemory for WordPiece {
+    fn held_bytes(&self) -> usize {
+        [&self.first, &self.next]
+            .iter()
+            .map(|pieces| pieces.slots.held_bytes() + pieces.bytes.held_bytes())
+            .sum()
     }
 }
 

@@ -14,7 +14,7 @@ use rusqlite::{OptionalExtension, Row, Transaction, params};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sizewise_contract::{
-    Certificate, ContentHash, GateResult, Task, certificate::Override, units::UnixMillis,
+    Certificate, ContentHash, Gate, GateResult, Task, certificate::Override, units::UnixMillis,
 };
 
 /// Version of the manifest.
@@ -330,6 +330,64 @@ impl Store {
         Ok(wanted)
     }
 
+    /// Writes down what gates found when a release was looked at again: of every certified question those of the same name are replaced, others
+    /// added. An override covers what was refused when it was given, so it falls where something else refuses now. Nothing is written of a
+    /// release that answers callers and would stop: a look ends no service. Hands out the release as it was found.
+    ///
+    /// # Errors
+    /// Fails when the database cannot be written; nothing is then changed.
+    pub fn look_again(&self, release: &Release, found: &[(String, Vec<Gate>)]) -> Result<Release> {
+        let mut connection = self.connection();
+        let transaction = database::begin(&mut connection)?;
+        let mut now =
+            Release { certificates: certificates(&transaction, &release.id)?, ..Release::clone(release) };
+        let (mut changed, mut stops) = (Vec::new(), false);
+        for certificate in now.certificates.iter_mut().filter(|one| one.verdict.is_certified()) {
+            let Some((_, gates)) = found.iter().find(|(question, _)| *question == certificate.question)
+            else {
+                continue;
+            };
+            let before = certificate.clone();
+            look_at(certificate, gates);
+            stops |= before.may_answer() && !certificate.may_answer();
+            if before != *certificate {
+                changed.push((before, certificate.clone()));
+            }
+        }
+        let named = release.id.to_string();
+        let answers = current(&transaction, &release.manifest.task)? == Some(release.id)
+            || trials::is_tried(&transaction, &release.manifest.task, &release.id)?;
+        if changed.is_empty() || (answers && stops) {
+            return Ok(now);
+        }
+        let mut told = Vec::new();
+        for (before, certificate) in &changed {
+            let text = serde_json::to_string(certificate)
+                .map_err(|_| Error::Internal("a certificate has a JSON form"))?;
+            transaction.execute(
+                "UPDATE certificates SET certificate = ?3 WHERE release = ?1 AND question = ?2",
+                params![named, certificate.question, text],
+            )?;
+            let result = |of: &Certificate, name| {
+                of.gates.iter().find(|gate| gate.name == name).map(|gate| gate.result)
+            };
+            for gate in &certificate.gates {
+                let earlier = result(before, gate.name);
+                if earlier != Some(gate.result) {
+                    told.push(json!({
+                        "question": certificate.question, "gate": gate.name, "result": gate.result, "before": earlier,
+                    }));
+                }
+            }
+        }
+        if !told.is_empty() {
+            let detail = json!({ "task": release.manifest.task, "gates": told });
+            audit::append(&transaction, &self.actor, Act::new("gate.looked_again", &named, detail))?;
+        }
+        transaction.commit()?;
+        Ok(now)
+    }
+
     /// Reads every part of a release.
     ///
     /// # Errors
@@ -349,6 +407,26 @@ impl Store {
             problem: format!("the release has no part {name}"),
         })?;
         self.objects.get(&part.hash)
+    }
+}
+
+/// Replaces a certificate's gates by those of the same name, and adds the others.
+fn look_at(certificate: &mut Certificate, found: &[Gate]) {
+    let mut refuses_anew = false;
+    for gate in found {
+        match certificate.gates.iter_mut().find(|own| own.name == gate.name) {
+            Some(own) => {
+                refuses_anew |= own.result != GateResult::Refuse && gate.result == GateResult::Refuse;
+                own.clone_from(gate);
+            }
+            None => {
+                refuses_anew |= gate.result == GateResult::Refuse;
+                certificate.gates.push(gate.clone());
+            }
+        }
+    }
+    if refuses_anew {
+        certificate.overridden = None;
     }
 }
 

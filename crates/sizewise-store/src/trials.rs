@@ -279,6 +279,12 @@ fn keeps_from_answering(live: &Release, wanted: &Release) -> Option<String> {
     }
 }
 
+/// Whether a release answers callers of a task on trial.
+pub(crate) fn is_tried(connection: &Connection, task: &str, release: &ContentHash) -> Result<bool> {
+    Ok(trial(connection, task, true)?
+        .is_some_and(|one| one.release == *release && one.mode == TrialMode::Canary))
+}
+
 /// The first question whose labels are spelled otherwise: what people say of it would be no evidence.
 fn misread(live: &Task, tried: &Task) -> Option<String> {
     let both = live.questions.iter().zip(&tried.questions);

@@ -164,3 +164,35 @@ fn what_a_gate_refuses_goes_in_force_only_with_a_reason_that_is_audited() {
     let overridden = now.certificates[0].overridden.as_ref().unwrap();
     assert_eq!((overridden.actor.as_str(), overridden.reason.as_str()), ("ada", "people look at German"));
 }
+
+#[test]
+fn a_release_that_is_looked_at_again_keeps_an_override_only_for_what_was_overridden() {
+    use sizewise_contract::{Gate, GateName, GateResult};
+    let gate = |name, result| Gate { name, found: "it was measured".into(), result, hint: None };
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let first = publish(&store, b"the first");
+    assert!(certify(&store, &first, b"rows of the first", Verdict::Certified));
+    let second = publish(&store, b"the second");
+    let mut refused = certificate(&second, Verdict::Certified);
+    refused.gates.push(gate(GateName::Latency, GateResult::Refuse));
+    let opening = store.begin_opening("support", &ContentHash::of(b"2"), &second.id, (1, None)).unwrap();
+    store.finish_opening(opening, &[refused]).unwrap();
+    let (id, look) = (second.id.to_string(), |release: &Release, gates: &[Gate]| {
+        store.look_again(release, &[("team".into(), gates.to_vec()), ("other".into(), vec![])]).unwrap()
+    });
+    store.promote("support", &id, Some("slow is well")).unwrap();
+    store.rollback("support", None).unwrap();
+    let again = look(&second, &[gate(GateName::Memory, GateResult::Pass)]);
+    assert!(again.certificates[0].may_answer(), "what was overridden is as it was");
+    let again = look(&second, &[gate(GateName::Memory, GateResult::Refuse)]);
+    assert!(!again.certificates[0].may_answer() && again.certificates[0].overridden.is_none());
+    assert_eq!(store.release("support", &id).unwrap().certificates, again.certificates);
+    assert!(store.promote("support", &id, None).is_err());
+    // What answers callers is told of, and goes on.
+    let told = look(&first, &[gate(GateName::Licence, GateResult::Refuse)]);
+    assert!(told.certificates[0].is_refused());
+    assert!(store.in_force("support").unwrap().unwrap().certificate("team").is_some());
+    let cured = look(&second, &[gate(GateName::Memory, GateResult::Pass)]);
+    assert!(!cured.certificates[0].may_answer(), "latency refuses, and its override is gone");
+}

@@ -552,7 +552,8 @@ pub struct Lint {
     pub task: Option<String>,
 }
 
-/// Puts a certified release in force. Exit code 100 where a gate refuses it.
+/// Puts a certified release in force. Its memory, its licences and how it was made are looked at again, under [gates] in sizewise.toml as it
+/// is now. Exit code 100 where a gate refuses it.
 #[derive(Debug, Args)]
 pub struct Promote {
     /// The task.

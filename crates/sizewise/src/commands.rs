@@ -26,6 +26,7 @@ mod models;
 pub(crate) mod privacy;
 pub(crate) mod queue;
 mod quickstart;
+mod recipe;
 mod records;
 mod redact;
 mod renew;

@@ -53,6 +53,8 @@ pub struct Settings {
     pub oidc: Option<OidcSettings>,
     /// Who is told when a promise changes.
     pub alerts: Option<AlertSettings>,
+    /// What a release must keep before it answers, beside its promise.
+    pub gates: GateSettings,
     /// When tasks learn again by themselves, by name.
     pub learn: BTreeMap<String, Learn>,
     /// Where traces go.
@@ -107,6 +109,37 @@ impl RelaySettings {
     #[must_use]
     pub fn days_kept(&self) -> u32 {
         self.observe_days.unwrap_or(30).clamp(1, 3_650)
+    }
+}
+
+/// What a release must keep before it answers, beside its promise; what is not set is told and refuses nothing.
+#[derive(Debug, Clone, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct GateSettings {
+    /// Most megabytes that the models of a release may take in memory.
+    pub max_memory_mb: Option<f64>,
+    /// The licences under which models may be used, as model cards name them (`apache-2.0`).
+    pub licences: Option<Vec<String>>,
+    /// What makers said of models whose files name no licence, by the model's name.
+    pub licence_of: BTreeMap<String, String>,
+}
+
+impl GateSettings {
+    fn check(&self) -> Result<()> {
+        if self.max_memory_mb.is_some_and(|most| !(most > 0.0 && most.is_finite())) {
+            return Err(Error::usage(
+                "[gates] max_memory_mb is a number above 0; leave it out to set no bound",
+            ));
+        }
+        if self.licences.as_ref().is_some_and(Vec::is_empty) {
+            return Err(Error::usage("[gates] licences names at least one; leave it out to allow all"));
+        }
+        match self.licence_of.iter().find(|(_, licence)| licence.trim().is_empty()) {
+            Some((model, _)) => {
+                Err(Error::usage(format!("[gates.licence_of] `{model}` has no licence's name")))
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -262,6 +295,7 @@ fn read_settings(path: &Path) -> Result<Settings> {
     let text = std::fs::read_to_string(path).map_err(|cause| Error::file(path, cause))?;
     let mut settings: Settings = toml::from_str(&text)
         .map_err(|error| Error::usage(format!("{}: {}", path.display(), error.to_string().trim_end())))?;
+    settings.gates.check()?;
     settings.learn.iter().try_for_each(|(task, learn)| learn.check(task))?;
     settings.provider.values_mut().for_each(prices::complete);
     Ok(settings)

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     kernels::{BrainRows, Kernel, PackedBrains, PackedWeights, Rounded, Scratch, widest},
+    memory::{InMemory, each},
     tensors::Tensors,
 };
 use ndarray::{ArrayView2, ArrayViewMut2, linalg::general_mat_mul};
@@ -456,5 +457,51 @@ impl<'a> Source<'a> {
             norm: self.norm(&name(names.norm), config)?,
             pre_norm: None,
         })
+    }
+}
+
+impl InMemory for Stack {
+    fn held_bytes(&self) -> usize {
+        let layers = each(&self.layers, self.layers.capacity(), |layer| {
+            let products = [&layer.query_key_value, &layer.attention_out, &layer.up, &layer.down];
+            let norms = [&layer.attention_norm, &layer.norm];
+            products.iter().map(|product| product.held_bytes()).sum::<usize>()
+                + norms.iter().map(|norm| norm.held_bytes()).sum::<usize>()
+                + layer.pre_norm.as_ref().and_then(|own| own.final_norm.as_ref()).map_or(0, Norm::held_bytes)
+        });
+        // Layers with the same angles share them.
+        let mut angles: Vec<&Arc<Rotary>> =
+            self.layers.iter().filter_map(|layer| layer.pre_norm.as_ref().map(|own| &own.rotary)).collect();
+        angles.sort_by_key(|angles| Arc::as_ptr(angles));
+        angles.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        let angles: usize = angles.iter().map(|angles| angles.held_bytes()).sum();
+        let rest = self.positions.held_bytes() + self.norm.held_bytes() + self.pooled.held_bytes();
+        self.words.held_bytes() + rest + layers + angles
+    }
+}
+
+impl InMemory for Norm {
+    fn held_bytes(&self) -> usize {
+        self.weight.held_bytes() + self.bias.held_bytes()
+    }
+}
+
+impl InMemory for Table {
+    fn held_bytes(&self) -> usize {
+        match self {
+            Self::Float(rows) => rows.held_bytes(),
+            Self::Brains(rows) => rows.held_bytes(),
+            Self::Bytes(rows, scales) => rows.held_bytes() + scales.held_bytes(),
+        }
+    }
+}
+
+impl InMemory for Linear {
+    fn held_bytes(&self) -> usize {
+        match self {
+            Self::Float { weights, bias, .. } => weights.held_bytes() + bias.held_bytes(),
+            Self::Brains(packed) => packed.held_bytes(),
+            Self::Bytes(packed) => packed.held_bytes(),
+        }
     }
 }

@@ -9,7 +9,7 @@ use super::{
     forward::{Workspace, add},
     layers::{Layer, Norm, Stack},
 };
-use crate::{kernels::widest, static_head::dot};
+use crate::{kernels::widest, memory::InMemory, static_head::dot};
 use std::sync::Arc;
 
 /// What such a layer has beyond BERT's.
@@ -176,6 +176,12 @@ fn attend_near(rows: &[f32], out: &mut [f32], (hidden, heads): (usize, usize), w
                 out.iter_mut().zip(part(other, 2, head)).for_each(|(sum, value)| *sum += weight * value);
             }
         }
+    }
+}
+
+impl InMemory for Rotary {
+    fn held_bytes(&self) -> usize {
+        self.cosines.held_bytes() + self.sines.held_bytes()
     }
 }
 

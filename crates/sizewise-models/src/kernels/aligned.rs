@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code)]
 
+use crate::memory::InMemory;
 use std::{
     marker::PhantomData,
     ops::{Deref, DerefMut},
@@ -76,6 +77,12 @@ impl<T: Number> DerefMut for Aligned<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as in `deref`; the lines are borrowed for as long as the numbers.
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.length) }
+    }
+}
+
+impl<T> InMemory for Aligned<T> {
+    fn held_bytes(&self) -> usize {
+        self.lines.held_bytes()
     }
 }
 

@@ -5,6 +5,7 @@
 //! on one machine a row's result does not depend on the rows beside it.
 
 use super::{Block, STEP, Scratch, TILE, TILE_ROWS, aligned::Aligned, widest};
+use crate::memory::InMemory;
 
 /// Outputs that are computed side by side.
 const PANEL: usize = super::PANEL;
@@ -174,6 +175,12 @@ pub(super) fn run(block: &mut BrainBlock<'_>) {
                 }
             }
         }
+    }
+}
+
+impl InMemory for PackedBrains {
+    fn held_bytes(&self) -> usize {
+        self.packed.held_bytes() + self.bias.held_bytes()
     }
 }
 

@@ -4,7 +4,10 @@
 //! at the leftmost place. Special tokens are not: what a user writes is data and never steers the model.
 
 use super::{normalizer::Normalizer, trie::Trie};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    memory::InMemory,
+};
 use serde::Deserialize;
 use sizewise_contract::limits;
 use std::collections::HashSet;
@@ -150,6 +153,13 @@ impl Matcher {
             }
         }
         None
+    }
+}
+
+impl InMemory for AddedTokens {
+    fn held_bytes(&self) -> usize {
+        let matchers = [&self.raw, &self.normalized];
+        matchers.iter().map(|matcher| matcher.contents.held_bytes() + matcher.tokens.held_bytes()).sum()
     }
 }
 

@@ -5,7 +5,10 @@
 //! takes O(n log n) however long it is.
 
 use super::{byte_level, section::Section};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    memory::{InMemory, table_of},
+};
 use serde::{Deserialize, de::IgnoredAny};
 use sizewise_contract::limits;
 use std::{
@@ -289,6 +292,14 @@ fn prefix_space(file: &str, section: Option<&Section<'_>>) -> Result<bool> {
         return Err(section.unsupported("use_regex", "is false; this build splits words by GPT-2's rule"));
     }
     section.flag("add_prefix_space", true)
+}
+
+impl InMemory for Bpe {
+    fn held_bytes(&self) -> usize {
+        let words: usize = self.whole.keys().map(String::capacity).sum();
+        let pieces = self.bytes.held_bytes() + self.written.held_bytes();
+        pieces + table_of(&self.merges) + table_of(&self.whole) + words
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //! whole and then by characters, and the shortest key that matches decides.
 
 use super::section::Section;
-use crate::error::Result;
+use crate::{error::Result, memory::InMemory};
 use unicode_segmentation::UnicodeSegmentation;
 
 /// Clusters from this length on are looked up by characters alone.
@@ -123,6 +123,12 @@ fn from_base64(text: &str) -> Option<Vec<u8>> {
         bytes.extend(group.iter().take(3 - padding));
     }
     Some(bytes)
+}
+
+impl InMemory for Charsmap {
+    fn held_bytes(&self) -> usize {
+        self.units.held_bytes() + self.replacements.held_bytes()
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,10 @@ use super::{
     charsmap::{Charsmap, REPLACEMENT_BYTES},
     section::Section,
 };
-use crate::error::Result;
+use crate::{
+    error::Result,
+    memory::{InMemory, each},
+};
 use serde_json::Value;
 use std::borrow::Cow;
 use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
@@ -197,6 +200,24 @@ fn replace_spaces(text: &str, to: &str) -> String {
     }
     out.push_str(rest);
     out
+}
+
+impl InMemory for Normalizer {
+    fn held_bytes(&self) -> usize {
+        each(&self.steps, self.steps.capacity(), |step| match step {
+            Step::Precompiled(charsmap) => charsmap.held_bytes(),
+            // Words of a few letters at most.
+            Step::Replace { from, to } => from.held_bytes() + to.held_bytes(),
+            Step::ReplaceSpaces { to } | Step::Prepend(to) => to.held_bytes(),
+            Step::Nfc
+            | Step::Nfd
+            | Step::Nfkc
+            | Step::Nfkd
+            | Step::Lowercase
+            | Step::StripAccents
+            | Step::Strip(..) => 0,
+        })
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,10 @@
 //! A trie over bytes in one row of memory: the children of a node are neighbours, so a node is a number and a label. It
 //! serves the pieces of a Unigram vocabulary and the added tokens.
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    memory::InMemory,
+};
 
 /// Longest piece, in bytes; one lookup takes no longer. Known vocabularies stay below 100.
 pub(super) const PIECE_BYTES: usize = 256;
@@ -93,6 +96,12 @@ impl Trie {
         let (begin, end) = (*self.first.get(node)? as usize, *self.first.get(node + 1)? as usize);
         let at = self.labels.get(begin..end)?.binary_search(&byte).ok()?;
         Some(begin + at)
+    }
+}
+
+impl InMemory for Trie {
+    fn held_bytes(&self) -> usize {
+        self.first.held_bytes() + self.labels.held_bytes() + self.numbers.held_bytes()
     }
 }
 

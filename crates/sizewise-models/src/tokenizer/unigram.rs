@@ -4,7 +4,10 @@
 //! pass over the characters. What no piece covers costs ten more than the rarest piece, as in SentencePiece.
 
 use super::{metaspace::Metaspace, section::Section, trie::Trie};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    memory::InMemory,
+};
 use serde::{Deserialize, de::IgnoredAny};
 use sizewise_contract::limits;
 use std::collections::HashSet;
@@ -137,6 +140,12 @@ impl Unigram {
         if let Some(added) = ids.get_mut(first..) {
             added.reverse();
         }
+    }
+}
+
+impl InMemory for Unigram {
+    fn held_bytes(&self) -> usize {
+        self.pieces.held_bytes() + self.scores.held_bytes()
     }
 }
 

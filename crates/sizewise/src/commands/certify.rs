@@ -14,7 +14,7 @@ use crate::{
     table::{Align, Table, percent},
 };
 use serde::Serialize;
-use sizewise_contract::{Certificate, Code, ContentHash, Question, Task, Verdict};
+use sizewise_contract::{Certificate, Code, ContentHash, Gate, GateResult, Question, Task, Verdict};
 use sizewise_learn::dataset::Locked;
 use sizewise_measure::{cascade::RowOutcome, certify::Plan, mix::Development};
 use sizewise_store::{Opening, Store};
@@ -50,6 +50,8 @@ struct CertifyResult {
     predictions: Vec<Prediction>,
     /// None of them for a dry run.
     certificates: Vec<Certificate>,
+    /// What is found of the release before a row is opened; its certificates have the same gates, and more.
+    gates: Vec<Gate>,
     files: Vec<PathBuf>,
     in_force: bool,
 }
@@ -103,6 +105,7 @@ pub(super) fn run(project: &Project, arguments: &Certify, screen: &Screen) -> Re
             .map(|(question, plan)| prediction(task, question, plan))
             .collect(),
         certificates: Vec::new(),
+        gates: gates::release::beforehand(&store, (&trained, project))?,
         files: Vec::new(),
         in_force: store.in_force(&task.name)?.is_some_and(|release| release.id == trained.release.id),
     };
@@ -126,7 +129,7 @@ pub(super) fn run(project: &Project, arguments: &Certify, screen: &Screen) -> Re
     texts.remember(&folder)?;
     result.openings_spent = opening.ordinal as usize;
     let (mut certificates, gold) = test(&trained, locked, (&plans, &opening), (&sliced, screen))?;
-    gates::look_at_release(&mut certificates, (&trained, project), screen)?;
+    gates::look_at_release(&mut certificates, (&store, &trained, project), &gold, screen)?;
     result.in_force = store.finish_opening(opening, &certificates)?;
     let refused = |certificates: &[Certificate]| {
         certificates.iter().any(|certificate| certificate.verdict.is_certified() && !certificate.may_answer())
@@ -223,7 +226,8 @@ fn planned(task: &Task) -> u32 {
     task.questions.iter().map(|question| task.promise_of(question).openings).max().unwrap_or(1)
 }
 
-fn plans(store: &Store, trained: &Trained, locked_rows: u64) -> Result<Vec<Plan>> {
+/// What fixes the order in which thresholds are tested, of each question.
+pub(super) fn plans(store: &Store, trained: &Trained, locked_rows: u64) -> Result<Vec<Plan>> {
     let bytes = store.part(&trained.release, DEVELOPMENT)?;
     let development: Vec<Vec<RowOutcome>> =
         serde_json::from_slice(&bytes).map_err(|error| Error::Policy {
@@ -360,6 +364,16 @@ fn before(result: &CertifyResult, screen: &Screen) -> String {
             "  {} no number of rows would certify {}: its errors are above the promise at every threshold",
             screen.bad("!"),
             prediction.question
+        );
+    }
+    for gate in result.gates.iter().filter(|gate| gate.result == GateResult::Refuse) {
+        let hint = gate.hint.as_deref().unwrap_or_default();
+        let _ = writeln!(
+            out,
+            "  {} {} will refuse it: {}\n    {hint}",
+            screen.bad("!"),
+            gate.name.name(),
+            gate.found
         );
     }
     out

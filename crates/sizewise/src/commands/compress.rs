@@ -8,6 +8,7 @@ use super::{
     DONE,
     adapt::Origin,
     distil, models,
+    recipe::{self, ModelUsed, Recipe},
     train::{Made, json, text as trained_text},
     trained::{ADAPTED, COMPRESSED, store, threads},
 };
@@ -81,9 +82,15 @@ pub(super) fn make(
     let locked = Locked::find(&task, &folder)?;
     let settings = settings(arguments);
     let own = match &arguments.encoder {
-        Some(named) => Some(models::encoder_files(project, named)?),
+        Some(named) => {
+            let files = models::encoder_files(project, named)?;
+            let used = ModelUsed::named_encoder(&store(project)?, named, &files)?;
+            Some((files, used))
+        }
         None => adapted(project, (&task, train::rows_hash(&rows, &dev)), settings.seed, screen)?,
     };
+    let (own, used) = own.unzip();
+    let used = used.unwrap_or_else(ModelUsed::builtin_encoder);
     let base: EncoderFiles<&[u8]> = match &own {
         Some(files) => files.as_ref(),
         None => builtin::encoder_files(),
@@ -113,6 +120,8 @@ pub(super) fn make(
     };
     let encoder = Encoder::from_files(&found.files.as_ref())?.with_threads(settings.threads);
     let static_embeddings = builtin::static_embeddings()?;
+    let used = vec![ModelUsed::static_embeddings(&static_embeddings), used];
+    let recipe = Recipe::of_compress(arguments, (&task, &folder), used)?;
     let whole = Encoder::from_files(&base)?.with_threads(settings.threads);
     let unlabelled = distil::unlabelled(project, &task, (&arguments.distil, &whole), screen)?;
     let (progress, stop) = (screen.progress(), screen.stop());
@@ -139,6 +148,7 @@ pub(super) fn make(
         trained: &trained,
         locked: &locked,
         encoder: Some(files),
+        recipe,
         parts,
     };
     let (release, in_force) = made.publish(project)?;
@@ -166,7 +176,7 @@ fn adapted(
     (task, rows): (&Task, ContentHash),
     seed: u64,
     screen: &Screen,
-) -> Result<Option<EncoderFiles<Vec<u8>>>> {
+) -> Result<Option<(EncoderFiles<Vec<u8>>, ModelUsed)>> {
     let store = store(project)?;
     let Some(release) = store.latest(&task.name)? else { return Ok(None) };
     let part = release.manifest.parts.iter().any(|part| part.name == ADAPTED);
@@ -183,7 +193,9 @@ fn adapted(
         Origin { seed: other, .. } if other != seed => "was adapted with another --seed",
         _ => {
             screen.remark(&format!("Beginning with the adapted encoder of release {}.", release.id.short()));
-            return Ok(encoder_files(&store, &release)?);
+            let Some(files) = encoder_files(&store, &release)? else { return Ok(None) };
+            let used = recipe::encoder_of(&store, &release, files.as_ref().hash())?;
+            return Ok(Some((files, used)));
         }
     };
     screen.remark(&format!(

@@ -4,6 +4,8 @@
 //! and lets pass, refuses, or says that there is too little evidence, which lets pass as well: nobody could serve a small slice
 //! otherwise. A question that a gate refuses is answered by nobody until a person overrides it with a reason.
 
+pub(crate) mod release;
+
 use super::{
     DONE, REFUSED, bench,
     trained::{Trained, store},
@@ -23,8 +25,10 @@ use sizewise_contract::{
 use sizewise_learn::dataset::{Locked, read_gold};
 use sizewise_measure::{
     cascade::RowOutcome,
+    mix::Development,
     slices::{self, Measure},
 };
+use sizewise_store::Store;
 use std::fmt::Write;
 
 /// By which columns the locked rows are looked at.
@@ -145,18 +149,27 @@ fn of_outside(found: &slices::Outside) -> Gate {
 /// Looks at what all questions have in common: the release's parts, which were read just before, and how long it takes.
 pub(super) fn look_at_release(
     certificates: &mut [Certificate],
-    (trained, project): (&Trained, &Project),
+    (store, trained, project): (&Store, &Trained, &Project),
+    gold: &[Vec<Development>],
     screen: &Screen,
 ) -> Result<()> {
     let parts = trained.release.manifest.parts.len();
     let found = format!("all {parts} parts have the bytes that the manifest names");
     let whole = Gate { name: GateName::Parts, found, result: GateResult::Pass, hint: None };
     let latency = latency(certificates, (trained, project), screen)?;
+    let opened = |certificate: &Certificate| {
+        let own =
+            trained.task.questions.iter().zip(gold).find(|(asked, _)| asked.name == certificate.question);
+        Ok(own.map(|(_, rows)| rows.iter().map(|row| row.row.outcome.clone()).collect()))
+    };
+    let found = release::of_release(store, (trained, project), (certificates, &opened))?;
     for certificate in certificates.iter_mut().filter(|certificate| certificate.verdict.is_certified()) {
         if let (Some((took, texts)), Some(promised)) = (latency, certificate.promise.p95_latency_ms) {
             certificate.gates.push(of_latency(took, texts, promised));
         }
         certificate.gates.push(whole.clone());
+        let own = found.iter().find(|(question, _)| *question == certificate.question);
+        certificate.gates.extend(own.into_iter().flat_map(|(_, gates)| gates).cloned());
     }
     Ok(())
 }
@@ -324,6 +337,7 @@ pub(super) fn promote(project: &Project, arguments: &Promote, screen: &Screen) -
             hint: format!("test it first: sizewise certify {task} --release {}", release.id.short()),
         });
     }
+    let release = release::look_again(&store, project, &release)?;
     let is_refused = release.certificates.iter().filter(proven).any(|certificate| !certificate.may_answer());
     if is_refused && arguments.reason.is_none() {
         let id = release.id;
@@ -339,9 +353,8 @@ pub(super) fn promote(project: &Project, arguments: &Promote, screen: &Screen) -
         return Ok(REFUSED);
     }
     let release = store.promote(&task, &release.id.to_string(), arguments.reason.as_deref())?;
-    if release.certificates.iter().any(|certificate| certificate.overridden.is_some()) {
-        super::certify::write_files(&project.task_folder(&task), &release.certificates)?;
-    }
+    // They were looked at again, and may be overridden.
+    super::certify::write_files(&project.task_folder(&task), &release.certificates)?;
     let said =
         Promoted { task: &task, release: release.id, in_force: true, certificates: &release.certificates };
     screen.result("promote", &said, || {

@@ -8,6 +8,7 @@ mod shelf;
 use crate::{cli::Models, error::Result, project::Project, screen::Screen};
 use std::path::Path;
 
+pub(super) use pull::licence_of_files;
 pub(super) use shelf::encoder_files;
 
 pub(super) fn run(project: Option<&Path>, what: &Models, screen: &Screen) -> Result<u8> {

@@ -4,6 +4,7 @@ use super::{
     DONE,
     adapt::{self, AdaptSummary},
     distil,
+    recipe::{ModelUsed, RECIPE, Recipe},
     trained::{ADAPTED, DEVELOPMENT, SUMMARY, store, threads},
 };
 use crate::{
@@ -91,6 +92,15 @@ pub(super) fn make(project: &Project, arguments: &Train, screen: &Screen) -> Res
         None => None,
     };
     let static_embeddings = builtin::static_embeddings()?;
+    let mut models = vec![ModelUsed::static_embeddings(&static_embeddings)];
+    match (&arguments.encoder, &own_files) {
+        _ if !wants_encoder => {}
+        (Some(named), Some(files)) => {
+            models.push(ModelUsed::named_encoder(&super::trained::store(project)?, named, files)?);
+        }
+        _ => models.push(ModelUsed::builtin_encoder()),
+    }
+    let recipe = Recipe::of_train(arguments, (&task, &folder), models)?;
     let unseen = adapted.as_ref().and_then(adapt::AdaptedEncoder::unseen);
     // Encoders of folds know each other's rows, so the one that knows none teaches there.
     let teacher = match (&encoder, &frozen, unseen) {
@@ -139,8 +149,15 @@ pub(super) fn make(project: &Project, arguments: &Train, screen: &Screen) -> Res
     }
     let checkpoint = adapted.as_ref().map(|adapted| adapted.checkpoint.clone());
     let encoder = adapted.map(|adapted| adapted.files).or(own_files.filter(|_| wants_encoder));
-    let made =
-        Made { task: &task, task_file: &task_file, trained: &trained, locked: &locked, encoder, parts };
+    let made = Made {
+        task: &task,
+        task_file: &task_file,
+        trained: &trained,
+        locked: &locked,
+        encoder,
+        recipe,
+        parts,
+    };
     let (release, in_force) = made.publish(project)?;
     if let Some(checkpoint) = checkpoint {
         // The release holds what came of it; a folder that stays behind only takes room.
@@ -172,6 +189,8 @@ pub(super) struct Made<'a> {
     pub(super) locked: &'a Locked,
     /// Its own encoder, where it has one.
     pub(super) encoder: Option<EncoderFiles<Vec<u8>>>,
+    /// What it was made with.
+    pub(super) recipe: Recipe,
     /// Parts beside those that every release has.
     pub(super) parts: Vec<(String, Vec<u8>)>,
 }
@@ -186,6 +205,7 @@ impl Made<'_> {
             trained.development.iter().map(|rows| sampled(rows)).collect();
         parts.push((DEVELOPMENT.into(), json(&development)?));
         parts.push((SUMMARY.into(), json(&trained.summary)?));
+        parts.push((RECIPE.into(), json(&self.recipe.serving(trained.models.encoder))?));
         parts.extend(self.parts);
         if let Some(files) = self.encoder {
             add_encoder(&mut parts, files);

@@ -1,6 +1,6 @@
 //! `sizewise trial`: is a release that is tried better than the one in force, and how sure is that?
 
-use super::{DONE, REFUSED, trained::store};
+use super::{DONE, REFUSED, gates, trained::store};
 use crate::{
     cli::{BeginTrial, Trials},
     clock,
@@ -118,7 +118,8 @@ struct Acted {
 fn begin(project: &Project, arguments: &BeginTrial, screen: &Screen) -> Result<u8> {
     let task = project.task(&arguments.task)?.name;
     let mode = if arguments.canary { TrialMode::Canary } else { TrialMode::Shadow };
-    let (trial, unanswered) = start(&store(project)?, &task, (&arguments.release, mode, arguments.share))?;
+    let (trial, unanswered) =
+        start((project, &store(project)?), &task, (&arguments.release, mode, arguments.share))?;
     screen.result("trial-begun", &Acted { trial: trial.clone(), unanswered: unanswered.clone() }, || {
         let mut out =
             format!("Release {} is tried as a {}: {}.\n", trial.release.short(), mode.name(), told(&trial));
@@ -136,13 +137,14 @@ fn begin(project: &Project, arguments: &BeginTrial, screen: &Screen) -> Result<u
 
 /// Begins a trial. Hands out the questions that fewer callers get answers to as well.
 pub(crate) fn start(
-    store: &Store,
+    (project, store): (&Project, &Store),
     task: &str,
     (release, mode, share): (&str, TrialMode, Option<f64>),
 ) -> Result<(Trial, Vec<String>)> {
     let wanted = store.release(task, release)?;
     let mut unanswered = Vec::new();
     if mode == TrialMode::Canary {
+        gates::release::check_again(store, project, &wanted)?;
         let (_, standings) = sizewise_engine::standings_of(store, wanted.clone())?;
         if let Some(weak) = standings.iter().find(|standing| standing.state != PromiseState::Kept) {
             return Err(Error::Policy {

@@ -1,7 +1,10 @@
 //! How does a release do that is tried, and who may begin, promote or end it?
 
 use super::{Console, Who, json};
-use crate::{commands::trial, error::Result};
+use crate::{
+    commands::{gates, trial},
+    error::Result,
+};
 use serde::Deserialize;
 use serde_json::json;
 use sizewise_contract::TrialMode;
@@ -47,7 +50,8 @@ impl Console {
         let store = self.store.acting_as(&who.actor());
         match asked {
             TrialAsked::Begin { release, mode, share } => {
-                let (trial, unanswered) = trial::start(&store, name, (release, *mode, *share))?;
+                let (trial, unanswered) =
+                    trial::start((&self.project, &store), name, (release, *mode, *share))?;
                 json(&json!({ "trial": trial, "unanswered": unanswered }))
             }
             TrialAsked::End => json(&json!({ "trial": store.end_trial(name, "ended in the console")? })),
@@ -55,6 +59,7 @@ impl Console {
                 let under_way = store.trial(name)?;
                 let none = || sizewise_store::Error::NoTrial { task: name.to_owned() };
                 let tried = under_way.ok_or_else(none)?.release.to_string();
+                gates::release::check_again(&store, &self.project, &store.release(name, &tried)?)?;
                 json(&json!({ "release": store.promote(name, &tried, None)?.id }))
             }
         }

@@ -7,6 +7,8 @@
 #[path = "../canary/server.rs"]
 mod server;
 
+mod gates;
+
 use serde_json::{Value, json};
 use server::{Place, Server};
 use std::{

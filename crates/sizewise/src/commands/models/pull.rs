@@ -17,6 +17,7 @@ use flate2::read::GzDecoder;
 use serde::Serialize;
 use sizewise_contract::{Code, ContentHash, limits};
 use sizewise_models::{
+    builtin,
     encoder::Encoder,
     remote::{Hub, HubFile},
 };
@@ -79,8 +80,9 @@ pub(super) fn run(project: &Project, arguments: &Pull, screen: &Screen) -> Resul
     }
     let encoder = assembled(&name, files.keys().map(String::as_str), |path| Ok(files.get(path).cloned()))?;
     let encoder = Encoder::from_files(&encoder.as_ref())?;
-    let licence =
-        licence.or_else(|| licence_of(files.get("README.md")?.as_slice())).map(|stated| printable(&stated));
+    let own = |name: &str| files.get(name).map(Vec::as_slice);
+    let licence = licence.map(|stated| printable(&stated));
+    let licence = licence.or_else(|| licence_of_files(own("README.md"), own("NOTICE")));
     let kept = files.iter().map(|(path, bytes)| Ok(store.keep_file(path, bytes)?));
     let files = kept.collect::<Result<Vec<_>>>()?;
     let model = Model { name, source: source.told(), revision, licence, at: clock::now(), files };
@@ -326,6 +328,12 @@ fn shortened(revision: &str) -> &str {
     revision.get(..12).unwrap_or(revision)
 }
 
+/// The licence that a model's card or its NOTICE names.
+pub(in crate::commands) fn licence_of_files(card: Option<&[u8]>, notice: Option<&[u8]>) -> Option<String> {
+    let of_notice = || Some(builtin::licence_in(std::str::from_utf8(notice?).ok()?)?.to_owned());
+    card.and_then(licence_of).or_else(of_notice).map(|stated| printable(&stated))
+}
+
 /// The licence that a model card states in its first lines, as `license: NAME`.
 fn licence_of(card: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(card);
@@ -352,6 +360,15 @@ mod tests {
         (0..MOST_FILES).for_each(|i| gathered.add(&i.to_string(), &[][..]).unwrap());
         assert!(gathered.add("one more", &[][..]).is_err());
         assert_eq!(printable("mit\u{1b}[2J"), "mit[2J");
+    }
+
+    #[test]
+    fn a_licence_stands_in_the_card_or_else_in_the_notice() {
+        let card = b"---\nlicense: mit\n---\n".as_slice();
+        let notice = b"Derived from `x`.\nLicence of the original: apache-2.0.\n".as_slice();
+        assert_eq!(licence_of_files(Some(card), Some(notice)).as_deref(), Some("mit"));
+        assert_eq!(licence_of_files(Some(b"no word"), Some(notice)).as_deref(), Some("apache-2.0"));
+        assert_eq!(licence_of_files(None, Some(b"\xff")), None);
     }
 
     #[test]

@@ -46,6 +46,12 @@ export async function releases(view) {
       { name: "At most wrong", number: true, cell: (one) => percent(Math.min(one.counts.served_error_bound, 1)) },
       { name: "Opening", number: true, cell: (one) => `${one.opening} of ${one.openings_planned}` },
     ], shown.certificates) : h("p", { class: "note" }, "None. Next: ", h("code", {}, `sizewise certify ${name}`)),
+    shown.certificates.length > 0 && table("Its gates: what else stands between a promise that holds and an answer", [
+      { name: "Gate", head: true, cell: (one) => words(one.name) },
+      { name: "Question", cell: (one) => one.question },
+      { name: "Result", cell: (one) => h("span", { class: `state ${{ pass: "good", refuse: "bad" }[one.result] ?? "open"}` }, one.result === "not_enough" ? "not enough rows" : words(one.result)) },
+      { name: "Found", words: true, cell: (one) => [one.found, one.hint && h("span", { class: "note" }, ` ${one.hint}`)] },
+    ], shown.certificates.flatMap((one) => (one.gates ?? []).map((gate) => ({ question: one.question, ...gate })))),
     h("h2", {}, "Put in force"),
     table("Switches, the latest first", [
       { name: "When", tight: true, head: true, cell: (one) => moment(one.at) },
