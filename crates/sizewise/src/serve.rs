@@ -34,7 +34,10 @@ pub use settings::{ServeError, Settings};
 
 use crate::{
     telemetry::{RequestSpan, Traced},
-    wire::{WireError, live::Evidence},
+    wire::{
+        WireError,
+        live::{self, Evidence},
+    },
 };
 use access_log::{Line, Log};
 use hyper::{Request, Response, body::Incoming, http::request::Parts};
@@ -108,6 +111,7 @@ pub trait Decider: Send + Sync + 'static {
             kinds: Vec::new(),
             looks: None,
             mixes: Vec::new(),
+            renewals: Vec::new(),
         })
     }
 
@@ -180,6 +184,7 @@ impl Decider for Engine {
             kinds: self.kinds(task)?,
             looks: self.look_counts(task),
             mixes: self.mixes(task),
+            renewals: self.renewals(task, live::RENEWALS)?,
         })
     }
 

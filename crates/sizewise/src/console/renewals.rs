@@ -6,7 +6,7 @@ use crate::{
     learner::{self, LearnPromote},
 };
 use serde::Serialize;
-use sizewise_store::RenewalInfo;
+use sizewise_store::{RENEWAL_STEPS, RenewalInfo};
 
 /// Renewals that are shown, the latest.
 const SHOWN: usize = 20;
@@ -17,6 +17,8 @@ struct Renewals {
     by_itself: String,
     /// What becomes of what it made.
     promote: LearnPromote,
+    /// What a renewal does, one after the other.
+    steps: [&'static str; 3],
     renewals: Vec<RenewalInfo>,
 }
 
@@ -31,6 +33,7 @@ impl Console {
         json(&Renewals {
             by_itself: learner::waits(&learn),
             promote: learn.promote,
+            steps: RENEWAL_STEPS,
             renewals: self.store.renewals(name, SHOWN)?,
         })
     }
