@@ -331,6 +331,7 @@ impl<D: Decider> Serving<D> {
             caller: &caller,
             body: &body,
             headers: &parts.headers,
+            query: parts.uri.query(),
             method: &parts.method,
             trace: trace.as_ref(),
         };

@@ -27,7 +27,7 @@ function changed(name, { question, mix, threshold }) {
     ["threshold now", threshold.now?.toFixed(4) ?? "nothing is answered", mix.threshold === null ? "the gold rows prove none under this mix" : raised ? `${mix.threshold.toFixed(4)} is proved under this mix` : "what was certified holds under this mix, too"],
     mix.expected && ["to be expected there", `${percent(mix.expected.coverage)} answered`, `${percent(mix.expected.served_error)} of it wrong, as ${count(mix.gold_rows)} gold rows say, worth ${count(Math.round(mix.expected.effective_rows))} that count alike`],
   ]),
-  mix.threshold === null && h("p", { class: "message bad" }, "Under this mix nothing is proved any more, and answers are given on as certified: label more, then renew."),
+  mix.threshold === null && h("p", { class: "message bad" }, `Under this mix nothing is proved any more${threshold.now === null ? "" : ", and answers are given on as before"}: label more, then renew.`),
   mix.label_next.length > 0 && h("p", {}, "Labels are worth most of ", h("strong", {}, mix.label_next.join(", ")), ": ", h("a", { href: `#/label/${encodeURIComponent(name)}` }, "label what waits"), ", then ", h("code", {}, `sizewise renew ${name}`), "."),
   mix.grown.length > 0 && shareChart(question, mix)];
 }
@@ -36,7 +36,8 @@ function changed(name, { question, mix, threshold }) {
 function shareChart(question, mix) {
   const row = 30;
   const height = mix.grown.length * row + 26;
-  const top = Math.min(1, Math.max(...mix.grown.map((one) => one.high ?? one.now)) * 1.1);
+  // Four steps of whole per cents.
+  const top = Math.min(1, Math.ceil(Math.max(...mix.grown.map((one) => one.high ?? one.now)) * 26) / 25);
   const at = (value) => 200 + (Math.min(value, top) / top) * 380;
   const title = `Shares of the classes of ${question} that grew`;
   const svg = draw("svg", { class: "chart", viewBox: `0 0 640 ${height}`, role: "img", "aria-label": title });
