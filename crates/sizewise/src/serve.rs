@@ -33,6 +33,7 @@ pub use relay::Relay;
 pub use settings::{ServeError, Settings};
 
 use crate::{
+    learner,
     telemetry::{RequestSpan, Traced},
     wire::{
         WireError,
@@ -184,7 +185,7 @@ impl Decider for Engine {
             kinds: self.kinds(task)?,
             looks: self.look_counts(task),
             mixes: self.mixes(task),
-            renewals: self.renewals(task, live::RENEWALS)?,
+            renewals: learner::for_callers(self.renewals(task, live::RENEWALS)?),
         })
     }
 

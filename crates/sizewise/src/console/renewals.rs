@@ -30,11 +30,13 @@ impl Console {
     pub(crate) fn renewals(&self, name: &str, who: &Who) -> Result<Vec<u8>> {
         self.check(name, who)?;
         let learn = learner::of(&self.project, name);
+        let renewals = self.store.renewals(name, SHOWN)?;
+        let renewals = if who.reads_texts() { renewals } else { learner::for_callers(renewals) };
         json(&Renewals {
             by_itself: learner::waits(&learn),
             promote: learn.promote,
             steps: RENEWAL_STEPS,
-            renewals: self.store.renewals(name, SHOWN)?,
+            renewals,
         })
     }
 }
