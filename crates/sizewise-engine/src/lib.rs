@@ -38,7 +38,7 @@ pub use feedback::Feedback;
 pub use kinds::LookCounts;
 pub use ledger::{Ledger, Ledgers};
 pub use live::{GroupStanding, Standing, standings, standings_of};
-pub use mix::{MixFound, MixStanding, mixes};
+pub use mix::{Grown, MixFound, MixStanding, mixes};
 pub use protect::{
     Finding, FoundBy, PersonalData, Redacted, can_redact, find as find_personal_data,
     find_quickly as find_personal_data_quickly, redact, redact_by_rules, redact_quickly, redacted,
@@ -61,7 +61,7 @@ use sizewise_contract::{
     task::{Live as LiveRules, StoreInput},
 };
 use sizewise_models::{neighbours::Neighbour, remote::ProviderState};
-use sizewise_store::{Entry, QueueDepth, Recorder, Store};
+use sizewise_store::{Entry, QueueDepth, Recorder, RenewalInfo, Store};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
@@ -265,6 +265,14 @@ impl Engine {
     #[must_use]
     pub fn mixes(&self, task: &str) -> Vec<MixStanding> {
         self.live.mixes(task)
+    }
+
+    /// The latest times that a task learnt again, the latest first.
+    ///
+    /// # Errors
+    /// Fails when the store cannot be read.
+    pub fn renewals(&self, task: &str, limit: usize) -> Result<Vec<RenewalInfo>, Error> {
+        Ok(self.store.renewals(task, limit)?)
     }
 
     /// The new kinds of input that were found since the last time; inputs of them are handed on from then on.

@@ -34,12 +34,29 @@ pub struct MixStanding {
 pub struct MixFound {
     /// How far it is from the certified one.
     pub shift: Shift,
-    /// Classes that grew most: the value, its share when certified, and now.
-    pub grown: Vec<(String, f64, f64)>,
+    /// Classes that grew most.
+    pub grown: Vec<Grown>,
+    /// Gold rows of all classes.
+    pub gold: u64,
     /// What came of testing the promise again, where the mix has changed.
     pub remade: Option<Remade>,
     /// Classes whose labels are worth most now.
     pub label_next: Vec<String>,
+}
+
+/// A class that grew.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grown {
+    /// The value.
+    pub class: String,
+    /// Its share when it was certified: that of the gold rows.
+    pub certified: f64,
+    /// Its share now.
+    pub now: f64,
+    /// Between which shares nineteen of twenty mixes have it that counts leave open; none where the mix has not changed.
+    pub range: Option<(f64, f64)>,
+    /// Gold rows of it.
+    pub gold: u64,
 }
 
 impl MixFound {
@@ -98,6 +115,11 @@ fn found(
     let shift = table.shift(seen, &certified, 1);
     let values = question.class_values();
     let name = |class: usize| values.get(class).map_or("out_of_scope", |value| *value).to_owned();
+    let mixes = if shift.changed { table.mixes(seen, MIXES, 1) } else { Vec::new() };
+    let remade = shift.changed.then(|| {
+        let development: Vec<_> = rows.development.iter().map(|one| one.row.clone()).collect();
+        remake(&development, &rows.gold, &mixes, promise)
+    });
     let mut grown: Vec<(usize, f64, f64)> = certified
         .iter()
         .zip(&shift.mix)
@@ -106,15 +128,29 @@ fn found(
         .collect();
     grown.sort_by(|a, b| (b.2 - b.1).total_cmp(&(a.2 - a.1)));
     let grown = grown.into_iter().filter(|(_, then, now)| now > then).take(NAMED);
-    let remade = shift.changed.then(|| {
-        let development: Vec<_> = rows.development.iter().map(|one| one.row.clone()).collect();
-        remake(&development, &rows.gold, &table.mixes(seen, MIXES, 1), promise)
+    let grown = grown.map(|(class, certified, now)| Grown {
+        class: name(class),
+        certified,
+        now,
+        range: range(mixes.get(1..).unwrap_or_default(), class),
+        gold: rows.gold.iter().filter(|row| row.class == class).count() as u64,
     });
     let next = remade.iter().flat_map(|remade| remade.label_next.iter().take(NAMED));
     Some(MixFound {
-        grown: grown.map(|(class, then, now)| (name(class), then, now)).collect(),
+        grown: grown.collect(),
+        gold: rows.gold.len() as u64,
         label_next: next.map(|class| name(*class)).collect(),
         remade,
         shift,
     })
+}
+
+/// The middle nineteen of twenty shares that a class has in some mixes; none without any.
+fn range(mixes: &[Vec<f64>], class: usize) -> Option<(f64, f64)> {
+    let mut shares: Vec<f64> = mixes.iter().filter_map(|mix| mix.get(class).copied()).collect();
+    shares.sort_by(f64::total_cmp);
+    let left_out = shares.len() / 40;
+    let low = shares.get(left_out)?;
+    let high = shares.get(shares.len().checked_sub(left_out + 1)?)?;
+    Some((*low, *high))
 }

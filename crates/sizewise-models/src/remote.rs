@@ -29,7 +29,7 @@ pub use client::{Body, Client, Incoming};
 pub use deliver::{Delivered, Money, NoAnswer, Question, Reserve, Undelivered, deliver};
 pub use dialect::{Ask, Dialect, Reply, Then, Trouble, Usage};
 pub use events::{Events, Streams};
-pub use fetch::fetch;
+pub use fetch::{Form, fetch, send_form};
 pub use hub::{Hub, HubFile, HubModel};
 pub use mail::{Letter, Mail, MailServer, Security};
 pub use post::{Post, Said};

@@ -48,7 +48,7 @@ pub use probes::ProbeCounts;
 pub use queue::{Fed, GoldAnswer, QueueDepth};
 pub use records::{Entry, Recorder};
 pub use releases::{Manifest, NewRelease, Part, Release, Switch};
-pub use renewals::{RenewalInfo, RunningRenewal};
+pub use renewals::{RENEWAL_STEPS, RenewalInfo, RunningRenewal};
 pub use sites::{ObservedBounds, ObservedCall, ObservedPlace, SiteWriter};
 pub use spending::{Limit, Period, Settled, Spent};
 pub use trials::DIFFERENCES_KEPT;

@@ -187,6 +187,14 @@ pub(crate) fn told(renewal: &RenewalInfo) -> String {
     format!("{}{made}{more}", renewal.state.replace('_', " "))
 }
 
+/// Renewals as whoever does not run the server is told of them: why one failed may name files.
+pub(crate) fn for_callers(mut renewals: Vec<RenewalInfo>) -> Vec<RenewalInfo> {
+    for failed in renewals.iter_mut().filter(|one| one.state == "failed") {
+        failed.told = Some("whoever runs the server finds the reason in the console, under Releases".into());
+    }
+    renewals
+}
+
 /// Why a task is to learn again now, if it is.
 fn due(project: &Project, store: &Store, name: &str) -> Result<Option<String>> {
     let Some(learn) = project.settings().learn.get(name) else { return Ok(None) };
@@ -287,6 +295,24 @@ mod tests {
         assert!(why(Facts { doubted: true, renewed: false, ..facts }).is_some());
         assert!(why(Facts { doubted: true, passed_ms: CALM_MS, ..facts }).is_some());
         assert_eq!(reason(&Learn::default(), &Facts { labels: 9_999, doubted: false, ..facts }), None);
+    }
+
+    #[test]
+    fn callers_are_told_that_a_renewal_failed_and_not_where() {
+        let one = |state: &str| RenewalInfo {
+            number: 1,
+            task: "desk".into(),
+            why: "it was asked for".into(),
+            state: state.into(),
+            step: "training".into(),
+            begun_at: clock::now(),
+            ended_at: None,
+            release: None,
+            told: Some("/srv/desk/locked.csv holds no row".into()),
+        };
+        let told = for_callers(vec![one("failed"), one("certified")]);
+        assert!(told[0].told.as_ref().is_some_and(|told| !told.contains("/srv")));
+        assert_eq!(told[1], one("certified"));
     }
 
     #[test]

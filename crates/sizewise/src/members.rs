@@ -21,7 +21,7 @@ use std::{
 #[derive(Debug)]
 pub(crate) struct Members {
     ring: KeyRing,
-    oidc: Option<Oidc>,
+    oidc: Option<Arc<Oidc>>,
     ledgers: Arc<Ledgers>,
     teams: BTreeMap<String, Arc<Quota>>,
     /// Those who have called, by key.
@@ -31,7 +31,7 @@ pub(crate) struct Members {
 impl Members {
     /// The holders of these keys and of an identity provider's tokens, in these teams.
     pub(crate) fn new(
-        (ring, oidc): (KeyRing, Option<Oidc>),
+        (ring, oidc): (KeyRing, Option<Arc<Oidc>>),
         ledgers: Arc<Ledgers>,
         teams: &BTreeMap<String, TeamSettings>,
     ) -> Self {
@@ -54,10 +54,10 @@ impl Members {
     /// # Errors
     /// Says why they cannot be had.
     pub(crate) fn refresh(&self) -> Result<(), String> {
-        self.oidc.as_ref().map_or(Ok(()), Oidc::refresh)
+        self.oidc.as_ref().map_or(Ok(()), |oidc| oidc.refresh())
     }
 
-    fn member(&self, holder: Arc<Holder>) -> Option<Arc<Member>> {
+    fn known(&self, holder: Arc<Holder>) -> Option<Arc<Member>> {
         let same = |member: &&Arc<Member>| member.holder == holder;
         if let Some(known) =
             self.known.read().unwrap_or_else(PoisonError::into_inner).get(&holder.id).filter(same)
@@ -93,11 +93,15 @@ impl KeyCheck for Members {
             Some(oidc) if key.contains('.') => oidc.verify(key, clock::now().0.div_euclid(1_000)),
             _ => self.ring.verify(key),
         };
-        holder.and_then(|holder| self.member(holder))
+        holder.and_then(|holder| self.known(holder))
     }
 
     fn by_id(&self, id: &str) -> Option<Arc<Member>> {
-        self.ring.holder(id).and_then(|holder| self.member(holder))
+        self.ring.holder(id).and_then(|holder| self.known(holder))
+    }
+
+    fn member(&self, holder: Arc<Holder>) -> Option<Arc<Member>> {
+        self.known(holder)
     }
 }
 

@@ -2,12 +2,16 @@
 //!
 //! Tokens are JWTs (RFC 7519) of OpenID Connect, signed with RS256, ES256 or EdDSA. What algorithm counts is the key's business, never
 //! the token's alone: `none` and shared secrets are not taken. Issuer, audience, subject and an end are asked of every token. The keys
-//! come from the issuer, at the start, every ten minutes, and soon after a token names one that is not known.
+//! come from the issuer, at the start, every ten minutes, and soon after a token names one that is not known. People may also sign in to the
+//! console at the issuer ([`sign_in`]).
+
+pub mod sign_in;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::signature::{self, RsaPublicKeyComponents, UnparsedPublicKey};
 use serde::Deserialize;
 use serde_json::Value;
+pub use sign_in::SignInSettings;
 use sizewise_contract::ContentHash;
 use sizewise_models::remote::fetch;
 use sizewise_store::{Holder, Rights};
@@ -58,6 +62,9 @@ pub struct OidcSettings {
     /// What the members of a group may do. Where any group is named, whoever is in none of them is not let in.
     #[serde(default)]
     pub group: BTreeMap<String, Rights>,
+    /// How people sign in to the console; by a key or a token alone unless said.
+    #[serde(default)]
+    pub sign_in: Option<SignInSettings>,
 }
 
 fn groups() -> String {
@@ -69,11 +76,47 @@ fn groups() -> String {
 pub(crate) struct Oidc {
     settings: OidcSettings,
     keys: RwLock<Vec<Jwk>>,
+    /// Where people sign in, or why that is not known.
+    places: RwLock<Result<Arc<Places>, String>>,
     /// Good tokens by their hash, with their end.
     good: Mutex<HashMap<ContentHash, (i64, Arc<Holder>)>>,
     /// Whether a token named a key that is not known.
     missed: AtomicBool,
     looked: Mutex<Option<Instant>>,
+}
+
+/// Where people sign in, as the issuer's configuration says.
+#[derive(Debug)]
+struct Places {
+    /// Where a browser is sent.
+    authorization: String,
+    /// Where a code is exchanged.
+    token: String,
+    /// Whether the client's secret goes in a header there, not in the form.
+    basic: bool,
+    /// Whether the issuer names itself in what a browser brings back.
+    says_iss: bool,
+}
+
+/// What is wrong with a token of somebody who signs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unfit {
+    /// None of the issuer's keys has signed it.
+    Key,
+    /// What it says is not so.
+    Claims(&'static str),
+    /// It is good, and its bearer may do nothing here.
+    Rights,
+}
+
+impl std::fmt::Display for Unfit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Key => "the token that came for a code is not signed by a key of the issuer",
+            Self::Claims(wrong) => wrong,
+            Self::Rights => "the token's bearer is in none of the groups that are let in",
+        })
+    }
 }
 
 /// A key of an issuer (RFC 7517), as far as it can sign.
@@ -105,6 +148,8 @@ struct Claims {
     aud: Value,
     exp: f64,
     nbf: Option<f64>,
+    nonce: Option<String>,
+    azp: Option<String>,
     #[serde(flatten)]
     others: serde_json::Map<String, Value>,
 }
@@ -115,6 +160,7 @@ impl Oidc {
         Self {
             settings: settings.clone(),
             keys: RwLock::default(),
+            places: RwLock::new(Err("what the issuer says of itself is not known yet".into())),
             good: Mutex::default(),
             missed: AtomicBool::new(false),
             looked: Mutex::default(),
@@ -141,14 +187,31 @@ impl Oidc {
     }
 
     fn fetch_keys(&self) -> Result<(), String> {
-        let place = match &self.settings.jwks {
-            Some(place) => place.clone(),
-            None => {
-                let issuer = self.settings.issuer.trim_end_matches('/');
-                let told = self.document(&format!("{issuer}/.well-known/openid-configuration"))?;
+        let signs_in = self.settings.sign_in.is_some();
+        let issuer = self.settings.issuer.trim_end_matches('/');
+        let configuration = (signs_in || self.settings.jwks.is_none())
+            .then(|| self.document(&format!("{issuer}/.well-known/openid-configuration")));
+        let found = match (&configuration, signs_in) {
+            (Some(Ok(told)), true) => Some(Places::read(told, &self.settings.issuer)),
+            (Some(Err(problem)), true) => Some(Err(problem.clone())),
+            _ => None,
+        };
+        let problem = found.as_ref().and_then(|found| found.as_ref().err().cloned());
+        if let Some(found) = found {
+            let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
+            // Places that are known stay while the issuer is silent.
+            if found.is_ok() || places.is_err() {
+                *places = found.map(Arc::new);
+            }
+        }
+        let place = match (&self.settings.jwks, configuration) {
+            (Some(place), _) => place.clone(),
+            (None, Some(told)) => {
+                let told = told?;
                 let place = told.get("jwks_uri").and_then(Value::as_str);
                 place.ok_or("its configuration names no jwks_uri")?.to_owned()
             }
+            (None, None) => return Err("its configuration was not asked for".into()),
         };
         let keys = self.document(&place)?.get_mut("keys").map(Value::take).ok_or("it has no list of keys")?;
         let keys: Vec<Value> = serde_json::from_value(keys).map_err(|_| "its keys are no list")?;
@@ -158,7 +221,16 @@ impl Oidc {
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
         // Whoever was let in by a key that is gone asks again.
         self.good.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        Ok(())
+        problem.map_or(Ok(()), Err)
+    }
+
+    /// Where people sign in. May wait for the network where that is not known yet.
+    fn places(&self) -> Result<Arc<Places>, String> {
+        let known = || self.places.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if known().is_err() {
+            self.refresh()?;
+        }
+        known()
     }
 
     fn document(&self, place: &str) -> Result<Value, String> {
@@ -179,25 +251,9 @@ impl Oidc {
             }
         }
         let claims = self.claims(token)?;
-        let end = (claims.exp as i64).saturating_add(LEEWAY);
-        let begins = claims.nbf.map_or(i64::MIN, |from| (from as i64).saturating_sub(LEEWAY));
-        let for_us = match &claims.aud {
-            Value::String(one) => *one == self.settings.audience,
-            Value::Array(all) => all.iter().any(|one| one.as_str() == Some(&self.settings.audience)),
-            _ => false,
-        };
-        if claims.iss != self.settings.issuer
-            || !for_us
-            || claims.sub.is_empty()
-            || now >= end
-            || now < begins
-        {
-            return None;
-        }
-        // A subject may be a person's address: logs and records hold its hash.
-        let whom = ContentHash::of(format!("{}\0{}", claims.iss, claims.sub).as_bytes()).to_string();
-        let id = format!("oidc-{}", whom.get(..16).unwrap_or(&whom));
-        let holder = Arc::new(Holder { id, rights: self.rights(&claims)? });
+        let end = claims.end();
+        self.check(&claims, &self.settings.audience, now).ok()?;
+        let holder = Arc::new(self.holder(&claims)?);
         let mut good = self.good.lock().unwrap_or_else(PoisonError::into_inner);
         if good.len() >= REMEMBERED {
             good.retain(|_, (end, _)| now < *end);
@@ -207,6 +263,48 @@ impl Oidc {
         }
         good.insert(hash, (end, Arc::clone(&holder)));
         Some(holder)
+    }
+
+    /// Who signs in with a token, where it was made for `client` and is the answer to a nonce.
+    fn signed_in(&self, token: &str, (client, nonce): (&str, &str), now: i64) -> Result<Arc<Holder>, Unfit> {
+        let claims =
+            Some(token).filter(|token| token.len() <= TOKEN_BYTES).and_then(|token| self.claims(token));
+        let claims = claims.ok_or(Unfit::Key)?;
+        self.check(&claims, client, now).map_err(Unfit::Claims)?;
+        let alone = claims.aud.as_array().is_none_or(|all| all.len() == 1);
+        if claims.azp.as_deref().map_or(!alone, |azp| azp != client) {
+            return Err(Unfit::Claims("the token was given to another client"));
+        }
+        if claims.nonce.as_deref() != Some(nonce) {
+            return Err(Unfit::Claims("the token is the answer to another sign-in"));
+        }
+        self.holder(&claims).map(Arc::new).ok_or(Unfit::Rights)
+    }
+
+    /// Whether a token is this issuer's, made out for `audience`, somebody's, and good at a moment.
+    fn check(&self, claims: &Claims, audience: &str, now: i64) -> Result<(), &'static str> {
+        let begins = claims.nbf.map_or(i64::MIN, |from| (from as i64).saturating_sub(LEEWAY));
+        let for_us = match &claims.aud {
+            Value::String(one) => one == audience,
+            Value::Array(all) => all.iter().any(|one| one.as_str() == Some(audience)),
+            _ => false,
+        };
+        let wrong = [
+            (claims.iss != self.settings.issuer, "the token is another issuer's"),
+            (!for_us, "the token is made out for somebody else"),
+            (claims.sub.is_empty(), "the token names nobody"),
+            (now >= claims.end(), "the token has ended"),
+            (now < begins, "the token has not begun"),
+        ];
+        wrong.into_iter().find(|(is_so, _)| *is_so).map_or(Ok(()), |(_, told)| Err(told))
+    }
+
+    /// Whose token it is; none where they may do nothing here.
+    fn holder(&self, claims: &Claims) -> Option<Holder> {
+        // A subject may be a person's address: logs and records hold its hash.
+        let whom = ContentHash::of(format!("{}\0{}", claims.iss, claims.sub).as_bytes()).to_string();
+        let id = format!("oidc-{}", whom.get(..16).unwrap_or(&whom));
+        Some(Holder { id, rights: self.rights(claims)? })
     }
 
     /// What the bearer may do; none where groups are asked for and the token has none of them.
@@ -242,6 +340,43 @@ impl Oidc {
             return None;
         }
         serde_json::from_slice(&decoded(payload)?).ok()
+    }
+}
+
+impl Claims {
+    /// From when on it is good no more, with the leeway of clocks.
+    fn end(&self) -> i64 {
+        (self.exp as i64).saturating_add(LEEWAY)
+    }
+}
+
+impl Places {
+    /// What an issuer's configuration says, where it can be used.
+    fn read(told: &Value, issuer: &str) -> Result<Self, String> {
+        let text = |name: &str| told.get(name).and_then(Value::as_str);
+        if text("issuer") != Some(issuer) {
+            return Err(format!(
+                "its configuration is not that of {issuer}: the names must be the same to the letter"
+            ));
+        }
+        // Whoever asks the issuer itself by http has no other way to it.
+        let schemes: &[&str] =
+            if issuer.starts_with("http://") { &["https://", "http://"] } else { &["https://"] };
+        let place = |name: &str| {
+            let usable = |place: &&str| {
+                schemes.iter().any(|scheme| place.starts_with(scheme))
+                    && place.bytes().all(|sign| (0x21..=0x7e).contains(&sign) && !b"\"#\\".contains(&sign))
+            };
+            let place = text(name).filter(usable).map(str::to_owned);
+            place.ok_or_else(|| format!("its configuration names no {name} that can be used"))
+        };
+        let ways = told.get("token_endpoint_auth_methods_supported").and_then(Value::as_array);
+        Ok(Self {
+            authorization: place("authorization_endpoint")?,
+            token: place("token_endpoint")?,
+            basic: ways.is_none_or(|ways| ways.iter().any(|way| way == "client_secret_basic")),
+            says_iss: told.get("authorization_response_iss_parameter_supported") == Some(&Value::Bool(true)),
+        })
     }
 }
 

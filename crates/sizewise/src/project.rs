@@ -157,6 +157,8 @@ pub struct ModelSettings {
 pub struct ServeSettings {
     /// Address and port.
     pub bind: SocketAddr,
+    /// Under which people reach it, as `https://sizewise.example`: an identity provider sends them back there.
+    pub address: Option<String>,
     /// Worker threads; one per core when absent.
     pub workers: Option<usize>,
     /// Tasks without a certificate answer, and say so in every answer.
@@ -171,6 +173,7 @@ impl Default for ServeSettings {
     fn default() -> Self {
         Self {
             bind: SocketAddr::from(([127, 0, 0, 1], 8484)),
+            address: None,
             workers: None,
             allow_uncertified: false,
             access_log: false,
@@ -298,7 +301,20 @@ fn read_settings(path: &Path) -> Result<Settings> {
     settings.gates.check()?;
     settings.learn.iter().try_for_each(|(task, learn)| learn.check(task))?;
     settings.provider.values_mut().for_each(prices::complete);
+    settings.serve.address.as_deref().map_or(Ok(()), check_address)?;
     Ok(settings)
+}
+
+/// Whether an address is a scheme, a host and perhaps a port, and nothing else.
+fn check_address(address: &str) -> Result<()> {
+    let host = ["https://", "http://"].into_iter().find_map(|scheme| address.strip_prefix(scheme));
+    let sign = |sign: u8| sign.is_ascii_lowercase() || sign.is_ascii_digit() || b"-.:[]".contains(&sign);
+    if host.is_some_and(|host| !host.is_empty() && host.bytes().all(sign)) {
+        return Ok(());
+    }
+    Err(Error::usage(
+        "[serve] address is written as \"https://HOST\" or \"https://HOST:PORT\", in small letters, without a path",
+    ))
 }
 
 #[cfg(test)]
@@ -322,5 +338,23 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(SETTINGS_FILE), "[serve]\nbnd = \"127.0.0.1:1\"\n").unwrap();
         assert!(Project::find(Some(folder.path())).unwrap_err().to_string().contains("bnd"));
+    }
+
+    #[test]
+    fn people_reach_a_server_under_a_host_and_nothing_more() {
+        for good in ["https://desk.example", "http://127.0.0.1:8484", "https://[::1]:8443"] {
+            assert!(check_address(good).is_ok(), "{good}");
+        }
+        for wrong in [
+            "desk.example",
+            "https://",
+            "https://desk.example/",
+            "https://Desk.example",
+            "https://a@b",
+            "ftp://a",
+            "https://a\r\nb",
+        ] {
+            assert!(check_address(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -33,8 +33,12 @@ pub use relay::Relay;
 pub use settings::{ServeError, Settings};
 
 use crate::{
+    learner,
     telemetry::{RequestSpan, Traced},
-    wire::{WireError, live::Evidence},
+    wire::{
+        WireError,
+        live::{self, Evidence},
+    },
 };
 use access_log::{Line, Log};
 use hyper::{Request, Response, body::Incoming, http::request::Parts};
@@ -108,6 +112,7 @@ pub trait Decider: Send + Sync + 'static {
             kinds: Vec::new(),
             looks: None,
             mixes: Vec::new(),
+            renewals: Vec::new(),
         })
     }
 
@@ -180,6 +185,7 @@ impl Decider for Engine {
             kinds: self.kinds(task)?,
             looks: self.look_counts(task),
             mixes: self.mixes(task),
+            renewals: learner::for_callers(self.renewals(task, live::RENEWALS)?),
         })
     }
 
@@ -326,6 +332,7 @@ impl<D: Decider> Serving<D> {
             caller: &caller,
             body: &body,
             headers: &parts.headers,
+            query: parts.uri.query(),
             method: &parts.method,
             trace: trace.as_ref(),
         };

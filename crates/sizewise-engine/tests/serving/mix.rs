@@ -43,7 +43,10 @@ async fn a_class_that_is_often_wrong_and_grows_raises_the_threshold() {
     assert!(raised > 0.9 && raised <= 0.99, "{raised}");
     assert_eq!((changes[0].from, changes[0].to), (PromiseState::Kept, PromiseState::Kept));
     let found = engine.mixes("desk")[0].found.clone().unwrap();
-    assert!(found.shift.changed && found.grown[0].0 == "delivery", "{found:?}");
+    assert!(found.shift.changed && found.grown[0].class == "delivery", "{found:?}");
+    let (grown, (low, high)) = (&found.grown[0], found.grown[0].range.unwrap());
+    assert!(low <= grown.now && grown.now <= high && low > grown.certified, "{grown:?}");
+    assert_eq!((grown.gold, found.gold), (600, 1_200));
     assert_eq!(found.stricter_than(0.5), Some(raised));
     let answered = engine.decide(ask("the parcel is lost")).await.unwrap().remove(0);
     assert_eq!(answered.answers[0].threshold, Some(raised));

@@ -5,11 +5,11 @@ use crate::{
     cli::TaskName,
     clock,
     error::Result,
-    kinds,
+    kinds, learner,
     project::Project,
     screen::Screen,
     table::{Align, Table, percent},
-    wire::live::{Evidence, Mix, QuestionReport, Report, report},
+    wire::live::{self, Evidence, Mix, QuestionReport, Report, report},
 };
 use sizewise_contract::{KindState, PromiseState, Reference, TrialMode, units::UnixMillis};
 use sizewise_engine::TrialStanding;
@@ -30,7 +30,8 @@ pub(super) fn run(project: &Project, arguments: &TaskName, screen: &Screen) -> R
     let kinds = store.kinds(&arguments.task, 100)?.into_iter().map(|kept| kept.kind).collect();
     let mixes = sizewise_engine::mixes(&store, &info)?;
     let watched = kinds::is_watched(&store, &arguments.task)?;
-    let evidence = Evidence { rules, standings, changes, kinds, looks: None, mixes, trial };
+    let renewals = store.renewals(&arguments.task, live::RENEWALS)?;
+    let evidence = Evidence { rules, standings, changes, kinds, looks: None, mixes, renewals, trial };
     let report = report(&info, &evidence);
     screen.result("evidence", &report, || {
         let mut out = String::new();
@@ -84,6 +85,15 @@ fn text(out: &mut String, report: &Report<'_>, watched: bool) -> std::fmt::Resul
             "\na new kind of input: {} of what was looked at, since {}; its inputs are handed on: sizewise kinds {}",
             percent(kind.share),
             clock::minute(kind.at),
+            report.task
+        )?;
+    }
+    if let Some(latest) = report.renewals.first() {
+        writeln!(
+            out,
+            "\nlearnt again {}: {}; sizewise renew {} --status tells more",
+            clock::minute(latest.begun_at),
+            learner::told(latest),
             report.task
         )?;
     }
@@ -168,7 +178,12 @@ fn mixed(out: &mut String, mix: &Mix<'_>) -> std::fmt::Result {
     let grown: Vec<String> = mix
         .grown
         .iter()
-        .map(|one| format!("{} {} \u{2192} {}", one.class, percent(one.certified), percent(one.now)))
+        .map(|one| {
+            let ends = one.low.zip(one.high);
+            let ends =
+                ends.map_or(String::new(), |(low, high)| format!(" ({} to {})", percent(low), percent(high)));
+            format!("{} {} \u{2192} {}{ends}", one.class, percent(one.certified), percent(one.now))
+        })
         .collect();
     if !mix.changed {
         return writeln!(

@@ -19,7 +19,7 @@ use sizewise_learn::{
     renew::{Answered, Renewal, finish, renew},
     train::rows_hash,
 };
-use sizewise_store::{GoldAnswer, RenewalInfo, Store};
+use sizewise_store::{GoldAnswer, RENEWAL_STEPS, RenewalInfo, Store};
 use std::collections::BTreeMap;
 
 /// How the rows were divided.
@@ -132,7 +132,7 @@ fn steps(
         screen.remark("The rows were divided before, and nobody has opened the locked ones: `renew` trains and certifies.");
         return Ok((super::DONE, None));
     }
-    note("training")?;
+    note(RENEWAL_STEPS[1])?;
     let steps = screen.for_part();
     let release = match made_before(project, store, task)? {
         Some(made) => {
@@ -149,7 +149,7 @@ fn steps(
         reason: None,
         wait: arguments.because.is_some() && learner::of(project, name).promote == LearnPromote::ByHand,
     };
-    note("certifying")?;
+    note(RENEWAL_STEPS[2])?;
     certify::run(project, &certify, &steps).map(|code| (code, Some(release)))
 }
 

@@ -13,7 +13,7 @@ use crate::{
     likeness,
     members::Members,
     observe::{Bounds, Observer},
-    oidc::Oidc,
+    oidc::{Oidc, sign_in::SignIn},
     project::{Observe, Project},
     providers::{PATIENCE, Providers},
     screen::Screen,
@@ -62,12 +62,23 @@ pub(super) fn run(project: &Project, arguments: &Serve, screen: &Screen) -> Resu
     Ok(DONE)
 }
 
+/// How people sign in to the console, where settings say so.
+fn sign_in(project: &Project, oidc: Option<&Arc<Oidc>>) -> Result<Option<Arc<SignIn>>> {
+    let settings = project.settings();
+    let wanted = settings.oidc.as_ref().and_then(|oidc| oidc.sign_in.as_ref());
+    let Some((oidc, wanted)) = oidc.zip(wanted) else { return Ok(None) };
+    let place = (settings.serve.address.as_deref(), project.root());
+    Ok(Some(Arc::new(SignIn::new(Arc::clone(oidc), wanted, place)?)))
+}
+
 /// An engine with its store and keys.
 pub(super) struct Serving {
     store: Arc<Store>,
     engine: Arc<Engine>,
     ledgers: Arc<Ledgers>,
     members: Arc<Members>,
+    /// How people sign in to the console.
+    sign_in: Option<Arc<SignIn>>,
     names: Vec<String>,
     project: Project,
     providers: Providers,
@@ -102,10 +113,23 @@ impl Serving {
             alerts.iter().for_each(|alerts| alerts.tell_ended(&ended));
         }
         let teams = &project.settings().team;
-        let oidc = project.settings().oidc.as_ref().map(Oidc::new);
+        let oidc = project.settings().oidc.as_ref().map(|settings| Arc::new(Oidc::new(settings)));
+        let sign_in = sign_in(project, oidc.as_ref())?;
         let members = Arc::new(Members::new((store.key_ring()?, oidc), Arc::clone(&ledgers), teams));
         let project = project.clone();
-        Ok(Self { store, engine, ledgers, members, names, project, providers, problems, unasked, alerts })
+        Ok(Self {
+            store,
+            engine,
+            ledgers,
+            members,
+            sign_in,
+            names,
+            project,
+            providers,
+            problems,
+            unasked,
+            alerts,
+        })
     }
 
     /// Says which tasks are served, and which are not and why.
@@ -224,7 +248,8 @@ impl Serving {
         screen: &Screen,
         ready: impl FnOnce(SocketAddr),
     ) -> Result<()> {
-        let settings = Settings { console: Some(Arc::new(Console::open(&self.project)?)), ..settings };
+        let console = Some(Arc::new(Console::open(&self.project)?));
+        let settings = Settings { console, sign_in: self.sign_in.clone(), ..settings };
         // What a panic says may hold a piece of an input.
         std::panic::set_hook(Box::new(|panic| {
             let place = panic.location().map_or_else(String::new, ToString::to_string);

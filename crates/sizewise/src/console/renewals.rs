@@ -6,7 +6,7 @@ use crate::{
     learner::{self, LearnPromote},
 };
 use serde::Serialize;
-use sizewise_store::RenewalInfo;
+use sizewise_store::{RENEWAL_STEPS, RenewalInfo};
 
 /// Renewals that are shown, the latest.
 const SHOWN: usize = 20;
@@ -17,6 +17,8 @@ struct Renewals {
     by_itself: String,
     /// What becomes of what it made.
     promote: LearnPromote,
+    /// What a renewal does, one after the other.
+    steps: [&'static str; 3],
     renewals: Vec<RenewalInfo>,
 }
 
@@ -28,10 +30,13 @@ impl Console {
     pub(crate) fn renewals(&self, name: &str, who: &Who) -> Result<Vec<u8>> {
         self.check(name, who)?;
         let learn = learner::of(&self.project, name);
+        let renewals = self.store.renewals(name, SHOWN)?;
+        let renewals = if who.reads_texts() { renewals } else { learner::for_callers(renewals) };
         json(&Renewals {
             by_itself: learner::waits(&learn),
             promote: learn.promote,
-            renewals: self.store.renewals(name, SHOWN)?,
+            steps: RENEWAL_STEPS,
+            renewals,
         })
     }
 }

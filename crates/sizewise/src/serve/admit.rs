@@ -44,6 +44,11 @@ pub trait KeyCheck: Send + Sync {
 
     /// Who holds the key of a public id, if it is not revoked: for sessions, which do not keep the key that opened them.
     fn by_id(&self, id: &str) -> Option<Arc<Member>>;
+
+    /// Somebody whom an identity provider vouches for, with their limits; none where those are not described.
+    fn member(&self, _holder: Arc<Holder>) -> Option<Arc<Member>> {
+        None
+    }
 }
 
 /// Who asks.

@@ -6,6 +6,7 @@
 
 mod assets;
 pub(super) mod session;
+mod sign_in;
 
 use super::{
     Decider,
@@ -47,7 +48,10 @@ pub enum View {
     Redirect,
     Index,
     Asset,
+    Ways,
     Login,
+    SignIn,
+    SignedIn,
     Logout,
     Session,
     Home,
@@ -123,7 +127,10 @@ pub(super) async fn answer<D: Decider>(
         View::Redirect => return Ok(redirect()),
         View::Index => return assets::named("index.html"),
         View::Asset => return assets::named(name),
+        View::Ways => return Ok(sign_in::ways(asked)),
         View::Login => return log_in(asked),
+        View::SignIn => return sign_in::begin(asked).await,
+        View::SignedIn => return sign_in::finish(asked).await,
         View::Logout => return Ok(log_out(asked)),
         View::Session => session_of(asked, &desk.who),
         View::Home => {

@@ -92,6 +92,8 @@ pub(super) struct Asked<'r, D> {
     pub(super) caller: &'r Caller<'r>,
     pub(super) body: &'r [u8],
     pub(super) headers: &'r HeaderMap,
+    /// What stands behind the path.
+    pub(super) query: Option<&'r str>,
     /// Where the request belongs in what its caller traces.
     pub(super) trace: Option<&'r Trace>,
     pub(super) method: &'r Method,

@@ -119,6 +119,14 @@ impl Reply {
         self
     }
 
+    /// The same reply with one more header of a name that it may have already.
+    pub(super) fn with_another(mut self, name: HeaderName, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.response.headers_mut().append(name, value);
+        }
+        self
+    }
+
     /// The same reply with the headers that say how its decisions were made.
     pub(super) fn with_decisions(mut self, decisions: &[Decision]) -> Self {
         let map = self.response.headers_mut();

@@ -119,7 +119,10 @@ pub const ROUTES: &[Route] = &[
     view("/console", View::Redirect, Guard::Open),
     view("/console/", View::Index, Guard::Open),
     view("/console/{asset}", View::Asset, Guard::Open),
+    view("/console/api/login", View::Ways, Guard::Open),
     act("/console/api/login", View::Login, Guard::Open),
+    act("/console/api/sign-in", View::SignIn, Guard::Open),
+    view("/console/api/signed-in", View::SignedIn, Guard::Open),
     act("/console/api/logout", View::Logout, Guard::Enters),
     view("/console/api/session", View::Session, Guard::Enters),
     view("/console/api/home", View::Home, Guard::Views),
@@ -272,7 +275,13 @@ mod tests {
         for route in ROUTES {
             let open = ["/healthz", "/readyz", "/openapi.json", "/console", "/console/"]
                 .contains(&route.path)
-                || ["/console/{asset}", "/console/api/login"].contains(&route.path);
+                || [
+                    "/console/{asset}",
+                    "/console/api/login",
+                    "/console/api/sign-in",
+                    "/console/api/signed-in",
+                ]
+                .contains(&route.path);
             assert_eq!(route.guard == Guard::Open, open, "{}", route.path);
         }
     }

@@ -2,6 +2,7 @@
 
 use super::Relay;
 use crate::console::Console;
+use crate::oidc::sign_in::SignIn;
 use crate::telemetry::Telemetry;
 use sizewise_contract::{Code, Diagnose, limits};
 use std::{
@@ -46,6 +47,8 @@ pub struct Settings {
     pub telemetry: Option<Arc<Telemetry>>,
     /// What people see and do in a browser.
     pub console: Option<Arc<Console>>,
+    /// How they sign in there at their identity provider.
+    pub sign_in: Option<Arc<SignIn>>,
 }
 
 impl Default for Settings {
@@ -69,6 +72,7 @@ impl Default for Settings {
             relay: None,
             telemetry: None,
             console: None,
+            sign_in: None,
         }
     }
 }

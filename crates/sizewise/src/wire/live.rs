@@ -13,7 +13,10 @@ use sizewise_contract::{
 };
 use sizewise_engine::{Feedback, LookCounts, MixStanding, Standing, TaskInfo, TrialStanding};
 use sizewise_measure::watch::{Interval, PathPoint};
-use sizewise_store::Fed;
+use sizewise_store::{Fed, RenewalInfo};
+
+/// Times of learning again that are told.
+pub const RENEWALS: usize = 10;
 
 /// The body of feedback.
 #[derive(Debug, Deserialize)]
@@ -79,6 +82,8 @@ pub struct Evidence {
     pub looks: Option<LookCounts>,
     /// How the mixes of classes stand.
     pub mixes: Vec<MixStanding>,
+    /// The latest times that the task learnt again, the latest first.
+    pub renewals: Vec<RenewalInfo>,
 }
 
 /// Writes how the promises of a task stand.
@@ -105,6 +110,8 @@ pub struct Report<'a> {
     /// What a running server has looked at for them; none where nobody looks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub looks: Option<Looks>,
+    /// The latest times that the task learnt again, the latest first.
+    pub renewals: &'a [RenewalInfo],
     /// The release that is tried beside it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trial: Option<TrialReport<'a>>,
@@ -177,10 +184,26 @@ pub struct Mix<'a> {
     pub changed: bool,
     /// Classes that grew most.
     pub grown: Vec<Grown<'a>>,
+    /// Gold rows that the certificate rests on; none where too few requests were seen.
+    pub gold_rows: Option<u64>,
     /// From which confidence gold rows prove the promise under the mix of now, where it has changed; none is insufficient evidence.
     pub threshold: Option<f64>,
+    /// What the gold rows, counted by what their classes have become, say of that threshold; none where they prove nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Expected>,
     /// Classes whose labels are worth most now, where it has changed.
     pub label_next: &'a [String],
+}
+
+/// What is to be expected of a threshold under the mix of now.
+#[derive(Debug, Serialize)]
+pub struct Expected {
+    /// Share of the requests that is answered.
+    pub coverage: f64,
+    /// Share of these answers that is wrong.
+    pub served_error: f64,
+    /// How many rows that count alike the gold rows are worth.
+    pub effective_rows: f64,
 }
 
 /// A class that grew.
@@ -192,10 +215,19 @@ pub struct Grown<'a> {
     pub certified: f64,
     /// Its share now.
     pub now: f64,
+    /// The lower end of the interval of 95 % that counts leave open; none where the mix has not changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub low: Option<f64>,
+    /// Its upper end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub high: Option<f64>,
+    /// Gold rows of it.
+    pub gold_rows: u64,
 }
 
 fn mix(standing: &MixStanding) -> Mix<'_> {
     let found = standing.found.as_ref();
+    let remade = found.and_then(|found| found.remade.as_ref());
     let grown = found.iter().flat_map(|found| &found.grown);
     Mix {
         seen: standing.seen,
@@ -203,9 +235,22 @@ fn mix(standing: &MixStanding) -> Mix<'_> {
         usual: found.map(|found| found.shift.usual),
         changed: found.is_some_and(|found| found.shift.changed),
         grown: grown
-            .map(|(class, certified, now)| Grown { class, certified: *certified, now: *now })
+            .map(|one| Grown {
+                class: &one.class,
+                certified: one.certified,
+                now: one.now,
+                low: one.range.map(|(low, _)| low),
+                high: one.range.map(|(_, high)| high),
+                gold_rows: one.gold,
+            })
             .collect(),
-        threshold: found.and_then(|found| found.remade.as_ref()?.threshold),
+        gold_rows: found.map(|found| found.gold),
+        threshold: remade.and_then(|remade| remade.threshold),
+        expected: remade.filter(|remade| remade.threshold.is_some()).map(|remade| Expected {
+            coverage: remade.coverage,
+            served_error: remade.served_error,
+            effective_rows: remade.effective_rows,
+        }),
         label_next: found.map_or(&[], |found| &found.label_next),
     }
 }
@@ -284,7 +329,7 @@ pub fn report<'a>(info: &'a TaskInfo, evidence: &'a Evidence) -> Report<'a> {
         let standing = evidence.standings.iter().find(|standing| standing.question == question.name);
         let promise = info.task.promise_of(question);
         match standing {
-            Some(standing) => watched(standing, evidence, info),
+            Some(standing) => watched(standing, evidence, (info, &evidence.mixes)),
             None => QuestionReport {
                 question: &question.name,
                 promise,
@@ -315,14 +360,20 @@ pub fn report<'a>(info: &'a TaskInfo, evidence: &'a Evidence) -> Report<'a> {
             mode: tried.trial.mode,
             share: tried.trial.share,
             begun_at: tried.trial.begun_at.0,
-            questions: tried.standings.iter().map(|one| watched(one, evidence, &tried.info)).collect(),
+            questions: tried.standings.iter().map(|one| watched(one, evidence, (&tried.info, &[]))).collect(),
         }),
         new_kinds: &evidence.kinds,
+        renewals: &evidence.renewals,
         looks: evidence.looks.map(|counts| Looks { looked: counts.looked, dropped: counts.dropped }),
     }
 }
 
-fn watched<'a>(standing: &'a Standing, evidence: &'a Evidence, info: &TaskInfo) -> QuestionReport<'a> {
+/// A promise that is watched. Mixes are those of the release in force: a canary is not held to them.
+fn watched<'a>(
+    standing: &'a Standing,
+    evidence: &'a Evidence,
+    (info, mixes): (&TaskInfo, &'a [MixStanding]),
+) -> QuestionReport<'a> {
     let of_question = |change: &&PromiseChange| change.question == standing.question;
     let changes = evidence.changes.iter().filter(of_question).map(|change| Change {
         at: change.at.0,
@@ -334,7 +385,7 @@ fn watched<'a>(standing: &'a Standing, evidence: &'a Evidence, info: &TaskInfo) 
         release: change.release.to_string(),
     });
     let changes: Vec<_> = changes.collect();
-    let own = evidence.mixes.iter().find(|mix| mix.question == standing.question);
+    let own = mixes.iter().find(|mix| mix.question == standing.question);
     let stricter =
         own.and_then(|mix| mix.found.as_ref()).and_then(|found| found.stricter_than(standing.certified));
     let release = info.release.to_string();

@@ -26,12 +26,12 @@ export function launch() {
   return chromium.launch({ executablePath: process.env.CHROMIUM, args: ["--no-sandbox"] });
 }
 
-/** A page that notes requests elsewhere, violations of its policy, dialogs and errors. */
-export async function open(browser, url, options = {}) {
+/** A page that notes requests elsewhere than to `url` and `others`, violations of its policy, dialogs and errors. */
+export async function open(browser, url, options = {}, others = []) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
   const page = await context.newPage();
   page.setDefaultTimeout(60_000);
-  page.on("request", (request) => check(request.url().startsWith(`${url}/`), `a request left the origin: ${request.url()}`));
+  page.on("request", (request) => check([url, ...others].some((own) => request.url().startsWith(`${own}/`)), `a request left the origin: ${request.url()}`));
   page.on("pageerror", (error) => findings.push(`an error in the page: ${error.message}`));
   page.on("dialog", (dialog) => {
     findings.push(`a dialog: ${dialog.message()}`);

@@ -11,6 +11,7 @@ import { people } from "./people.mjs";
 import { everyPage, liveEvidence, onPaper, strings } from "./pages.mjs";
 import { serve } from "./server.mjs";
 import { sessions } from "./sessions.mjs";
+import { signingIn } from "./signin.mjs";
 
 const project = process.env.SIZEWISE_PROJECT;
 const records = Number(process.env.SIZEWISE_RECORDS ?? 1_000_000);
@@ -46,6 +47,9 @@ try {
   const copy = path.join(aside, "project");
   fs.cpSync(project, copy, { recursive: true });
   await part("sessions and roles", () => sessions(browser, copy));
+  const third = path.join(aside, "signing-in");
+  fs.cpSync(project, third, { recursive: true });
+  await part("signing in at an issuer", () => signingIn(browser, third));
   await part("two people and a third", () => people(browser, copy));
   if (process.env.SIZEWISE_FILL && records > 0) {
     execFileSync(process.env.SIZEWISE_FILL, [path.join(project, ".sizewise"), "support", String(records)], { stdio: "inherit" });

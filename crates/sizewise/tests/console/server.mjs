@@ -8,9 +8,9 @@ export function command(project, ...words) {
   return execFileSync(BINARY, ["--project", project, ...words], { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
 }
 
-/** A server on a free port. */
+/** A server, on a free port unless words say where. */
 export async function serve(project, ...words) {
-  const child = spawn(BINARY, ["--project", project, "serve", "--bind", "127.0.0.1:0", ...words], { stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(BINARY, ["--project", project, "serve", ...(words.includes("--bind") ? [] : ["--bind", "127.0.0.1:0"]), ...words], { stdio: ["ignore", "pipe", "pipe"] });
   let said = "";
   const url = await new Promise((ready, failed) => {
     const patience = setTimeout(() => failed(new Error(`the server did not become ready; it said:\n${said}`)), 120_000);

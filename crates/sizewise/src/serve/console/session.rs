@@ -3,7 +3,8 @@
 //! A browser keeps a random id in a cookie that no script reads and no other site's page sends; here lies only a keyed hash of it,
 //! in memory: a restart ends every session. A session is as good as what opened it: a key that is revoked or changed since, or a
 //! token that has ended, is looked at again with every request. Of a key its public id is kept, not the key; of a token the
-//! token, as only that can be judged again.
+//! token, as only that can be judged again. Who signed in at an identity provider was vouched for once and for that alone, as its token says: until
+//! the session ends, they are who they were.
 //!
 //! The cookie is marked `Secure` where the page itself came over https. A browser says so in the `Origin` of the request that opens
 //! the session, which no page can forge; a forwarded header, which anybody can send, is not asked.
@@ -43,6 +44,8 @@ pub(in crate::serve) struct Sessions {
 /// What opened a session, and when.
 struct Session {
     credential: Credential,
+    /// For how long, at most.
+    lasts: Duration,
     since: Instant,
     seen: Instant,
 }
@@ -52,6 +55,8 @@ enum Credential {
     Key(String),
     /// A token of an identity provider.
     Token(String),
+    /// Whom an identity provider vouched for, once.
+    Person(Arc<Member>),
 }
 
 impl Sessions {
@@ -71,6 +76,27 @@ impl Sessions {
         id: &str,
         headers: &HeaderMap,
     ) -> Result<String, WireError> {
+        // A key of ours has no dots, a token has two.
+        let credential = match credential.contains('.') {
+            true => Credential::Token(credential.to_owned()),
+            false => Credential::Key(id.to_owned()),
+        };
+        self.begin(credential, (LONGEST, came_over_https(headers)))
+    }
+
+    /// Opens a session for whom an identity provider vouches for, for so long at most, and returns the cookie.
+    ///
+    /// # Errors
+    /// Fails when the machine has no random numbers.
+    pub(in crate::serve) fn open_for(
+        &self,
+        member: Arc<Member>,
+        (lasts, https): (Duration, bool),
+    ) -> Result<String, WireError> {
+        self.begin(Credential::Person(member), (lasts.min(LONGEST), https))
+    }
+
+    fn begin(&self, credential: Credential, (lasts, https): (Duration, bool)) -> Result<String, WireError> {
         let failed = || WireError::new(Code::Internal, None, "the machine gives no random numbers");
         let mut random = [0; 32];
         SystemRandom::new().fill(&mut random).map_err(|_| failed())?;
@@ -80,11 +106,6 @@ impl Sessions {
             let _ = write!(name, "{byte:02x}");
         }
         let hash = self.hash(&name).ok_or_else(failed)?;
-        // A key of ours has no dots, a token has two.
-        let credential = match credential.contains('.') {
-            true => Credential::Token(credential.to_owned()),
-            false => Credential::Key(id.to_owned()),
-        };
         let now = Instant::now();
         let mut open = self.sessions();
         open.retain(|_, session| session.lasts(now));
@@ -92,9 +113,9 @@ impl Sessions {
             let silent = open.iter().min_by_key(|(_, session)| session.seen).map(|(hash, _)| hash.clone());
             silent.and_then(|hash| open.remove(&hash));
         }
-        open.insert(hash, Session { credential, since: now, seen: now });
-        let secure = if came_over_https(headers) { "; Secure" } else { "" };
-        Ok(format!("{NAME}={name}; Path=/; HttpOnly; SameSite=Strict; Max-Age={}{secure}", LONGEST.as_secs()))
+        open.insert(hash, Session { credential, lasts, since: now, seen: now });
+        let secure = if https { "; Secure" } else { "" };
+        Ok(format!("{NAME}={name}; Path=/; HttpOnly; SameSite=Strict; Max-Age={}{secure}", lasts.as_secs()))
     }
 
     /// Ends the session of a request.
@@ -129,6 +150,7 @@ impl Sessions {
         let member = match &session.credential {
             Credential::Key(id) => keys.by_id(id),
             Credential::Token(token) => keys.verify(token),
+            Credential::Person(member) => Some(Arc::clone(member)),
         };
         if member.is_none() {
             open.remove(hash);
@@ -147,15 +169,20 @@ impl Sessions {
 
 impl Session {
     fn lasts(&self, now: Instant) -> bool {
-        now.duration_since(self.since) < LONGEST && now.duration_since(self.seen) < IDLE
+        now.duration_since(self.since) < self.lasts && now.duration_since(self.seen) < IDLE
     }
 }
 
 /// The session id that a request carries.
 fn cookie(headers: &HeaderMap) -> Option<&str> {
+    cookies(headers).find(|(name, _)| *name == NAME).map(|(_, value)| value)
+}
+
+/// The cookies that a request carries, with something in them.
+pub(super) fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
     let lines = headers.get_all(COOKIE).into_iter().filter_map(|line| line.to_str().ok());
     let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.into_iter().find(|(name, value)| *name == NAME && !value.is_empty()).map(|(_, value)| value)
+    pairs.filter(|(_, value)| !value.is_empty())
 }
 
 fn came_over_https(headers: &HeaderMap) -> bool {
@@ -244,6 +271,24 @@ mod tests {
     }
 
     #[test]
+    fn whom_an_issuer_vouched_for_stays_for_as_long_as_was_said() {
+        let (sessions, ring) = (Sessions::new(), Ring(Mutex::new(false)));
+        let holder = Arc::new(Holder { id: "oidc-1".into(), rights: Rights::default() });
+        let member = Arc::new(Member { holder, quotas: Vec::new() });
+        let hour = Duration::from_secs(3_600);
+        let cookie = sessions.open_for(Arc::clone(&member), (hour, true)).unwrap();
+        assert!(cookie.contains("SameSite=Strict; Max-Age=3600; Secure"), "{cookie}");
+        let with = headers(&[("cookie", &sent_back(&cookie))]);
+        assert_eq!(sessions.member(&with, &ring).unwrap().unwrap().holder.id, "oidc-1");
+        let open = sessions.sessions();
+        let session = open.values().next().unwrap();
+        assert!(session.lasts(session.since + hour / 2) && !session.lasts(session.since + hour));
+        drop(open);
+        let cookie = sessions.open_for(member, (hour * 100, false)).unwrap();
+        assert!(cookie.ends_with(&format!("Max-Age={}", LONGEST.as_secs())), "{cookie}");
+    }
+
+    #[test]
     fn the_cookie_is_secure_where_the_browser_says_that_its_page_is() {
         let cookie =
             |pairs: &[(&'static str, &str)]| Sessions::new().open("k", "k", &headers(pairs)).unwrap();
@@ -256,6 +301,7 @@ mod tests {
         let now = Instant::now();
         let session = |since: Duration, seen: Duration| Session {
             credential: Credential::Key("k".into()),
+            lasts: LONGEST,
             since: now,
             seen: now + since.saturating_sub(seen),
         };

@@ -73,7 +73,7 @@ fn body(endpoint: Endpoint, model: &str) -> String {
             View::ActOnTrial => r#"{"do":"end"}"#,
             View::Erase => r#"{"by":"decision","whose":"d"}"#,
             View::CreateKey => r#"{"name":"x","rights":{"role":"operator"}}"#,
-            View::Log | View::Verify | View::Logout | View::RevokeKey => "{}",
+            View::Log | View::Verify | View::SignIn | View::Logout | View::RevokeKey => "{}",
             _ => "",
         }
         .into(),
@@ -134,6 +134,12 @@ fn promised(route: &Route, case: Case) -> (u16, &'static str) {
         Case::Oversize => (413, "body_too_large"),
         Case::WrongType if route.method == "POST" && route.guard == Guard::Open => (415, "media_unsupported"),
         Case::CrossSite if route.endpoint == Endpoint::Console(View::Login) => (403, "origin_refused"),
+        // Nobody signs in here; who does not say that they are a page of this server is not told so much.
+        Case::Session | Case::Reviewer if route.endpoint == Endpoint::Console(View::SignIn) => {
+            (404, "unknown_route")
+        }
+        _ if route.endpoint == Endpoint::Console(View::SignIn) => (403, "origin_refused"),
+        _ if route.endpoint == Endpoint::Console(View::SignedIn) => (404, "unknown_route"),
         Case::ForeignId if route.endpoint == Endpoint::Console(View::Asset) => (404, "unknown_route"),
         _ if route.guard == Guard::Open => let_in,
         // A session does nothing but in the console, and there from its own page.

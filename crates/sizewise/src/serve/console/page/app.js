@@ -78,11 +78,17 @@ async function leave() {
   start();
 }
 
-function ask() {
+async function ask() {
+  // How one may come in; a server that cannot say so takes keys.
+  const ways = await look("login").catch(() => ({}));
+  const [, why] = location.hash.match(/^#\/not-signed-in\/([a-z]+)$/) ?? [];
+  // Whoever looks at the page again is told no old news.
+  if (why) history.replaceState(null, "", location.pathname);
   top.replaceChildren();
-  main.replaceChildren(login(() => start()));
+  main.replaceChildren(login(ways, why, () => start()));
+  main.removeAttribute("aria-busy");
   document.title = "Sizewise";
-  main.querySelector("input").focus();
+  (main.querySelector("[data-first]") ?? main.querySelector("input")).focus();
 }
 
 async function show(focus = true) {

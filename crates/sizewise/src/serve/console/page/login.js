@@ -2,8 +2,18 @@
 import { act } from "./api.js";
 import { announcer, h } from "./dom.js";
 
-/** The page that asks for a key; `entered` is called once it is taken. */
-export function login(entered) {
+/** Why somebody came back from their identity provider without having got in, and what they can do. */
+const NOT_SIGNED_IN = {
+  stale: "That sign-in cannot be used: it was begun more than ten minutes ago, in another browser, or was used before. Begin again here.",
+  denied: "You were not let in there: the sign-in was refused or given up. Begin again, or come in with a key.",
+  issuer: "Your identity provider could not be asked, or sent something that cannot be used. Try again in a minute; whoever runs this server finds the reason in its log.",
+  token: "What your identity provider says of you does not fit this server. Whoever runs it finds the reason in its log.",
+  rights: "You are known, but nothing here is open to you. Whoever runs this server decides that by group, in sizewise.toml.",
+  busy: "Too many people are signing in at this moment. Try again in a few seconds.",
+};
+
+/** The page that asks who it is; `ways` says how one may come in, `why` is why somebody is back, and `entered` is called once they are in. */
+export function login(ways, why, entered) {
   const said = announcer();
   const key = h("input", { type: "password", name: "key", autocomplete: "current-password", required: true, spellcheck: "false" });
   const form = h("form", { on: { submit: async (event) => {
@@ -17,8 +27,24 @@ export function login(entered) {
       said.textContent = error.message;
       key.focus();
     }
-  } } }, h("label", {}, "API key, or a token of your identity provider", key), h("div", {}, h("button", { class: "main" }, "Come in")), said);
+  } } }, h("label", {}, "API key, or a token of your identity provider", key), h("div", {}, h("button", { class: ways.sign_in ? null : "main" }, "Come in")), said);
   return h("div", { class: "login" }, h("h1", { tabindex: "-1" }, "Sizewise"),
-    h("p", { class: "lead" }, "This server needs a key. It stays in this form: the server gives a session for it, which ends after twelve hours, two of silence, or when the key is revoked."),
+    NOT_SIGNED_IN[why] && h("div", { class: "message bad", role: "alert" }, h("p", {}, NOT_SIGNED_IN[why])),
+    ways.sign_in && signIn(ways.sign_in),
+    h("p", { class: "lead" }, `${ways.sign_in ? "Or with a key, which" : "This server needs a key. It"} stays in this form: the server gives a session for it, which ends after twelve hours, two of silence, or when the key is revoked.`),
     form, h("p", { class: "note" }, "Whoever runs the server makes one: ", h("code", {}, "sizewise keys create NAME --role operator"), " (or ", h("code", {}, "reviewer"), ")."));
+}
+
+function signIn(name) {
+  const said = announcer();
+  const button = h("button", { class: "main", "data-first": true, on: { click: async () => {
+    said.textContent = `Going to ${name}…`;
+    try {
+      const { go } = await act("sign-in");
+      location.assign(go);
+    } catch (error) {
+      said.textContent = error.message;
+    }
+  } } }, `Sign in with ${name}`);
+  return h("div", {}, h("p", {}, button), said);
 }

@@ -4,6 +4,7 @@ import { band, figure, frame, promiseLine, shares } from "./charts.js";
 import { announcer, figures, h, put } from "./dom.js";
 import { evidence, state, told, watched } from "./evidence.js";
 import { count, duration, moment, percent, range, share, shortened, words } from "./format.js";
+import { mixOf } from "./mix.js";
 import { confirm } from "./releases.js";
 import { table } from "./table.js";
 
@@ -13,7 +14,7 @@ export async function monitor({ task: name, signal, again }) {
   return [h("h1", { tabindex: "-1" }, `Monitor ${name}`),
     h("div", { class: "row controls" }, h("p", { class: "lead" }, `As of ${moment(Date.now())}.`), h("button", { on: { click: again } }, "Look again")),
     questions.length > 0 && questions.every((one) => !one.probes.drawn) && h("p", { class: "note" }, "No probe was drawn yet: ", h("code", {}, "probe_share"), " under ", h("code", {}, "[live]"), " in the task file sends a share of answered requests to a reference as well."),
-    questions.length ? questions.map(promise) : h("p", { class: "message" }, "No live evidence yet: nobody watches this task. ", h("code", {}, "probe_share"), " under ", h("code", {}, "[live]"), " in the task file sends a share of answered requests to a reference as well."),
+    questions.length ? questions.map((live) => promise(name, live)) : h("p", { class: "message" }, "No live evidence yet: nobody watches this task. ", h("code", {}, "probe_share"), " under ", h("code", {}, "[live]"), " in the task file sends a share of answered requests to a reference as well."),
     newKinds(name, kinds, again), latest(traffic)];
 }
 
@@ -58,7 +59,7 @@ function newKind(name, kind, said, again) {
     h("button", { on: { click: () => confirm(`Dismiss kind ${kind.id}?`, "Its inputs are answered again as before. The act and the reason stand in the audit log.", () => judge({ do: "dismiss", kind: kind.id, reason: reason.value }), "Dismiss") } }, "Dismiss")));
 }
 
-function promise(live) {
+function promise(name, live) {
   const head = h("h2", {}, live.question);
   if (live.state === "unwatched") return h("section", {}, head, h("p", {}, state(live), h("span", { class: "note" }, " Without a certificate there is no promise to watch.")));
   return h("section", {}, head, figures([
@@ -67,7 +68,7 @@ function promise(live) {
     ["served error", watched(live) ? percent(live.served_error.estimate) : "–", told(live)],
     ["threshold", live.threshold.now?.toFixed(4) ?? "nothing is answered", live.threshold.now === live.threshold.certified ? "as certified" : `certified: ${live.threshold.certified?.toFixed(4) ?? "–"}`],
     ["probes", count(live.probes.drawn), `${count(live.probes.labelled)} labelled, ${count(live.probes.waiting)} wait; reference: ${live.reference}`],
-  ]), path(live), groups(live), changes(live));
+  ]), path(live), groups(live), mixOf(name, live), changes(live));
 }
 
 function path(live) {

@@ -1,7 +1,8 @@
 // Which releases does a task have, what is proven of each, and which is in force?
 import { act, look, ofTask } from "./api.js";
 import { announcer, h } from "./dom.js";
-import { count, moment, percent, short, words } from "./format.js";
+import { count, moment, percent, short } from "./format.js";
+import { renewals } from "./renewals.js";
 import { table } from "./table.js";
 import { trial } from "./trial.js";
 
@@ -58,15 +59,7 @@ export async function releases(view) {
       { name: "Release", cell: (one) => h("code", { title: one.release }, short(one.release)) },
       { name: "Why", cell: (one) => one.reason },
     ], [...shown.history].reverse()),
-    h("h2", {}, "Learning again"),
-    h("p", {}, `By itself: ${learnt.by_itself}. What comes of it ${learnt.promote === "certified" ? "is put in force once it is certified." : "waits to be put in force, however it is certified."}`),
-    table("Renewals, the latest first", [
-      { name: "Began", tight: true, head: true, cell: (one) => moment(one.begun_at) },
-      { name: "State", cell: (one) => `${words(one.state)}${one.state === "running" ? `: ${one.step}` : ""}` },
-      { name: "Release", cell: (one) => (one.release ? h("code", { title: one.release }, short(one.release)) : "–") },
-      { name: "Why", cell: (one) => one.why },
-      { name: "What came of it", words: true, cell: (one) => one.told ?? "" },
-    ], learnt.renewals, "The task has not learnt again yet."),
+    renewals(name, learnt, signal),
     h("h2", {}, "Openings of locked rows"),
     table("Each look at the locked rows, written down before it happened", [
       { name: "When", tight: true, head: true, cell: (one) => moment(one.at) },
