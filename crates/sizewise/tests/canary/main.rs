@@ -14,7 +14,7 @@ mod server;
 
 use collector::Collector;
 use provider::Provider;
-use search::{Search, card, files, random};
+use search::{Search, card, files, random, word};
 use server::{Place, Server};
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -100,6 +100,7 @@ impl Canaries {
     fn new() -> Self {
         let fresh = |kind: &&'static str| match *kind {
             "card number" => (*kind, card()),
+            "prompt" => (*kind, word()),
             kind => (kind, random()),
         };
         Self(KINDS.iter().map(fresh).collect())

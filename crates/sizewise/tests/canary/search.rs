@@ -9,9 +9,17 @@ use std::{
 
 /// Sixteen letters and digits that stand nowhere else.
 pub(crate) fn random() -> String {
+    sixteen(b"abcdefghjkmnpqrstuvwxyz23456789")
+}
+
+/// The same without digits: a word that nobody takes for somebody's number, and that stays where texts are redacted.
+pub(crate) fn word() -> String {
+    sixteen(b"abcdefghjkmnpqrstuvwxyz")
+}
+
+fn sixteen(of: &[u8]) -> String {
     let bits = || RandomState::new().hash_one(std::time::Instant::now());
-    let digit = |value: u64| char::from(b"abcdefghjkmnpqrstuvwxyz23456789"[(value % 31) as usize]);
-    (0..16).map(|_| digit(bits())).collect()
+    (0..16).map(|_| char::from(of[(bits() % of.len() as u64) as usize])).collect()
 }
 
 /// A number of a card whose checksum holds.
