@@ -37,8 +37,8 @@ pub const WINDOW: usize = 1_000;
 pub const REFERENCES: usize = 2_000;
 /// How many times as frequent as in training a region may be before it counts as new.
 pub const GROWTH: f64 = 2.0;
-/// How often one and the same input may stand in the window.
-pub const REPEATS: usize = 2;
+/// How often one and the same input may stand in the window: alone it makes no candidate.
+pub const REPEATS: usize = FEWEST as usize - 1;
 /// Coordinates of one and the same input differ by less, whatever it was read together with.
 const SAME: f32 = 1e-4;
 /// Chance of a false proposal, ever.
