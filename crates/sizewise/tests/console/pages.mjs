@@ -21,6 +21,8 @@ export async function everyPage(browser, url) {
       violations += await axe(page, `${name}, unfolded`);
       const wider = await page.evaluate(() => document.scrollingElement.scrollWidth - innerWidth);
       check(wider <= 0, `${name} is ${wider} pixels wider than its window`);
+      const broken = await page.locator("main .message.bad[role=alert]").allTextContents();
+      check(broken.length === 0, `${name} says that something is wrong: ${broken.join("; ")}`);
       check((await page.locator("h1").count()) === 1, `${name} has one heading of the first level`);
       check((await page.title()).endsWith("Sizewise"), `${name} has a title`);
       const charts = await page.locator("main svg.chart").count();

@@ -1,7 +1,7 @@
 // Which releases does a task have, what is proven of each, and which is in force?
 import { act, look, ofTask } from "./api.js";
 import { announcer, h } from "./dom.js";
-import { count, moment, percent, short } from "./format.js";
+import { count, moment, percent, short, words } from "./format.js";
 import { renewals } from "./renewals.js";
 import { table } from "./table.js";
 import { trial } from "./trial.js";
