@@ -22,6 +22,7 @@ mod provider;
 pub mod questions;
 mod reach;
 mod relay;
+mod skim;
 mod trace;
 
 pub use chat::Chat;

@@ -3,8 +3,12 @@
 //! Reads server-sent events as they pass and hands on whole ones only, so that nothing half said is ever followed by something
 //! else. A stream that stops before its end mark, or says what is no event of its protocol, is a failure that somebody must tell.
 
-use super::dialect::Usage;
-use serde_json::Value;
+use super::{
+    dialect::Usage,
+    skim::{length, members, value},
+};
+use serde_json::{Value, value::RawValue};
+use std::borrow::Cow;
 
 /// Largest event.
 const EVENT_BYTES: usize = 4 << 20;
@@ -63,24 +67,30 @@ impl Events {
         self.said
     }
 
-    /// Takes the next bytes and returns the events that are whole now, as they came.
+    /// Takes the next bytes and adds the events that are whole now to `whole`, as they came.
     ///
     /// # Errors
     /// Says what is no event of the protocol; nothing of it is handed on.
-    pub fn feed(&mut self, bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
+    pub fn feed(&mut self, bytes: &[u8], whole: &mut Vec<u8>) -> Result<(), &'static str> {
         self.pending.extend_from_slice(bytes);
         let mut done = 0;
         while let Some(end) = self.end_of_event(done) {
-            let event = self.pending.get(done..end).unwrap_or_default().to_vec();
-            self.read(&event)?;
+            let pending = std::mem::take(&mut self.pending);
+            let event = pending.get(done..end).unwrap_or_default();
+            let read = self.read(event);
+            if read.is_ok() {
+                whole.extend_from_slice(event);
+            }
+            self.pending = pending;
+            read?;
             (done, self.searched) = (end, end);
         }
         if self.pending.len() - done > EVENT_BYTES {
             return Err("an event of the stream is too large");
         }
-        let whole = self.pending.drain(..done).collect();
+        self.pending.drain(..done);
         self.searched = self.pending.len().saturating_sub(3);
-        Ok(whole)
+        Ok(())
     }
 
     /// Just behind the empty line that ends the event at `from`.
@@ -95,13 +105,12 @@ impl Events {
 
     fn read(&mut self, event: &[u8]) -> Result<(), &'static str> {
         let text = std::str::from_utf8(event).map_err(|_| "an event of the stream is no text")?;
-        let mut data = String::new();
-        for line in text.lines() {
-            if let Some(part) = line.strip_prefix("data:") {
-                data.push_str(part.strip_prefix(' ').unwrap_or(part));
-            }
+        let mut data = Cow::Borrowed("");
+        for part in text.lines().filter_map(|line| line.strip_prefix("data:")) {
+            let part = part.strip_prefix(' ').unwrap_or(part);
+            if data.is_empty() { data = Cow::Borrowed(part) } else { data.to_mut().push_str(part) }
         }
-        match (data.as_str(), self.streams) {
+        match (&*data, self.streams) {
             // A comment that keeps the connection alive.
             ("", _) => return Ok(()),
             ("[DONE]", Streams::Chat) => {
@@ -110,43 +119,51 @@ impl Events {
             }
             _ => {}
         }
-        let value: Value = serde_json::from_str(&data).map_err(|_| "an event of the stream is no JSON")?;
-        let kind = value.get("type").and_then(Value::as_str).unwrap_or_default();
+        let broken = |_: serde_json::Error| "an event of the stream is no JSON";
+        let says = |member: Option<&str>| member.is_some_and(|member| member != "null");
         match self.streams {
             Streams::Chat => {
+                let [error, usage, choices] =
+                    members(&data, ["error", "usage", "choices"]).map_err(broken)?;
                 // An error that the provider tells is an end that nobody takes for success.
-                self.ended |= value.get("error").is_some_and(|error| !error.is_null());
-                self.tokens(value.get("usage"), ["prompt_tokens", "completion_tokens"]);
-                let deltas = value.get("choices").and_then(Value::as_array).into_iter().flatten();
-                self.said += deltas.filter_map(|choice| choice.get("delta")).map(length).sum::<u64>();
+                self.ended |= says(error);
+                self.tokens(value(usage).as_ref(), ["prompt_tokens", "completion_tokens"]);
+                self.said += length(choices, &["delta"]);
             }
             Streams::Responses => {
+                let [kind, response, delta] =
+                    members(&data, ["type", "response", "delta"]).map_err(broken)?;
                 let ends = ["response.completed", "response.incomplete", "response.failed", "error"];
-                self.ended |= ends.contains(&kind);
-                let usage = value.get("response").and_then(|response| response.get("usage"));
-                self.tokens(usage, ["input_tokens", "output_tokens"]);
-                self.said += value.get("delta").map_or(0, length);
+                self.ended |= is_one_of(kind, &ends);
+                let usage = response.and_then(|response| members(response, ["usage"]).ok()?[0]);
+                self.tokens(value(usage).as_ref(), ["input_tokens", "output_tokens"]);
+                self.said += length(delta, &[]);
             }
             Streams::Generate => {
-                let candidates = || value.get("candidates").and_then(Value::as_array).into_iter().flatten();
-                let says = |value: &Value, name: &str| value.get(name).is_some_and(|said| !said.is_null());
+                let names = ["error", "usageMetadata", "candidates", "promptFeedback"];
+                let [error, usage, candidates, feedback] = members(&data, names).map_err(broken)?;
                 // A prompt that is filtered has no candidate, and nothing follows.
-                let blocked = value.get("promptFeedback").is_some_and(|told| says(told, "blockReason"));
-                self.ended |= blocked || says(&value, "error");
-                self.ended |= candidates().any(|candidate| says(candidate, "finishReason"));
-                let usage = value.get("usageMetadata");
-                self.tokens(usage, ["promptTokenCount", "candidatesTokenCount"]);
+                let blocked = feedback.and_then(|told| members(told, ["blockReason"]).ok()?[0]);
+                self.ended |= says(blocked) || says(error);
+                let parts: Vec<&RawValue> =
+                    candidates.and_then(|all| serde_json::from_str(all).ok()).unwrap_or_default();
+                let finished =
+                    |part: &&RawValue| members(part.get(), ["finishReason"]).is_ok_and(|[why]| says(why));
+                self.ended |= parts.iter().any(finished);
+                let usage = value(usage);
+                self.tokens(usage.as_ref(), ["promptTokenCount", "candidatesTokenCount"]);
                 // Thoughts are counted apart and paid for alike.
-                let thought = usage.and_then(|usage| usage.get("thoughtsTokenCount")).and_then(Value::as_u64);
+                let thought = usage.and_then(|usage| usage.get("thoughtsTokenCount").and_then(Value::as_u64));
                 self.thought = self.thought.max(thought.unwrap_or(0));
-                let parts = candidates().filter_map(|candidate| candidate.pointer("/content/parts"));
-                self.said += parts.map(length).sum::<u64>();
+                self.said += length(candidates, &["content", "parts"]);
             }
             Streams::Messages => {
-                self.ended |= ["message_stop", "error"].contains(&kind);
-                let message = value.get("message").and_then(|message| message.get("usage"));
-                self.tokens(message.or(value.get("usage")), ["input_tokens", "output_tokens"]);
-                self.said += value.get("delta").map_or(0, length);
+                let names = ["type", "message", "usage", "delta"];
+                let [kind, message, usage, delta] = members(&data, names).map_err(broken)?;
+                self.ended |= is_one_of(kind, &["message_stop", "error"]);
+                let usage = message.and_then(|message| members(message, ["usage"]).ok()?[0]).or(usage);
+                self.tokens(value(usage).as_ref(), ["input_tokens", "output_tokens"]);
+                self.said += length(delta, &[]);
             }
         }
         Ok(())
@@ -165,14 +182,11 @@ impl Events {
     }
 }
 
-/// Bytes of all texts in a value.
-fn length(value: &Value) -> u64 {
-    match value {
-        Value::String(text) => text.len() as u64,
-        Value::Array(items) => items.iter().map(length).sum(),
-        Value::Object(map) => map.values().map(length).sum(),
-        _ => 0,
-    }
+/// Whether a member is one of some texts.
+fn is_one_of(member: Option<&str>, texts: &[&str]) -> bool {
+    member
+        .and_then(|member| serde_json::from_str::<Cow<'_, str>>(member).ok())
+        .is_some_and(|text| texts.contains(&&*text))
 }
 
 #[cfg(test)]
@@ -189,9 +203,8 @@ mod tests {
             let mut events = Events::new(Streams::Chat);
             let mut passed = Vec::new();
             for part in CHAT.as_bytes().chunks(size) {
-                let whole = events.feed(part).unwrap();
-                assert!(whole.is_empty() || whole.ends_with(b"\n"), "{size}");
-                passed.extend(whole);
+                events.feed(part, &mut passed).unwrap();
+                assert!(passed.is_empty() || passed.ends_with(b"\n"), "{size}");
             }
             assert_eq!(passed, CHAT.as_bytes(), "{size}");
             assert!(events.has_ended());
@@ -203,7 +216,7 @@ mod tests {
     fn only_the_end_mark_ends_a_stream() {
         let ends = |streams: Streams, text: &str| {
             let mut events = Events::new(streams);
-            events.feed(text.as_bytes()).map(|_| events.has_ended())
+            events.feed(text.as_bytes(), &mut Vec::new()).map(|()| events.has_ended())
         };
         assert_eq!(ends(Streams::Chat, "data: {\"choices\":[{\"finish_reason\":\"stop\"}]}\n\n"), Ok(false));
         assert_eq!(ends(Streams::Chat, "data: {\"error\":{\"message\":\"busy\"}}\n\n"), Ok(true));
@@ -235,16 +248,16 @@ mod tests {
     fn what_a_model_thinks_is_counted_where_it_is_told_apart() {
         let mut events = Events::new(Streams::Generate);
         let said = br#"data: {"candidates":[{"content":{"parts":[{"text":"abc"}]},"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":7,"candidatesTokenCount":2,"thoughtsTokenCount":40}}"#;
-        events.feed(said).unwrap();
-        events.feed(b"\n\n").unwrap();
+        events.feed(&[said.as_slice(), b"\n\n"].concat(), &mut Vec::new()).unwrap();
         assert_eq!((events.usage(), events.said()), (Some(Usage { read: 7, written: 42 }), 3));
     }
 
     #[test]
     fn nothing_of_a_broken_event_is_handed_on() {
-        let mut events = Events::new(Streams::Chat);
-        assert_eq!(events.feed(b"data: {}\n\ndata: {\"cho").unwrap(), b"data: {}\n\n");
-        assert!(events.feed(b"oops\n\n").is_err());
+        let (mut events, mut passed) = (Events::new(Streams::Chat), Vec::new());
+        events.feed(b"data: {}\n\ndata: {\"cho", &mut passed).unwrap();
+        assert!(events.feed(b"oops\n\n", &mut passed).is_err());
+        assert_eq!(passed, b"data: {}\n\n");
     }
 
     proptest::proptest! {
@@ -253,9 +266,8 @@ mod tests {
             let mut events = Events::new(Streams::Messages);
             let mut passed = Vec::new();
             for part in bytes.chunks(cut) {
-                match events.feed(part) {
-                    Ok(whole) => passed.extend(whole),
-                    Err(_) => break,
+                if events.feed(part, &mut passed).is_err() {
+                    break;
                 }
             }
             proptest::prop_assert!(bytes.starts_with(&passed));

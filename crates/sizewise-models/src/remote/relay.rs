@@ -26,12 +26,15 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
+    task::Poll,
     time::Instant,
 };
 use tokio::sync::OwnedSemaphorePermit;
 
 /// Largest answer that is no stream.
 const ANSWER_BYTES: usize = 32 << 20;
+/// Bytes of a stream from which on no more of it is waited for before they are handed on.
+const TOGETHER: usize = 16 << 10;
 
 /// A request of somebody's own.
 pub struct Relayable {
@@ -74,6 +77,8 @@ pub struct Answer {
 pub struct Stream {
     incoming: Incoming,
     events: Events,
+    /// How it ended, found out while events before that were still to be told.
+    ended: Option<Result<(), String>>,
     bill: Bill,
     patience: std::time::Duration,
 }
@@ -346,18 +351,19 @@ async fn begin(
     mut events: Events,
     (mut bill, provider): (Bill, &Arc<Provider>),
 ) -> Result<(Bytes, Option<Stream>), String> {
+    let mut whole = Vec::new();
     loop {
         let fed = match incoming.chunk().await {
-            Ok(Some(chunk)) => events.feed(&chunk).map_err(str::to_owned),
+            Ok(Some(chunk)) => events.feed(&chunk, &mut whole).map_err(str::to_owned),
             Ok(None) => Err("its stream ended before it began".into()),
             Err(broken) => Err(broken.problem),
         };
         match fed {
-            Ok(whole) if whole.is_empty() => {}
-            Ok(whole) => {
+            Ok(()) if whole.is_empty() => {}
+            Ok(()) => {
                 let patience = provider.relay_timeout();
                 bill.calling.iter_mut().for_each(Calling::streams);
-                return Ok((whole.into(), Some(Stream { incoming, events, bill, patience })));
+                return Ok((whole.into(), Some(Stream { incoming, events, ended: None, bill, patience })));
             }
             Err(problem) => {
                 bill.failed();
@@ -381,20 +387,31 @@ impl Stream {
     }
 
     async fn following(&mut self) -> Result<Option<Bytes>, String> {
-        loop {
-            let chunk = tokio::time::timeout(self.patience, self.incoming.chunk()).await;
-            match chunk.map_err(|_| "the stream stalled".to_owned())? {
-                Ok(Some(chunk)) => {
-                    let whole = self.events.feed(&chunk)?;
-                    if !whole.is_empty() {
-                        return Ok(Some(whole.into()));
-                    }
+        let mut whole = Vec::new();
+        while self.ended.is_none() && whole.len() < TOGETHER {
+            let chunk = if whole.is_empty() {
+                tokio::time::timeout(self.patience, self.incoming.chunk())
+                    .await
+                    .map_err(|_| "the stream stalled".to_owned())?
+            } else {
+                // What has come already goes on with it: every piece handed on costs a call of the system.
+                match within_a_turn(self.incoming.chunk()).await {
+                    Some(chunk) => chunk,
+                    None => break,
                 }
-                Ok(None) if self.events.has_ended() => return Ok(None),
-                Ok(None) => return Err("the stream stopped before its end".into()),
-                Err(_) if self.events.has_ended() => return Ok(None),
-                Err(broken) => return Err(broken.problem),
-            }
+            };
+            self.ended = match chunk {
+                Ok(Some(chunk)) => {
+                    self.events.feed(&chunk, &mut whole).err().map(|problem| Err(problem.into()))
+                }
+                Ok(None) if !self.events.has_ended() => Some(Err("the stream stopped before its end".into())),
+                Err(broken) if !self.events.has_ended() => Some(Err(broken.problem)),
+                Ok(None) | Err(_) => Some(Ok(())),
+            };
+        }
+        match &self.ended {
+            Some(ended) if whole.is_empty() => ended.clone().map(|()| None),
+            _ => Ok(Some(whole.into())),
         }
     }
 
@@ -415,6 +432,20 @@ impl Stream {
         let told = self.events.has_ended().then(|| usage.unwrap_or(bound));
         self.bill.settle_used(told, bound)
     }
+}
+
+/// What a future comes to, if it does so before whoever else can go on has gone on once.
+async fn within_a_turn<T>(future: impl Future<Output = T>) -> Option<T> {
+    let (mut future, mut turns) = (pin!(future), 0..2);
+    std::future::poll_fn(|context| match (future.as_mut().poll(context), turns.next()) {
+        (Poll::Ready(value), _) => Poll::Ready(Some(value)),
+        (Poll::Pending, Some(0)) => {
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }
+        (Poll::Pending, _) => Poll::Ready(None),
+    })
+    .await
 }
 
 impl Bill {

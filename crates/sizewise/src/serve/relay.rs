@@ -471,7 +471,7 @@ mod tests {
             let value: serde_json::Value = serde_json::from_str(data).unwrap();
             assert!(value.to_string().contains("broke off") && text.ends_with("\n\n"));
             let mut events = sizewise_models::remote::Events::new(passing.facts().2.unwrap());
-            events.feed(&event).unwrap();
+            events.feed(&event, &mut Vec::new()).unwrap();
             assert!(events.has_ended(), "nobody takes it for success");
         }
     }
