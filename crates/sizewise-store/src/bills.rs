@@ -84,7 +84,7 @@ impl Store {
         after: &(UnixMillis, String),
         limit: usize,
     ) -> Result<Vec<Billed>> {
-        let connection = self.connection();
+        let connection = self.with_records()?;
         let mut statement = connection.prepare_cached(
             "SELECT r.record, e.provider, e.micro_usd, e.read, e.written, p.provider, p.micro_usd, p.read, p.written,
                     (SELECT max(probability) FROM probes WHERE probes.decision = r.id AND reference = '\"remote\"')
@@ -112,7 +112,7 @@ impl Store {
     /// Fails when the database cannot be read.
     pub fn moment_of_latest(&self, task: &str, count: usize) -> Result<Option<UnixMillis>> {
         use rusqlite::OptionalExtension;
-        let connection = self.connection();
+        let connection = self.with_records()?;
         let place = i64::try_from(count.saturating_sub(1)).unwrap_or(i64::MAX);
         let query = "SELECT at FROM records WHERE task = ?1 ORDER BY at DESC LIMIT 1 OFFSET ?2";
         let moment = connection.query_row(query, params![task, place], |row| row.get(0)).optional()?;

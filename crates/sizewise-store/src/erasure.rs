@@ -59,7 +59,7 @@ impl Store {
             Whose::Subject(id) => Some(keys::subject(&keys::secret(self.folder())?, id)),
             Whose::Decision(_) | Whose::Holding(_) => None,
         };
-        let mut connection = self.connection();
+        let mut connection = self.with_records()?;
         let transaction = database::begin(&mut connection)?;
         let mut erased = Erased::default();
         let (by, object) = match whose {
@@ -96,7 +96,7 @@ impl Store {
     /// # Errors
     /// Fails when the database cannot be written.
     pub fn erase_before(&self, task: &str, moment: UnixMillis) -> Result<u64> {
-        let mut connection = self.connection();
+        let mut connection = self.with_records()?;
         let transaction = database::begin(&mut connection)?;
         transaction.execute(
             "DELETE FROM trial_differences WHERE at < ?2 AND trial IN (SELECT number FROM trials WHERE task = ?1)",
@@ -142,7 +142,7 @@ impl Store {
     /// # Errors
     /// Fails when the database cannot be read.
     pub fn recorded_tasks(&self) -> Result<Vec<String>> {
-        let connection = self.connection();
+        let connection = self.with_records()?;
         let mut statement =
             connection.prepare("SELECT task FROM records UNION SELECT task FROM queue ORDER BY task")?;
         let names = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;

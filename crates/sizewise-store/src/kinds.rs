@@ -144,7 +144,7 @@ impl Store {
     /// # Errors
     /// Fails when the database cannot be read.
     pub fn kind_records(&self, id: i64, limit: usize) -> Result<Vec<Record>> {
-        let connection = self.connection();
+        let connection = self.with_records()?;
         let mut statement = connection.prepare_cached(
             "SELECT record FROM kind_members JOIN records ON records.id = decision WHERE kind = ?1 ORDER BY place LIMIT ?2",
         )?;

@@ -5,6 +5,7 @@
 //!     store.db        releases, which one is in force and which one is tried, openings of locked rows, certificates,
 //!                     records, review queue, probes, keys, models, money spent, bills, relayed calls, renewals, the audit log
 //!                     (SQLite, write-ahead log, synced at every commit)
+//!     ….journal       records that come into the database in a moment
 //!     objects/ab/…    the parts of releases and models, each named by the hash of its bytes
 //!     secret          keys the hashes of API keys and of persons
 //! ```
@@ -18,6 +19,7 @@ mod database;
 mod erasure;
 mod error;
 mod ids;
+mod journal;
 mod keys;
 mod kinds;
 mod labels;
@@ -163,6 +165,17 @@ impl Store {
         Ok(connection.query_row(query, [], mark)?)
     }
 
+    /// The database with every record that somebody was told of.
+    fn with_records(&self) -> Result<MutexGuard<'_, Connection>> {
+        let left = journal::settled(&self.folder)?;
+        let mut connection = self.connection();
+        for journal in left {
+            journal.take_over(&mut connection)?;
+        }
+        Ok(connection)
+    }
+
+    /// The database, in which the latest records may be missing.
     fn connection(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }

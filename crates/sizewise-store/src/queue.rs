@@ -157,7 +157,7 @@ impl Store {
         let Some(answer) = record.answers.iter().find(|answer| answer.question == question) else {
             return Err(Error::NotWaiting { decision: record.id.clone() });
         };
-        let mut connection = self.connection();
+        let mut connection = self.with_records()?;
         let transaction = database::begin(&mut connection)?;
         let before: Option<(String, Option<String>)> = transaction
             .query_row(

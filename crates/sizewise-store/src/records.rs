@@ -1,22 +1,24 @@
 //! How are the records of decisions written, fast and for good?
 //!
-//! One thread writes. It takes whatever waits, up to a limit, writes it in one transaction, and only then tells those
-//! who wait. A question of which a caller is told that a person will look at it is synced to the disk first; records alone are handed to the system,
-//! so a killed process loses none, and only the loss of power can take the last moments' records. Under load many
-//! decisions share one transaction.
+//! A record alone is a line in a journal before its decision is told, and comes into the database with others after it. Whatever is more
+//! than a record (a question that waits for a person, a probe, a bill) is in the database before anybody is told of it; what a caller is
+//! told that a person will look at is also synced to the disk. One thread writes: a killed process loses nothing of what it told, and only
+//! the loss of power can take the last moments' records.
 
 use crate::{
     Store, bills, database,
     error::{Error, Result},
+    journal::{self, Journal, Line},
     keys, probes,
 };
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use sizewise_contract::{Bill, Probe, QueuedItem, Record, units::UnixMillis};
 use std::{
+    fs::File,
     path::Path,
-    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// What version 8 of the database has and version 7 had not. Records are some thousand bytes: in the order of their coming three or four
@@ -37,12 +39,20 @@ CREATE INDEX records_of_task ON records (task, at, id);
 CREATE INDEX records_of_subject ON records (subject) WHERE subject IS NOT NULL;
 ";
 
-/// Entries that may wait; more are refused, so that a slow disk is noticed instead of filling memory.
+/// Entries that may wait to be told of; more are refused, so that a slow disk is noticed instead of filling memory.
 const WAITING: usize = 8_192;
+/// What may stand in a journal and not in the database. `bytes`
+const BEHIND: usize = 64 << 20;
 /// Entries in one transaction.
 const TOGETHER: usize = 1_024;
 /// How long the writer waits for company where the last entries came together: a transaction costs several times what an entry does.
 const COMPANY: Duration = Duration::from_micros(200);
+/// From one transaction of records that nobody waits for to the next.
+const PACE: Duration = Duration::from_millis(20);
+/// From one attempt to the next where the database takes nothing.
+const AGAIN: Duration = Duration::from_millis(100);
+/// Attempts before what stands in a journal is left to whoever comes next, once no more is handed over.
+const LAST_ATTEMPTS: usize = 3;
 
 /// What one decision leaves behind.
 #[derive(Debug, Clone, Default)]
@@ -65,13 +75,97 @@ pub struct Entry {
     pub subject: Option<String>,
 }
 
+impl Entry {
+    /// Whether it is a record alone.
+    fn is_plain(&self) -> bool {
+        let Self { record, queued, promised, probes, told, bill, probe_bill, subject: _ } = self;
+        let alone = queued.is_empty() && probes.is_empty() && told.is_empty();
+        record.is_some() && alone && !promised && bill.is_none() && probe_bill.is_none()
+    }
+}
+
 type Told = Box<dyn FnOnce(bool) + Send>;
 
 /// Writes records on a thread of its own.
 #[derive(Debug)]
 pub struct Recorder {
-    sender: Option<SyncSender<(Vec<Entry>, Told)>>,
+    desk: Arc<Desk>,
+    secret: [u8; 32],
     thread: Option<JoinHandle<()>>,
+}
+
+/// Where what is to be written is handed over.
+#[derive(Debug)]
+struct Desk {
+    state: Mutex<State>,
+    work: Condvar,
+}
+
+struct State {
+    journal: Journal,
+    /// What stands in the journal's current file.
+    lines: Vec<Line>,
+    /// The size of all that stands in journals. `bytes`
+    behind: usize,
+    waiting: Vec<(Vec<Entry>, Told)>,
+    /// Whether the writer has nothing to do.
+    idle: bool,
+    ended: bool,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (lines, waiting) = (self.lines.len(), self.waiting.len());
+        formatter
+            .debug_struct("State")
+            .field("lines", &lines)
+            .field("waiting", &waiting)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Desk {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for something to write, and takes it; none once it has ended.
+    fn take(&self, (last, together): (Option<Instant>, bool)) -> Option<Batch> {
+        let mut state = self.state();
+        while state.lines.is_empty() && state.waiting.is_empty() {
+            if state.ended {
+                return None;
+            }
+            state.idle = true;
+            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.idle = false;
+        while state.waiting.is_empty() && !state.ended && state.behind < BEHIND / 2 {
+            let left = last.map_or(Duration::ZERO, |last| PACE.saturating_sub(last.elapsed()));
+            if left.is_zero() {
+                break;
+            }
+            state = self.work.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if together && !state.waiting.is_empty() && !state.ended {
+            drop(state);
+            std::thread::sleep(COMPANY);
+            state = self.state();
+        }
+        let several = state.waiting.len().min(TOGETHER);
+        let entries = state.waiting.drain(..several).collect();
+        let lines = std::mem::take(&mut state.lines);
+        let filled = if lines.is_empty() { None } else { Some(state.journal.turn()) };
+        Some(Batch { entries, lines, filled })
+    }
+}
+
+/// What is written at once.
+struct Batch {
+    entries: Vec<(Vec<Entry>, Told)>,
+    lines: Vec<Line>,
+    /// The file that the lines stand in, and its length.
+    filled: Option<(Arc<File>, usize)>,
 }
 
 impl Recorder {
@@ -80,66 +174,130 @@ impl Recorder {
     /// # Errors
     /// Fails when the store cannot be opened.
     pub fn start(folder: &Path) -> Result<Self> {
-        let connection = database::open(&folder.join(database::FILE))?;
+        let mut connection = database::open(&folder.join(database::FILE))?;
         let secret = keys::secret(folder)?;
-        let (sender, receiver) = sync_channel(WAITING);
+        for left in journal::settled(folder)? {
+            left.take_over(&mut connection)?;
+        }
+        journal::clean(folder)?;
+        let state = State {
+            journal: Journal::begin(folder)?,
+            lines: Vec::new(),
+            behind: 0,
+            waiting: Vec::new(),
+            idle: false,
+            ended: false,
+        };
+        let desk = Arc::new(Desk { state: Mutex::new(state), work: Condvar::new() });
+        let of_thread = Arc::clone(&desk);
         let thread = std::thread::Builder::new()
             .name("records".into())
-            .spawn(move || write_all((connection, &secret), &receiver))
+            .spawn(move || write_all((connection, &secret), &of_thread))
             .map_err(|cause| Error::file(folder, cause))?;
-        Ok(Self { sender: Some(sender), thread: Some(thread) })
+        Ok(Self { desk, secret, thread: Some(thread) })
     }
 
-    /// Hands over what some decisions leave behind; `told` is called with whether it is on disk. False when too much waits
-    /// already: nothing is then kept and `told` is not called.
+    /// Hands over what some decisions leave behind; `told` is called with whether a kill of this process could still lose it. False when
+    /// too much waits already: nothing is then kept and `told` is not called.
     #[must_use]
     pub fn keep(&self, entries: Vec<Entry>, told: impl FnOnce(bool) + Send + 'static) -> bool {
-        let Some(sender) = &self.sender else { return false };
-        match sender.try_send((entries, Box::new(told))) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
+        if entries.iter().all(Entry::is_plain) {
+            return self.put_down(&entries, told);
         }
+        let mut state = self.desk.state();
+        if state.waiting.len() >= WAITING || state.behind >= BEHIND {
+            return false;
+        }
+        state.waiting.push((entries, Box::new(told)));
+        // The writer may wait for more records: whoever waits to be told goes first.
+        if state.waiting.len() == 1 {
+            self.desk.work.notify_one();
+        }
+        true
+    }
+
+    /// Writes records into the journal.
+    fn put_down(&self, entries: &[Entry], told: impl FnOnce(bool)) -> bool {
+        let lines = entries.iter().filter_map(|entry| {
+            let subject = entry.subject.as_ref().map(|subject| keys::subject(&self.secret, subject));
+            Some(Line::of(entry.record.as_ref()?, subject))
+        });
+        let Ok(lines) = lines.collect::<Result<Vec<Line>>>() else {
+            told(false);
+            return true;
+        };
+        let mut bytes = Vec::with_capacity(lines.len() * 2_048);
+        lines.iter().for_each(|line| line.push(&mut bytes));
+        let mut state = self.desk.state();
+        if state.behind + bytes.len() > BEHIND {
+            return false;
+        }
+        let kept = match state.journal.append(&bytes) {
+            Ok(()) => {
+                state.lines.extend(lines);
+                state.behind += bytes.len();
+                true
+            }
+            Err(error) => {
+                eprintln!("records could not be written: {error}");
+                false
+            }
+        };
+        if state.idle || state.behind >= BEHIND / 2 {
+            self.desk.work.notify_one();
+        }
+        drop(state);
+        told(kept);
+        true
     }
 }
 
 impl Drop for Recorder {
-    /// Waits until everything that was handed over is on disk.
+    /// Waits until everything that was handed over is in the database.
     fn drop(&mut self) {
-        drop(self.sender.take());
+        self.desk.state().ended = true;
+        self.desk.work.notify_one();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-fn write_all((mut connection, secret): (Connection, &[u8; 32]), receiver: &Receiver<(Vec<Entry>, Told)>) {
+fn write_all((mut connection, secret): (Connection, &[u8; 32]), desk: &Desk) {
     // As the database was opened.
     let mut synced = true;
-    let mut together = false;
-    while let Ok(first) = receiver.recv() {
-        let mut batch = vec![first];
-        if together {
-            std::thread::sleep(COMPANY);
-        }
-        while batch.len() < TOGETHER
-            && let Ok(next) = receiver.try_recv()
-        {
-            batch.push(next);
-        }
-        together = batch.len() > 1;
-        let entries = || batch.iter().flat_map(|(entries, _)| entries);
-        let sync = entries().any(|entry| entry.promised);
-        let kept = match set_sync(&connection, &mut synced, sync)
-            .and_then(|()| write((&mut connection, secret), entries()))
-        {
-            Ok(()) => true,
-            Err(error) => {
-                eprintln!("records could not be written: {error}");
-                false
+    let (mut last, mut together) = (None, false);
+    while let Some(Batch { entries, lines, filled }) = desk.take((last, together)) {
+        last = Some(Instant::now());
+        together = entries.len() > 1;
+        let all = || entries.iter().flat_map(|(entries, _)| entries);
+        let sync = all().any(|entry| entry.promised);
+        let kept = told_of(
+            set_sync(&connection, &mut synced, sync)
+                .and_then(|()| write((&mut connection, secret), &lines, all())),
+        );
+        entries.into_iter().for_each(|(_, told)| told(kept));
+        let Some((file, length)) = filled else { continue };
+        // Whoever handed these over was told that they are kept.
+        let (mut written, mut attempts) = (kept, 0);
+        while !written {
+            attempts += usize::from(desk.state().ended);
+            if attempts > LAST_ATTEMPTS {
+                return;
             }
-        };
-        batch.into_iter().for_each(|(_, told)| told(kept));
+            std::thread::sleep(AGAIN);
+            written = told_of(write((&mut connection, secret), &lines, std::iter::empty()));
+        }
+        // What is not emptied is taken over twice at worst, the second time without effect.
+        told_of(file.set_len(0).map_err(|cause| Error::file(Path::new(database::FILE), cause)));
+        desk.state().behind -= length;
     }
+    desk.state().journal.end();
+}
+
+/// Says what went wrong, where something did, and whether nothing did.
+fn told_of(written: Result<()>) -> bool {
+    written.inspect_err(|error| eprintln!("records could not be written: {error}")).is_ok()
 }
 
 /// Chooses whether commits wait for the disk.
@@ -153,53 +311,42 @@ fn set_sync(connection: &Connection, now: &mut bool, wanted: bool) -> Result<()>
 
 fn write<'a>(
     (connection, secret): (&mut Connection, &[u8; 32]),
+    lines: &[Line],
     entries: impl Iterator<Item = &'a Entry>,
 ) -> Result<()> {
     let transaction = database::begin(connection)?;
-    {
-        let mut record = transaction.prepare_cached(
-            "INSERT INTO records (id, task, at, record, subject) VALUES (?1, ?2, ?3, ?4, ?5)",
-        )?;
-        let mut queue = transaction.prepare_cached(
-            "INSERT INTO queue (decision, question, task, at, item, state, subject, why)
-             VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', ?6, ?7)",
-        )?;
-        for entry in entries {
-            let subject = entry.subject.as_ref().map(|subject| keys::subject(secret, subject));
-            if let Some(kept) = &entry.record {
-                record.execute(params![kept.id, kept.task, kept.at.0, json(kept)?, subject])?;
-            }
-            for item in &entry.queued {
-                queue.execute(params![
-                    item.decision,
-                    item.question,
-                    item.task,
-                    item.at.0,
-                    json(item)?,
-                    subject,
-                    item.why.name()
-                ])?;
-            }
-            for probe in &entry.probes {
-                probes::insert(&transaction, probe, subject)?;
-            }
-            let own = entry.record.as_ref().zip(entry.bill.as_ref());
-            if let Some((record, bill)) = own {
-                bills::insert(&transaction, (&record.id, false), bill)?;
-            }
-            if let Some((decision, bill)) = &entry.probe_bill {
-                bills::insert(&transaction, (decision, true), bill)?;
-            }
-            for (decision, question, truth) in &entry.told {
-                probes::tell(&transaction, (decision, question), truth)?;
-            }
-        }
-    }
+    lines.iter().try_for_each(|line| line.insert(&transaction))?;
+    entries.into_iter().try_for_each(|entry| write_entry(&transaction, secret, entry))?;
     Ok(transaction.commit()?)
 }
 
-fn json<T: serde::Serialize>(value: &T) -> Result<String> {
-    serde_json::to_string(value).map_err(|_| Error::Internal("a record has a JSON form"))
+fn write_entry(transaction: &Transaction<'_>, secret: &[u8; 32], entry: &Entry) -> Result<()> {
+    let subject = entry.subject.as_ref().map(|subject| keys::subject(secret, subject));
+    if let Some(record) = &entry.record {
+        Line::of(record, subject)?.insert(transaction)?;
+    }
+    let mut queue = transaction.prepare_cached(
+        "INSERT INTO queue (decision, question, task, at, item, state, subject, why)
+         VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', ?6, ?7)",
+    )?;
+    for item in &entry.queued {
+        let text = serde_json::to_string(item).map_err(|_| Error::Internal("a question has a JSON form"))?;
+        let why = item.why.name();
+        queue.execute(params![item.decision, item.question, item.task, item.at.0, text, subject, why])?;
+    }
+    for probe in &entry.probes {
+        probes::insert(transaction, probe, subject)?;
+    }
+    if let Some((record, bill)) = entry.record.as_ref().zip(entry.bill.as_ref()) {
+        bills::insert(transaction, (&record.id, false), bill)?;
+    }
+    if let Some((decision, bill)) = &entry.probe_bill {
+        bills::insert(transaction, (decision, true), bill)?;
+    }
+    for (decision, question, truth) in &entry.told {
+        probes::tell(transaction, (decision, question), truth)?;
+    }
+    Ok(())
 }
 
 impl Store {
@@ -208,7 +355,7 @@ impl Store {
     /// # Errors
     /// Fails when the database cannot be read.
     pub fn record(&self, id: &str) -> Result<Option<Record>> {
-        let connection = self.connection();
+        let connection = self.with_records()?;
         let text: Option<String> = connection
             .query_row("SELECT record FROM records WHERE id = ?1", [id], |row| row.get(0))
             .optional()?;
@@ -223,7 +370,7 @@ impl Store {
     /// # Errors
     /// Fails when the database cannot be read.
     pub fn latest_records(&self, task: &str, limit: usize) -> Result<Vec<Record>> {
-        let connection = self.connection();
+        let connection = self.with_records()?;
         let mut statement = connection
             .prepare_cached("SELECT record FROM records WHERE task = ?1 ORDER BY at DESC LIMIT ?2")?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -244,7 +391,7 @@ impl Store {
         after: &(UnixMillis, String),
         limit: usize,
     ) -> Result<Vec<Record>> {
-        let connection = self.connection();
+        let connection = self.with_records()?;
         let mut statement = connection.prepare_cached(
             "SELECT record FROM records WHERE task = ?1 AND at >= ?2 AND (at > ?2 OR id > ?3) ORDER BY at, id LIMIT ?4",
         )?;
@@ -261,7 +408,7 @@ impl Store {
     /// # Errors
     /// Fails when the database cannot be read.
     pub fn count_records(&self, task: &str) -> Result<u64> {
-        let connection = self.connection();
+        let connection = self.with_records()?;
         let count: i64 =
             connection.query_row("SELECT count(*) FROM records WHERE task = ?1", [task], |row| row.get(0))?;
         Ok(count as u64)

@@ -218,7 +218,7 @@ impl Store {
         counted: &Comparison,
         differences: &[Difference],
     ) -> Result<()> {
-        let mut connection = self.connection();
+        let mut connection = self.with_records()?;
         let transaction = database::begin(&mut connection)?;
         let before: Option<String> = transaction
             .query_row(
