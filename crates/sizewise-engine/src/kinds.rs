@@ -29,7 +29,7 @@ use std::{
 };
 
 /// Share of known inputs that the encoder's border may hand on, and that the static tier's may send to the encoder.
-const LOST: f64 = 0.05;
+const LOST: f64 = 0.1;
 const SENT: f64 = 0.2;
 /// Looks after which borders are drawn anew.
 const PACE: u64 = 50;

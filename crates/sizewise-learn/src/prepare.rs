@@ -9,7 +9,7 @@ mod split;
 mod task_file;
 
 pub use columns::{ColumnGuess, LabelGuess, Role};
-pub use findings::{Conflict, Findings, NearDuplicate, SpellingVariants};
+pub use findings::{Conflict, Findings, NearDuplicate, SpellingVariants, language};
 pub use split::{Shares, SplitSizes};
 pub(crate) use task_file::{LIVE, quoted};
 

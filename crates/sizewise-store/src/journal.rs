@@ -32,6 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// How often is looked whether it has emptied it.
 const LOOK: Duration = Duration::from_millis(1);
 
+/// Room for most records. `bytes`
+pub(crate) const ROOM: usize = 2_048;
+
 /// A record as it is written: its line in a journal, and its row.
 #[derive(Debug)]
 pub(crate) struct Line {

@@ -226,7 +226,7 @@ impl Recorder {
             told(false);
             return true;
         };
-        let mut bytes = Vec::with_capacity(lines.len() * 2_048);
+        let mut bytes = Vec::with_capacity(lines.len() * journal::ROOM);
         lines.iter().for_each(|line| line.push(&mut bytes));
         let mut state = self.desk.state();
         if state.behind + bytes.len() > BEHIND {

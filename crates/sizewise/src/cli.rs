@@ -115,6 +115,8 @@ pub enum Command {
     Records(Records),
     /// Take personal data out of a text, as `may_leave = "redacted"` does, and put it back.
     Redact(Redact),
+    /// In what the latest inputs differ from the rows that the release was judged on: languages, lengths, and what confidence is worth.
+    Shift(TaskName),
     /// What remote models have cost, by task, provider and day.
     Spending,
     /// What providers ask for their models, as far as this program knows, with dates.

@@ -33,6 +33,7 @@ mod renew;
 mod report;
 mod savings;
 mod serve;
+pub(crate) mod shift;
 pub(crate) mod spending;
 mod teach;
 mod train;
@@ -116,6 +117,7 @@ pub fn run(cli: &Cli, screen: &Screen) -> Result<u8> {
             Ok(DONE)
         }
         Command::Savings(arguments) => savings::run(&project, arguments, screen),
+        Command::Shift(arguments) => shift::run(&project, arguments, screen),
         Command::Keys(what) => keys::run(&project, what, screen),
         Command::Trial(what) => trial::run(&project, what, screen),
         Command::Promote(arguments) => gates::promote(&project, arguments, screen),

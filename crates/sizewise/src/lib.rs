@@ -25,6 +25,7 @@ mod savings;
 pub mod screen;
 mod secrets;
 pub mod serve;
+mod shift;
 mod table;
 pub mod telemetry;
 pub mod wire;

@@ -19,7 +19,7 @@ const TRAININGS: usize = 4;
 /// Rows that certify.
 const GOLD: usize = 1_500;
 /// Share of known inputs that the border around a new kind may cost, and that its border in the static tier's space may send further.
-const LOST: f64 = 0.05;
+const LOST: f64 = 0.1;
 const SENT: f64 = 0.2;
 /// Requests of a run in which nothing is new.
 const QUIET: usize = 10_000;

@@ -120,6 +120,12 @@ struct Seen {
     sketch: [u32; HASHES],
 }
 
+/// The language of a text (ISO 639-3); none where it is too short or too mixed to tell.
+#[must_use]
+pub fn language(text: &str) -> Option<&'static str> {
+    whatlang::detect(text).filter(whatlang::Info::is_reliable).map(|info| info.lang().code())
+}
+
 /// A spelling with its rows and its rows among the training rows.
 type Spelling<'a> = (&'a String, (u64, u64));
 
@@ -173,9 +179,9 @@ impl Collector {
             numbers.push(self.count_label(question, label, is_gold)?);
         }
         if self.findings.rows <= LANGUAGE_ROWS
-            && let Some(info) = whatlang::detect(&row.text).filter(whatlang::Info::is_reliable)
+            && let Some(language) = language(&row.text)
         {
-            *self.findings.languages.entry(info.lang().code().to_owned()).or_default() += 1;
+            *self.findings.languages.entry(language.to_owned()).or_default() += 1;
         }
         self.compare(row.number, numbers, &normal, text_key);
         Ok(facts)

@@ -3,7 +3,11 @@
 //! The latest records alone are read: a view costs the same, however many are kept.
 
 use super::{Console, Who, json};
-use crate::{error::Result, savings};
+use crate::{
+    commands,
+    error::{Error, Result},
+    savings,
+};
 use serde::Serialize;
 use sizewise_contract::{Answer, Disposition, Record, StoredInput, Tier, units::UnixMillis};
 use sizewise_measure::metrics::Share;
@@ -67,6 +71,17 @@ impl Console {
     pub(crate) fn savings(&self, name: &str, who: &Who) -> Result<Vec<u8>> {
         let task = self.task(name, who)?;
         json(&savings::savings((&self.project, &self.store), &task, None, COMPARED)?)
+    }
+
+    /// In what the latest inputs of a task differ from the rows that its release was judged on.
+    ///
+    /// # Errors
+    /// Fails when there is no such task for them, it has no release, or its development rows cannot be read.
+    pub(crate) fn shift(&self, name: &str, who: &Who) -> Result<Vec<u8>> {
+        let task = self.task(name, who)?;
+        let release =
+            self.store.in_force(name)?.ok_or_else(|| Error::NotTrained { task: name.to_owned() })?;
+        json(&commands::shift::measure((&self.project, &self.store), &task, &release)?)
     }
 
     /// What became of the latest requests of a task.

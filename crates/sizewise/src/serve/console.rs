@@ -59,6 +59,7 @@ pub enum View {
     Evaluation,
     Traffic,
     Savings,
+    Shift,
     Renewals,
     Kinds,
     JudgeKind,
@@ -143,6 +144,7 @@ pub(super) async fn answer<D: Decider>(
         View::Evaluation => desk.run(|console, who, name| console.evaluation(name, who)).await?,
         View::Traffic => desk.run(|console, who, name| console.traffic(name, who)).await?,
         View::Savings => desk.run(|console, who, name| console.savings(name, who)).await?,
+        View::Shift => desk.run(|console, who, name| console.shift(name, who)).await?,
         View::Renewals => desk.run(|console, who, name| console.renewals(name, who)).await?,
         View::Kinds => desk.run(|console, who, name| console.kinds(name, who)).await?,
         View::JudgeKind => {

@@ -130,6 +130,7 @@ pub const ROUTES: &[Route] = &[
     view("/console/api/tasks/{task}/evaluation", View::Evaluation, Guard::Views),
     view("/console/api/tasks/{task}/traffic", View::Traffic, Guard::Views),
     view("/console/api/tasks/{task}/savings", View::Savings, Guard::Views),
+    view("/console/api/tasks/{task}/shift", View::Shift, Guard::Views),
     view("/console/api/tasks/{task}/renewals", View::Renewals, Guard::Views),
     view("/console/api/tasks/{task}/kinds", View::Kinds, Guard::Views),
     act("/console/api/tasks/{task}/kinds", View::JudgeKind, Guard::Runs),

@@ -15,7 +15,7 @@ export async function monitor({ task: name, signal, again }) {
     h("div", { class: "row controls" }, h("p", { class: "lead" }, `As of ${moment(Date.now())}.`), h("button", { on: { click: again } }, "Look again")),
     questions.length > 0 && questions.every((one) => !one.probes.drawn) && h("p", { class: "note" }, "No probe was drawn yet: ", h("code", {}, "probe_share"), " under ", h("code", {}, "[live]"), " in the task file sends a share of answered requests to a reference as well."),
     questions.length ? questions.map((live) => promise(name, live)) : h("p", { class: "message" }, "No live evidence yet: nobody watches this task. ", h("code", {}, "probe_share"), " under ", h("code", {}, "[live]"), " in the task file sends a share of answered requests to a reference as well."),
-    newKinds(name, kinds, again), latest(traffic)];
+    newKinds(name, kinds, again), shifted(name, signal), latest(traffic)];
 }
 
 function newKinds(name, { kinds, watched }, again) {
@@ -57,6 +57,40 @@ function newKind(name, kind, said, again) {
     h("button", { on: { click: () => judge({ do: "label", kind: kind.id }) } }, "Label these"),
     reason,
     h("button", { on: { click: () => confirm(`Dismiss kind ${kind.id}?`, "Its inputs are answered again as before. The act and the reason stand in the audit log.", () => judge({ do: "dismiss", kind: kind.id, reason: reason.value }), "Dismiss") } }, "Dismiss")));
+}
+
+/** Comes by itself: the development rows are read for it. */
+function shifted(name, signal) {
+  const place = h("div", { role: "status" }, h("p", { class: "note" }, "…"));
+  look(ofTask(name, "shift"), signal).then((found) => put(place, shift(found)), (error) => { if (!signal.aborted) put(place, h("p", { class: "note" }, error.message)); });
+  return h("section", {}, h("h2", {}, "Shift"), place);
+}
+
+function shift({ task, latest, rows, false_alarms, length, languages, calibration }) {
+  const differs = (one) => h("span", { class: `state ${one.differs ? "open" : "none"}` }, one.differs ? "differs" : "no difference shown");
+  const points = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value * 100).toFixed(1)}`;
+  if (!length && !calibration.length) return h("p", { class: "note" }, `${count(latest)} records whose text was kept, ${count(rows)} development rows, no labelled probe: nothing to compare yet.`);
+  return h("div", {},
+    h("p", { class: "note" }, `${count(latest)} latest records beside the ${count(rows)} development rows of the release in force. Where nothing has changed, at most one look in ${Math.round(1 / false_alarms)} shows a difference. What differs explains; what it does to the promise is said above.`),
+    length && figures([
+      ["words, median", count(length.median), `${count(length.median_of_rows)} in the rows`],
+      [`longer than ${count(length.long)} words`, percent(length.share.value), `${percent(length.share_of_rows.value)} of the rows`],
+      ["length", differs(length)],
+    ]),
+    languages.length > 0 && table(`Languages of the latest inputs of ${task}; 95 % intervals`, [
+      { name: "Language", head: true, cell: (one) => one.language },
+      { name: "Latest", number: true, cell: (one) => share(one.share) },
+      { name: "Rows", number: true, cell: (one) => share(one.share_of_rows) },
+      { name: "Verdict", cell: differs },
+    ], languages),
+    calibration.length > 0 && table("Confidence beside what the reference said of probes", [
+      { name: "Question", head: true, cell: (one) => one.question },
+      { name: "Probes", number: true, cell: (one) => count(one.probes) },
+      { name: "Sure", number: true, cell: (one) => percent(one.confidence) },
+      { name: "Right", number: true, cell: (one) => percent(one.right) },
+      { name: "Too sure by, points", number: true, cell: (one) => `${points(one.excess)} (${points(one.low)} to ${points(one.high)})` },
+      { name: "Verdict", cell: differs },
+    ], calibration));
 }
 
 function promise(name, live) {
