@@ -3,13 +3,10 @@
 //! The latest records alone are read: a view costs the same, however many are kept.
 
 use super::{Console, Who, json};
-use crate::{
-    commands,
-    error::{Error, Result},
-    savings,
-};
+use crate::{commands, error::Result, savings};
 use serde::Serialize;
-use sizewise_contract::{Answer, Disposition, Record, StoredInput, Tier, units::UnixMillis};
+use serde_json::json;
+use sizewise_contract::{Answer, Diagnose, Disposition, Record, StoredInput, Tier, units::UnixMillis};
 use sizewise_measure::metrics::Share;
 use std::collections::BTreeMap;
 
@@ -73,15 +70,18 @@ impl Console {
         json(&savings::savings((&self.project, &self.store), &task, None, COMPARED)?)
     }
 
-    /// In what the latest inputs of a task differ from the rows that its release was judged on.
+    /// In what the latest inputs of a task differ from the rows that its release was judged on, or what is in the way of saying so.
     ///
     /// # Errors
-    /// Fails when there is no such task for them, it has no release, or its development rows cannot be read.
+    /// Fails when there is no such task for them.
     pub(crate) fn shift(&self, name: &str, who: &Who) -> Result<Vec<u8>> {
         let task = self.task(name, who)?;
-        let release =
-            self.store.in_force(name)?.ok_or_else(|| Error::NotTrained { task: name.to_owned() })?;
-        json(&commands::shift::measure((&self.project, &self.store), &task, &release)?)
+        match commands::shift::measure((&self.project, &self.store), &task) {
+            Ok(shift) => json(&json!({ "state": "ready", "shift": shift })),
+            Err(error) => {
+                json(&json!({ "state": "missing", "problem": error.to_string(), "hint": error.hint() }))
+            }
+        }
     }
 
     /// What became of the latest requests of a task.

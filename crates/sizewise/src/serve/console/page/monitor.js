@@ -1,7 +1,7 @@
 // What does a task's traffic say now: of its promise, of its groups, of its latest requests?
 import { act, look, ofTask } from "./api.js";
 import { band, figure, frame, promiseLine, shares } from "./charts.js";
-import { announcer, figures, h, put } from "./dom.js";
+import { announcer, figures, h, missing, put } from "./dom.js";
 import { evidence, state, told, watched } from "./evidence.js";
 import { count, duration, moment, percent, range, share, shortened, words } from "./format.js";
 import { mixOf } from "./mix.js";
@@ -62,7 +62,7 @@ function newKind(name, kind, said, again) {
 /** Comes by itself: the development rows are read for it. */
 function shifted(name, signal) {
   const place = h("div", { role: "status" }, h("p", { class: "note" }, "…"));
-  look(ofTask(name, "shift"), signal).then((found) => put(place, shift(found)), (error) => { if (!signal.aborted) put(place, h("p", { class: "note" }, error.message)); });
+  look(ofTask(name, "shift"), signal).then((found) => put(place, found.state === "ready" ? shift(found.shift) : missing(found.problem, found.hint)), (error) => { if (!signal.aborted) put(place, h("p", { class: "note" }, error.message)); });
   return h("section", {}, h("h2", {}, "Shift"), place);
 }
 
