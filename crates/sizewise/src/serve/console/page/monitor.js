@@ -67,7 +67,7 @@ function shifted(name, signal) {
 }
 
 function shift({ task, latest, rows, false_alarms, length, languages, calibration }) {
-  const differs = (one) => h("span", { class: `state ${one.differs ? "open" : "none"}` }, one.differs ? "differs" : "no difference shown");
+  const differs = (one) => h("span", { class: `state ${one.differs ? "open" : "none"}` }, one.differs ? "differs" : "as before");
   const points = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value * 100).toFixed(1)}`;
   if (!length && !calibration.length) return h("p", { class: "note" }, `${count(latest)} records whose text was kept, ${count(rows)} development rows, no labelled probe: nothing to compare yet.`);
   return h("div", {},
