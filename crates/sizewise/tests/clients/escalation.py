@@ -10,6 +10,7 @@ import http.client
 import json
 import math
 import pathlib
+import random
 import re
 import subprocess
 import sys
@@ -93,6 +94,8 @@ def is_answered(answer):
 
 def main():
     label, test = rows(TEST)
+    # Tables often stand in the order of their classes, and traffic does not: a server that watches would take each class for a changed mix.
+    random.Random(11).shuffle(test)
     model = failing.Model(dict(test), RIGHT)
     address = failing.start(model)
     broken = []
@@ -151,9 +154,16 @@ def main():
             later = ask_all(url, [text for text, _ in test[:1500]])
         spent = json.loads(cli(project, "spending", "-o", "json"))["micro_usd"]
         told("spent once the budget is nearly gone", f"≤ ${limit / 1e6:.6f}", f"${spent / 1e6:.6f}", spent <= limit)
-        local_before = sum(answer is not None and is_answered(answer) and answer["certified"] for answer in answers[:1500])
-        local_later = sum(answer is not None and is_answered(answer) and answer["certified"] for answer in later)
-        told("answers of local tiers that a spent budget held up", 0, local_before - local_later, local_before == local_later)
+        def in_house(answer):
+            return answer is not None and is_answered(answer) and answer["certified"]
+
+        # What a server raises its threshold for meanwhile is not the budget's doing.
+        def sure(answer):
+            return answer is None or answer["confidence"] is not None and answer["confidence"] >= answer["threshold"]
+
+        held = sum(in_house(before) and not in_house(after) and sure(after) for before, after in zip(answers, later))
+        served = sum(in_house(after) for after in later)
+        told("answers of local tiers that a spent budget held up", 0, held, held == 0 and served > len(later) // 2)
         refused = sum(bool(answer) and (answer.get("remote") or {}).get("problem") == "budget_spent" for answer in later)
         told("questions that say that the budget is spent", "> 0", refused, refused > 0)
 
