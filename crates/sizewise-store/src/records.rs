@@ -197,7 +197,7 @@ impl Recorder {
         Ok(Self { desk, secret, thread: Some(thread) })
     }
 
-    /// Hands over what some decisions leave behind; `told` is called with whether a kill of this process could still lose it. False when
+    /// Hands over what some decisions leave behind; `told` is called with whether it outlives a kill of this process. False when
     /// too much waits already: nothing is then kept and `told` is not called.
     #[must_use]
     pub fn keep(&self, entries: Vec<Entry>, told: impl FnOnce(bool) + Send + 'static) -> bool {
@@ -285,6 +285,9 @@ fn write_all((mut connection, secret): (Connection, &[u8; 32]), desk: &Desk) {
             if attempts > LAST_ATTEMPTS {
                 return;
             }
+            // Nothing can be kept for those who wait, and they are not to wait with it.
+            let refused = std::mem::take(&mut desk.state().waiting);
+            refused.into_iter().for_each(|(_, told)| told(false));
             std::thread::sleep(AGAIN);
             written = told_of(write((&mut connection, secret), &lines, std::iter::empty()));
         }
@@ -412,5 +415,48 @@ impl Store {
         let count: i64 =
             connection.query_row("SELECT count(*) FROM records WHERE task = ?1", [task], |row| row.get(0))?;
         Ok(count as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test")]
+
+    use super::*;
+    use sizewise_contract::{ContentHash, StoredInput};
+    use std::sync::mpsc;
+
+    fn entry(id: &str, promised: bool) -> Entry {
+        let record = Record {
+            id: id.into(),
+            task: "desk".into(),
+            release: ContentHash::of(b"r"),
+            at: UnixMillis(1),
+            input: StoredInput::Nothing,
+            answers: vec![],
+            elapsed_us: 1,
+            key_id: None,
+        };
+        Entry { record: Some(record), promised, ..Entry::default() }
+    }
+
+    #[test]
+    fn a_database_that_takes_nothing_loses_nothing_and_keeps_nobody_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let recorder = Recorder::start(folder.path()).unwrap();
+        let (told, heard) = mpsc::channel();
+        let keep = |id: &str, promised| {
+            let told = told.clone();
+            assert!(recorder.keep(vec![entry(id, promised)], move |kept| told.send(kept).unwrap()));
+            heard.recv_timeout(Duration::from_secs(5)).unwrap()
+        };
+        store.connection().execute_batch("ALTER TABLE records RENAME TO elsewhere").unwrap();
+        assert!(keep("d_1", false), "it stands in the journal");
+        assert!(!keep("d_2", true), "nobody is told that a person will look");
+        assert!(!keep("d_3", true));
+        store.connection().execute_batch("ALTER TABLE elsewhere RENAME TO records").unwrap();
+        assert_eq!(store.count_records("desk").unwrap(), 1);
+        assert!(keep("d_4", true) && store.record("d_1").unwrap().is_some());
     }
 }
