@@ -21,8 +21,12 @@ use std::{collections::BTreeMap, fmt::Write};
 
 /// Latest records that are read.
 const READ: usize = 2_000;
-/// Development rows that are read.
-const ROWS: usize = 20_000;
+/// Development rows that are looked at, evenly over all of them.
+const ROWS: usize = 5_000;
+/// Latest probes of a question that are looked at.
+const PROBES: usize = 20_000;
+/// Letters of a text that its language is told by.
+const LETTERS: usize = 1_000;
 /// How often anything is said to differ where nothing does, over all that is compared at one look.
 const RISK: f64 = 0.05;
 /// The length that a text is long from: that which so many of the development rows do not exceed.
@@ -97,9 +101,10 @@ pub(crate) fn shift(store: &Store, task: &Task, release: &Release, rows: &[Strin
             StoredInput::Nothing => None,
         })
         .collect();
-    let rows = rows.get(..ROWS).unwrap_or(rows);
+    let rows: Vec<&str> = rows.iter().step_by(rows.len().div_ceil(ROWS).max(1)).map(String::as_str).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let both = !texts.is_empty() && !rows.is_empty();
-    let spoken = if both { languages(&texts, rows) } else { Vec::new() };
+    let spoken = if both { languages(&texts, &rows) } else { Vec::new() };
     let mut told = Vec::new();
     for question in &task.questions {
         let (mut probes, mut after) = (Vec::new(), 0);
@@ -108,6 +113,7 @@ pub(crate) fn shift(store: &Store, task: &Task, release: &Release, rows: &[Strin
             let Some(last) = page.last() else { break };
             after = last.told;
             probes.extend(page);
+            probes.drain(..probes.len().saturating_sub(PROBES));
         }
         if !probes.is_empty() {
             told.push((question.name.clone(), probes));
@@ -120,7 +126,7 @@ pub(crate) fn shift(store: &Store, task: &Task, release: &Release, rows: &[Strin
         latest: texts.len(),
         rows: rows.len(),
         false_alarms: RISK,
-        length: if both { length(&texts, rows, delta) } else { None },
+        length: if both { length(&texts, &rows, delta) } else { None },
         languages: spoken
             .into_iter()
             .map(|(language, share, share_of_rows)| {
@@ -142,8 +148,8 @@ fn differ(one: &Share, other: &Share, delta: f64) -> bool {
     one.1 < other.0 || other.1 < one.0
 }
 
-fn length(texts: &[String], rows: &[String], delta: f64) -> Option<Length> {
-    let words = |texts: &[String]| -> Vec<f64> {
+fn length(texts: &[&str], rows: &[&str], delta: f64) -> Option<Length> {
+    let words = |texts: &[&str]| -> Vec<f64> {
         texts.iter().map(|text| text.split_whitespace().count() as f64).collect()
     };
     let (latest, before) = (words(texts), words(rows));
@@ -163,11 +169,12 @@ fn length(texts: &[String], rows: &[String], delta: f64) -> Option<Length> {
 }
 
 /// Languages with their shares among the latest texts and among the rows, the most frequent first.
-fn languages(texts: &[String], rows: &[String]) -> Vec<(String, Share, Share)> {
+fn languages(texts: &[&str], rows: &[&str]) -> Vec<(String, Share, Share)> {
     let mut counts: BTreeMap<&'static str, [u64; 2]> = BTreeMap::new();
     for (place, texts) in [texts, rows].into_iter().enumerate() {
         for text in texts {
-            counts.entry(language(text).unwrap_or("unsure")).or_default()[place] += 1;
+            let end = text.char_indices().nth(LETTERS).map_or(text.len(), |(end, _)| end);
+            counts.entry(language(&text[..end]).unwrap_or("unsure")).or_default()[place] += 1;
         }
     }
     let of = [texts.len() as u64, rows.len() as u64];
@@ -284,14 +291,13 @@ mod tests {
     const ENGLISH: &str = "my order has not arrived and nobody answers the telephone at your shop";
     const GERMAN: &str = "meine Bestellung ist nicht angekommen und niemand geht bei Ihnen ans Telefon";
 
-    fn texts(english: usize, german: usize) -> Vec<String> {
-        let english = std::iter::repeat_n(ENGLISH.to_owned(), english);
-        english.chain(std::iter::repeat_n(GERMAN.to_owned(), german)).collect()
+    fn texts(english: usize, german: usize) -> Vec<&'static str> {
+        std::iter::repeat_n(ENGLISH, english).chain(std::iter::repeat_n(GERMAN, german)).collect()
     }
 
     #[test]
     fn a_language_that_comes_up_differs_and_one_that_stays_does_not() {
-        let shown = |now: &[String], before: &[String]| -> Vec<(String, bool)> {
+        let shown = |now: &[&str], before: &[&str]| -> Vec<(String, bool)> {
             languages(now, before)
                 .into_iter()
                 .map(|(name, now, before)| (name, differ(&now, &before, 0.01)))
@@ -307,10 +313,12 @@ mod tests {
     #[test]
     fn longer_texts_differ() {
         let rows: Vec<String> = (0..400).map(|row| "word ".repeat(5 + row % 20)).collect();
-        let same = length(&rows, &rows, 0.01).unwrap();
+        let borrowed: Vec<&str> = rows.iter().map(String::as_str).collect();
+        let same = length(&borrowed, &borrowed, 0.01).unwrap();
         assert!(!same.differs && same.median == same.median_of_rows);
         let doubled: Vec<String> = rows.iter().map(|text| text.repeat(2)).collect();
-        let longer = length(&doubled, &rows, 0.01).unwrap();
+        let doubled: Vec<&str> = doubled.iter().map(String::as_str).collect();
+        let longer = length(&doubled, &borrowed, 0.01).unwrap();
         assert!(longer.differs && longer.share.value > 0.4, "{longer:?}");
     }
 
