@@ -54,6 +54,12 @@ impl ContentHash {
         self.to_string().chars().take(12).collect()
     }
 
+    /// The hash whose raw digest is given.
+    #[must_use]
+    pub const fn of_digest(digest: [u8; 32]) -> Self {
+        Self(digest)
+    }
+
     /// The raw digest.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {

@@ -4,10 +4,7 @@
 //! nothing of a text, and nothing is known from it that the record does not tell. Sums of money for budgets are kept elsewhere
 //! ([`crate::spending`]) and stay.
 
-use crate::{
-    Store,
-    error::{Error, Result},
-};
+use crate::{Store, compact::Kept, error::Result};
 use rusqlite::{Row, Transaction, params};
 use sizewise_contract::{
     Bill, Record,
@@ -95,12 +92,10 @@ impl Store {
         )?;
         let given = params![task, after.0.0, after.1, i64::try_from(limit).unwrap_or(i64::MAX)];
         let rows = statement.query_map(given, |row| {
-            Ok((row.get::<_, String>(0)?, bill(row, 1)?, bill(row, 5)?, row.get::<_, Option<f64>>(9)?))
+            Ok((row.get::<_, Kept>(0)?, bill(row, 1)?, bill(row, 5)?, row.get::<_, Option<f64>>(9)?))
         })?;
         rows.map(|row| {
-            let (record, escalated, probe, drawn) = row?;
-            let record =
-                serde_json::from_str(&record).map_err(|_| Error::Internal("a stored record is readable"))?;
+            let (Kept(record), escalated, probe, drawn) = row?;
             Ok(Billed { record, escalated, drawn, probe })
         })
         .collect()

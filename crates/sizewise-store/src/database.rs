@@ -10,7 +10,7 @@ use std::{path::Path, time::Duration};
 /// Name of the database in the store's folder.
 pub(crate) const FILE: &str = "store.db";
 /// What each version added, oldest first; `PRAGMA user_version` of the file says which one it has.
-const VERSIONS: [(i64, &str); 13] = [
+const VERSIONS: [(i64, &str); 14] = [
     (2, TABLES),
     (3, SPENDING),
     (4, audit::TABLES),
@@ -24,6 +24,7 @@ const VERSIONS: [(i64, &str); 13] = [
     (12, crate::renewals::TABLES),
     (13, crate::kinds::TABLES),
     (14, crate::mixes::TABLES),
+    (15, crate::records::COMPACT),
 ];
 /// The version that this build makes.
 const NEWEST: i64 = VERSIONS[VERSIONS.len() - 1].0;

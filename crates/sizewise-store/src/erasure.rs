@@ -7,7 +7,9 @@
 use crate::{
     Store,
     audit::{self, Act},
-    bills, database,
+    bills,
+    compact::Kept,
+    database,
     error::{Error, Result},
     keys, kinds, labels, probes, sites, trials,
 };
@@ -173,20 +175,24 @@ fn remove(
 
 /// The decisions whose inputs were kept and hold a text.
 fn holding(transaction: &Transaction<'_>, text: &str) -> Result<Vec<String>> {
-    let mut statement = transaction.prepare(
-        "SELECT id, json_extract(record, '$.input') FROM records UNION ALL SELECT decision, json_extract(item, '$.input') FROM queue",
-    )?;
+    let holds = |input: &StoredInput| match input {
+        StoredInput::Nothing => false,
+        StoredInput::Redacted(kept) | StoredInput::Full(kept) => kept.contains(text),
+    };
     let mut found = Vec::new();
-    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
-    for row in rows {
+    let mut records = transaction.prepare("SELECT id, record FROM records")?;
+    for row in records.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))? {
+        let (id, Kept(record)) = row?;
+        if holds(&record.input) {
+            found.push(id);
+        }
+    }
+    let mut questions = transaction.prepare("SELECT decision, json_extract(item, '$.input') FROM queue")?;
+    for row in questions.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))? {
         let (id, input) = row?;
-        let input: StoredInput =
+        let input =
             serde_json::from_str(&input).map_err(|_| Error::Internal("a stored input is readable"))?;
-        let kept = match input {
-            StoredInput::Nothing => false,
-            StoredInput::Redacted(kept) | StoredInput::Full(kept) => kept.contains(text),
-        };
-        if kept {
+        if holds(&input) {
             found.push(id);
         }
     }

@@ -11,12 +11,13 @@
 //! by whoever comes first.
 
 use crate::{
+    compact::{self, Head},
     database,
     error::{Error, Result},
     ids::random_digits,
 };
 use rusqlite::{Connection, Transaction, params};
-use sizewise_contract::Record;
+use sizewise_contract::{ContentHash, Record};
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{Read, Write},
@@ -32,61 +33,84 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// How often is looked whether it has emptied it.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// Room for most records. `bytes`
-pub(crate) const ROOM: usize = 2_048;
+/// The first byte of an entry; no line of JSON, which earlier builds wrote, begins with it.
+const ENTRY: u8 = 1;
+/// What stands before an entry's subject and record: [`ENTRY`], whether it has a subject, and the length of its record.
+const FRONT: usize = 6;
 
-/// A record as it is written: its line in a journal, and its row.
+/// A record as it stands in a journal and in its row.
 #[derive(Debug)]
-pub(crate) struct Line {
-    id: String,
-    task: String,
-    at: i64,
-    record: String,
-    subject: Option<[u8; 32]>,
+pub(crate) struct Line<'a> {
+    subject: Option<&'a [u8; 32]>,
+    /// Its compact form.
+    record: &'a [u8],
 }
 
-impl Line {
-    pub(crate) fn of(record: &Record, subject: Option<[u8; 32]>) -> Result<Self> {
-        let text = serde_json::to_string(record).map_err(|_| Error::Internal("a record has a JSON form"))?;
-        Ok(Self { id: record.id.clone(), task: record.task.clone(), at: record.at.0, record: text, subject })
-    }
-
-    /// Adds it to what is written: whom it is about, and the record.
-    pub(crate) fn push(&self, bytes: &mut Vec<u8>) {
-        match &self.subject {
-            Some(subject) => bytes.extend(subject.iter().flat_map(|byte| format!("{byte:02x}").into_bytes())),
-            None => bytes.push(b'-'),
+impl<'a> Line<'a> {
+    /// Writes a record, and whom it is about, behind what is there.
+    pub(crate) fn push(record: &Record, subject: Option<&[u8; 32]>, bytes: &mut Vec<u8>) -> Result<()> {
+        bytes.extend([ENTRY, u8::from(subject.is_some()), 0, 0, 0, 0]);
+        let length = bytes.len() - FRONT + 2..bytes.len();
+        bytes.extend(subject.into_iter().flatten());
+        let begin = bytes.len();
+        compact::push(record, bytes)?;
+        let written =
+            u32::try_from(bytes.len() - begin).map_err(|_| Error::Internal("a record is below 4 GiB"))?;
+        if let Some(place) = bytes.get_mut(length) {
+            place.copy_from_slice(&written.to_le_bytes());
         }
-        bytes.push(b' ');
-        bytes.extend_from_slice(self.record.as_bytes());
-        bytes.push(b'\n');
+        Ok(())
     }
 
-    /// Reads what [`Self::push`] wrote; none where it was cut off, so that nobody was told of it.
-    fn read(line: &str) -> Option<Self> {
-        let (subject, text) = line.split_once(' ')?;
-        let subject = match subject {
-            "-" => None,
-            hex => {
-                let mut bytes = [0; 32];
-                for (place, byte) in bytes.iter_mut().enumerate() {
-                    *byte = u8::from_str_radix(hex.get(place * 2..place * 2 + 2)?, 16).ok()?;
-                }
-                Some(bytes)
-            }
+    /// Takes the first of what [`Self::push`] wrote; none where it is cut off, so that nobody was told of it.
+    fn take(bytes: &mut &'a [u8]) -> Option<Self> {
+        let (front, rest) = bytes.split_first_chunk::<FRONT>()?;
+        let [ENTRY, of_somebody, length @ ..] = front else { return None };
+        let (subject, rest) = match of_somebody {
+            0 => (None, rest),
+            _ => rest.split_first_chunk::<32>().map(|(subject, rest)| (Some(subject), rest))?,
         };
-        Self::of(&serde_json::from_str(text).ok()?, subject).ok()
+        let (record, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        *bytes = rest;
+        Some(Self { subject, record })
     }
 
     pub(crate) fn insert(&self, transaction: &Transaction<'_>) -> Result<()> {
+        let Some(Head { id, task, at }) = compact::head(self.record) else { return Ok(()) };
         // A line may be taken over whose row was written before its journal could be emptied.
         transaction
             .prepare_cached(
                 "INSERT INTO records (id, task, at, record, subject) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (id) DO NOTHING",
             )?
-            .execute(params![self.id, self.task, self.at, self.record, self.subject])?;
+            .execute(params![id, task, at, self.record, self.subject])?;
         Ok(())
     }
+}
+
+/// Brings what stands in a journal into the database, up to where it was cut off.
+pub(crate) fn insert(mut bytes: &[u8], transaction: &Transaction<'_>) -> Result<()> {
+    while !bytes.is_empty() {
+        if let Some(line) = Line::take(&mut bytes) {
+            line.insert(transaction)?;
+            continue;
+        }
+        let end = bytes.iter().position(|byte| *byte == b'\n');
+        let (line, rest) = bytes.split_at(end.map_or(bytes.len(), |end| end + 1));
+        bytes = rest;
+        if let Some((record, subject)) = earlier(line) {
+            let mut again = Vec::new();
+            Line::push(&record, subject.as_ref(), &mut again)?;
+            Line::take(&mut again.as_slice()).map_or(Ok(()), |line| line.insert(transaction))?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads a line of an earlier build: whom it is about in hexadecimal digits or `-`, a space, and JSON.
+fn earlier(line: &[u8]) -> Option<(Record, Option<[u8; 32]>)> {
+    let (subject, record) = std::str::from_utf8(line).ok()?.split_once(' ')?;
+    let subject = if subject == "-" { None } else { Some(*ContentHash::parse(subject)?.as_bytes()) };
+    Some((serde_json::from_str(record).ok()?, subject))
 }
 
 /// The journal of one process.
@@ -193,11 +217,7 @@ impl Left {
         let mut bytes = Vec::new();
         self.file.read_to_end(&mut bytes).map_err(failed)?;
         let transaction = database::begin(connection)?;
-        for line in bytes.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok()) {
-            if let Some(line) = Line::read(line) {
-                line.insert(&transaction)?;
-            }
-        }
+        insert(&bytes, &transaction)?;
         transaction.commit()?;
         // Whoever waits for its lock finds nothing in it.
         self.file.set_len(0).map_err(failed)?;
@@ -274,7 +294,7 @@ mod tests {
 
     fn lines(ids: &[&str], subject: Option<[u8; 32]>) -> Vec<u8> {
         let mut bytes = Vec::new();
-        ids.iter().for_each(|id| Line::of(&record(id), subject).unwrap().push(&mut bytes));
+        ids.iter().for_each(|id| Line::push(&record(id), subject.as_ref(), &mut bytes).unwrap());
         bytes
     }
 
@@ -288,7 +308,7 @@ mod tests {
             for name in ["gone.journal", "other.journal"] {
                 std::fs::write(folder.path().join(name), &whole[..cut]).unwrap();
             }
-            let expected = if cut == whole.len() { 3 } else { (cut + 1) / first };
+            let expected = cut / first;
             assert_eq!(store.count_records("desk").unwrap(), expected as u64, "{cut}");
             assert!(store.record("d_1").unwrap().is_none_or(|kept| kept == record("d_1")));
             clean(folder.path()).unwrap();
@@ -326,9 +346,22 @@ mod tests {
     fn bytes_that_are_no_lines_are_passed_over() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        let good = lines(&["d_1"], None);
-        let noise = [b"\0\0\0\n- {}\nzz {\"id\":1}\n\xff\xfe\n".as_slice(), &good, b"- [1,"].concat();
+        let (good, last) = (lines(&["d_1"], None), lines(&["d_3"], None));
+        let of_earlier = format!("- {}\n", serde_json::to_string(&record("d_2")).unwrap());
+        let noise = b"\0\0\0\n- {}\nzz {\"id\":1}\n\xff\xfe\n".as_slice();
+        let no_record = [ENTRY, 0, 3, 0, 0, 0, 7, 7, 7];
+        let noise = [
+            noise,
+            &good,
+            of_earlier.as_bytes(),
+            &no_record,
+            &last,
+            b"- [1,",
+            &[ENTRY, 1, 255, 255, 255, 255],
+        ]
+        .concat();
         std::fs::write(folder.path().join("gone.journal"), noise).unwrap();
-        assert_eq!(store.count_records("desk").unwrap(), 1);
+        assert_eq!(store.count_records("desk").unwrap(), 3);
+        assert_eq!(store.record("d_2").unwrap().unwrap(), record("d_2"), "as an earlier build left it");
     }
 }

@@ -6,6 +6,7 @@
 use crate::{
     Store,
     audit::{self, Act},
+    compact::Kept,
     database,
     error::{Error, Result},
     ids,
@@ -148,13 +149,11 @@ impl Store {
         let mut statement = connection.prepare_cached(
             "SELECT record FROM kind_members JOIN records ON records.id = decision WHERE kind = ?1 ORDER BY place LIMIT ?2",
         )?;
-        let rows = statement.query_map(params![id, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
-            row.get::<_, String>(0)
-        })?;
-        let read = |text: String| {
-            serde_json::from_str(&text).map_err(|_| Error::Internal("a stored record is readable"))
-        };
-        rows.map(|text| read(text?)).collect()
+        let rows =
+            statement.query_map(params![id, i64::try_from(limit).unwrap_or(i64::MAX)], |row| row.get(0))?;
+        rows.map(|record| record.map(|Kept(record)| record))
+            .collect::<rusqlite::Result<_>>()
+            .map_err(Error::from)
     }
 
     /// Says what became of a kind that is proposed, and why. Says whether it was.

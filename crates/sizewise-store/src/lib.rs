@@ -15,6 +15,7 @@
 
 mod audit;
 mod bills;
+mod compact;
 mod database;
 mod erasure;
 mod error;

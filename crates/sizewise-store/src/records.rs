@@ -6,7 +6,9 @@
 //! the loss of power can take the last moments' records.
 
 use crate::{
-    Store, bills, database,
+    Store, bills,
+    compact::Kept,
+    database,
     error::{Error, Result},
     journal::{self, Journal, Line},
     keys, probes,
@@ -39,10 +41,29 @@ CREATE INDEX records_of_task ON records (task, at, id);
 CREATE INDEX records_of_subject ON records (subject) WHERE subject IS NOT NULL;
 ";
 
+/// What version 15 has and version 14 had not: records in few bytes, beside those in JSON of earlier builds, and a smaller index.
+pub(crate) const COMPACT: &str = "
+CREATE TABLE records_compact (
+    number  INTEGER PRIMARY KEY,
+    id      TEXT NOT NULL UNIQUE,
+    task    TEXT NOT NULL,
+    at      INTEGER NOT NULL,
+    record  ANY NOT NULL,
+    subject BLOB                             -- keyed hash of whom the input is about, where the caller said so
+) STRICT;
+INSERT INTO records_compact SELECT number, id, task, at, record, subject FROM records ORDER BY number;
+DROP TABLE records;
+ALTER TABLE records_compact RENAME TO records;
+CREATE INDEX records_of_task ON records (task, at);
+CREATE INDEX records_of_subject ON records (subject) WHERE subject IS NOT NULL;
+";
+
 /// Entries that may wait to be told of; more are refused, so that a slow disk is noticed instead of filling memory.
 const WAITING: usize = 8_192;
 /// What may stand in a journal and not in the database. `bytes`
 const BEHIND: usize = 64 << 20;
+/// Room for most records. `bytes`
+const ROOM: usize = 512;
 /// Entries in one transaction.
 const TOGETHER: usize = 1_024;
 /// How long the writer waits for company where the last entries came together: a transaction costs several times what an entry does.
@@ -104,7 +125,7 @@ struct Desk {
 struct State {
     journal: Journal,
     /// What stands in the journal's current file.
-    lines: Vec<Line>,
+    lines: Vec<u8>,
     /// The size of all that stands in journals. `bytes`
     behind: usize,
     waiting: Vec<(Vec<Entry>, Told)>,
@@ -115,10 +136,10 @@ struct State {
 
 impl std::fmt::Debug for State {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (lines, waiting) = (self.lines.len(), self.waiting.len());
+        let (bytes, waiting) = (self.lines.len(), self.waiting.len());
         formatter
             .debug_struct("State")
-            .field("lines", &lines)
+            .field("bytes", &bytes)
             .field("waiting", &waiting)
             .finish_non_exhaustive()
     }
@@ -163,7 +184,7 @@ impl Desk {
 /// What is written at once.
 struct Batch {
     entries: Vec<(Vec<Entry>, Told)>,
-    lines: Vec<Line>,
+    lines: Vec<u8>,
     /// The file that the lines stand in, and its length.
     filled: Option<(Arc<File>, usize)>,
 }
@@ -218,23 +239,22 @@ impl Recorder {
 
     /// Writes records into the journal.
     fn put_down(&self, entries: &[Entry], told: impl FnOnce(bool)) -> bool {
-        let lines = entries.iter().filter_map(|entry| {
+        let mut bytes = Vec::with_capacity(entries.len() * ROOM);
+        for entry in entries {
             let subject = entry.subject.as_ref().map(|subject| keys::subject(&self.secret, subject));
-            Some(Line::of(entry.record.as_ref()?, subject))
-        });
-        let Ok(lines) = lines.collect::<Result<Vec<Line>>>() else {
-            told(false);
-            return true;
-        };
-        let mut bytes = Vec::with_capacity(lines.len() * journal::ROOM);
-        lines.iter().for_each(|line| line.push(&mut bytes));
+            let Some(record) = &entry.record else { continue };
+            if Line::push(record, subject.as_ref(), &mut bytes).is_err() {
+                told(false);
+                return true;
+            }
+        }
         let mut state = self.desk.state();
         if state.behind + bytes.len() > BEHIND {
             return false;
         }
         let kept = match state.journal.append(&bytes) {
             Ok(()) => {
-                state.lines.extend(lines);
+                state.lines.extend_from_slice(&bytes);
                 state.behind += bytes.len();
                 true
             }
@@ -314,11 +334,11 @@ fn set_sync(connection: &Connection, now: &mut bool, wanted: bool) -> Result<()>
 
 fn write<'a>(
     (connection, secret): (&mut Connection, &[u8; 32]),
-    lines: &[Line],
+    lines: &[u8],
     entries: impl Iterator<Item = &'a Entry>,
 ) -> Result<()> {
     let transaction = database::begin(connection)?;
-    lines.iter().try_for_each(|line| line.insert(&transaction))?;
+    journal::insert(lines, &transaction)?;
     entries.into_iter().try_for_each(|entry| write_entry(&transaction, secret, entry))?;
     Ok(transaction.commit()?)
 }
@@ -326,7 +346,9 @@ fn write<'a>(
 fn write_entry(transaction: &Transaction<'_>, secret: &[u8; 32], entry: &Entry) -> Result<()> {
     let subject = entry.subject.as_ref().map(|subject| keys::subject(secret, subject));
     if let Some(record) = &entry.record {
-        Line::of(record, subject)?.insert(transaction)?;
+        let mut line = Vec::with_capacity(ROOM);
+        Line::push(record, subject.as_ref(), &mut line)?;
+        journal::insert(&line, transaction)?;
     }
     let mut queue = transaction.prepare_cached(
         "INSERT INTO queue (decision, question, task, at, item, state, subject, why)
@@ -359,13 +381,10 @@ impl Store {
     /// Fails when the database cannot be read.
     pub fn record(&self, id: &str) -> Result<Option<Record>> {
         let connection = self.with_records()?;
-        let text: Option<String> = connection
+        let record: Option<Kept> = connection
             .query_row("SELECT record FROM records WHERE id = ?1", [id], |row| row.get(0))
             .optional()?;
-        text.map(|text| {
-            serde_json::from_str(&text).map_err(|_| Error::Internal("a stored record is readable"))
-        })
-        .transpose()
+        Ok(record.map(|Kept(record)| record))
     }
 
     /// The latest records of a task, the latest first. Their cost does not grow with what is kept.
@@ -377,11 +396,10 @@ impl Store {
         let mut statement = connection
             .prepare_cached("SELECT record FROM records WHERE task = ?1 ORDER BY at DESC LIMIT ?2")?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = statement.query_map(params![task, limit], |row| row.get::<_, String>(0))?;
-        let read = |text: String| {
-            serde_json::from_str(&text).map_err(|_| Error::Internal("a stored record is readable"))
-        };
-        rows.map(|text| read(text?)).collect()
+        let rows = statement.query_map(params![task, limit], |row| row.get(0))?;
+        rows.map(|record| record.map(|Kept(record)| record))
+            .collect::<rusqlite::Result<_>>()
+            .map_err(Error::from)
     }
 
     /// Records of a task after one that is named by its moment and id, in their order.
@@ -399,11 +417,10 @@ impl Store {
             "SELECT record FROM records WHERE task = ?1 AND at >= ?2 AND (at > ?2 OR id > ?3) ORDER BY at, id LIMIT ?4",
         )?;
         let given = params![task, after.0.0, after.1, i64::try_from(limit).unwrap_or(i64::MAX)];
-        let rows = statement.query_map(given, |row| row.get::<_, String>(0))?;
-        let read = |text: String| {
-            serde_json::from_str(&text).map_err(|_| Error::Internal("a stored record is readable"))
-        };
-        rows.map(|text| read(text?)).collect()
+        let rows = statement.query_map(given, |row| row.get(0))?;
+        rows.map(|record| record.map(|Kept(record)| record))
+            .collect::<rusqlite::Result<_>>()
+            .map_err(Error::from)
     }
 
     /// How many records a task has.

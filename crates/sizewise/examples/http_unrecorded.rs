@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The tasks of a project with their real models behind the real server, and nothing written: what `sizewise serve` loses against it is
-//! what records cost. `scripts/measure-serving none` runs it.
+//! what records cost. `scripts/measure-records` runs it.
 
 use sizewise::serve::{self, KeyCheck, Member, Settings};
 use sizewise_engine::Engine;

@@ -94,6 +94,8 @@ struct Places {
     token: String,
     /// Whether the client's secret goes in a header there, not in the form.
     basic: bool,
+    /// Where a browser is sent that the issuer shall forget too; none where it has no such place.
+    end: Option<String>,
     /// Whether the issuer names itself in what a browser brings back.
     says_iss: bool,
 }
@@ -231,6 +233,11 @@ impl Oidc {
             self.refresh()?;
         }
         known()
+    }
+
+    /// As [`Self::places`], where they are known already.
+    fn known_places(&self) -> Option<Arc<Places>> {
+        self.places.read().unwrap_or_else(PoisonError::into_inner).clone().ok()
     }
 
     fn document(&self, place: &str) -> Result<Value, String> {
@@ -374,6 +381,7 @@ impl Places {
         Ok(Self {
             authorization: place("authorization_endpoint")?,
             token: place("token_endpoint")?,
+            end: place("end_session_endpoint").ok(),
             basic: ways.is_none_or(|ways| ways.iter().any(|way| way == "client_secret_basic")),
             says_iss: told.get("authorization_response_iss_parameter_supported") == Some(&Value::Bool(true)),
         })

@@ -197,6 +197,14 @@ impl SignIn {
         Duration::from_secs(u64::from(self.settings.hours.unwrap_or(12)).saturating_mul(3_600))
     }
 
+    /// Where whoever has left the console leaves the issuer too; none where it has no such place. Nothing is sent along that says who it
+    /// was: the issuer asks its own cookie.
+    pub(crate) fn leave(&self) -> Option<String> {
+        let place = self.oidc.known_places()?.end.clone()?;
+        let joint = if place.contains('?') { '&' } else { '?' };
+        Some(format!("{place}{joint}{}", form(&[("client_id", &self.settings.client)])))
+    }
+
     /// Begins at a moment (seconds since 1970). May wait for the network.
     ///
     /// # Errors

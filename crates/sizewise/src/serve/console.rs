@@ -307,8 +307,10 @@ fn log_in<D: Decider>(asked: &Asked<'_, D>) -> Result<Reply, WireError> {
 }
 
 fn log_out<D: Decider>(asked: &Asked<'_, D>) -> Reply {
-    asked.serving.sessions.close(asked.headers);
-    Reply::new(Kind::Json, b"{\"open\":false}".to_vec()).with_value(SET_COOKIE, session::ENDED)
+    let vouched_for = asked.serving.sessions.close(asked.headers);
+    let told =
+        json!({ "open": false, "elsewhere": vouched_for.then(|| sign_in::elsewhere(asked)).flatten() });
+    Reply::new(Kind::Json, told.to_string().into_bytes()).with_value(SET_COOKIE, session::ENDED)
 }
 
 fn session_of<D: Decider>(asked: &Asked<'_, D>, who: &Who) -> Vec<u8> {

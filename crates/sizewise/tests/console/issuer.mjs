@@ -12,7 +12,7 @@ export async function startIssuer() {
   const server = http.createServer((request, reply) => {
     const url = new URL(request.url, issuer.url);
     const json = (told, status = 200) => reply.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(told));
-    if (url.pathname === "/.well-known/openid-configuration") return json({ issuer: issuer.url, authorization_endpoint: `${issuer.url}/authorize`, token_endpoint: `${issuer.url}/token`, jwks_uri: `${issuer.url}/keys`, authorization_response_iss_parameter_supported: true });
+    if (url.pathname === "/.well-known/openid-configuration") return json({ issuer: issuer.url, authorization_endpoint: `${issuer.url}/authorize`, token_endpoint: `${issuer.url}/token`, end_session_endpoint: `${issuer.url}/end?realm=desk`, jwks_uri: `${issuer.url}/keys`, authorization_response_iss_parameter_supported: true });
     if (url.pathname === "/keys") return json({ keys: [{ ...publicKey.export({ format: "jwk" }), kid: "c", use: "sig", alg: "ES256" }] });
     if (url.pathname === "/authorize") return ask(issuer, url, reply);
     if (url.pathname === "/token") {
@@ -24,6 +24,10 @@ export async function startIssuer() {
         exchange(issuer, request, new URLSearchParams(body), json);
       });
       return undefined;
+    }
+    if (url.pathname === "/end") {
+      issuer.ended = url.search;
+      return reply.writeHead(200, { "content-type": "text/html" }).end("<title>Gone</title><h1>You have left Example ID</h1>");
     }
     return json({}, 404);
   });

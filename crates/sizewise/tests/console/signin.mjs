@@ -115,6 +115,12 @@ async function inAndOut(browser, url, issuer) {
   await page.getByRole("button", { name: "Leave" }).click();
   await page.getByRole("button", BUTTON).waitFor();
   check((await context.request.get(`${url}/console/api/home`)).status() === 401, "who has left is out");
+  await page.getByText("Example ID still knows you in this browser").waitFor();
+  await axe(page, "left, and known at the issuer");
+  await shot(page, "sign-in-left");
+  await page.getByRole("link", { name: "Leave there too" }).click();
+  await page.getByRole("heading", { name: "You have left Example ID" }).waitFor();
+  check(issuer.ended === "?realm=desk&client_id=console", `the issuer is told which program it was, and nothing else: ${issuer.ended}`);
   await context.close();
 }
 

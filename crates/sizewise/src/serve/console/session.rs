@@ -118,11 +118,11 @@ impl Sessions {
         Ok(format!("{NAME}={name}; Path=/; HttpOnly; SameSite=Strict; Max-Age={}{secure}", lasts.as_secs()))
     }
 
-    /// Ends the session of a request.
-    pub(in crate::serve) fn close(&self, headers: &HeaderMap) {
-        if let Some(hash) = cookie(headers).and_then(|name| self.hash(name)) {
-            self.sessions().remove(&hash);
-        }
+    /// Ends the session of a request. Says whether an identity provider had vouched for whoever had it.
+    pub(in crate::serve) fn close(&self, headers: &HeaderMap) -> bool {
+        let hash = cookie(headers).and_then(|name| self.hash(name));
+        let ended = hash.and_then(|hash| self.sessions().remove(&hash));
+        ended.is_some_and(|session| matches!(session.credential, Credential::Person(_)))
     }
 
     /// Who sends a request with a session; none where it sends none.

@@ -19,7 +19,7 @@ use hyper::{
     StatusCode,
     header::{HOST, HeaderMap, LOCATION, SET_COOKIE},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use sizewise_contract::Code;
 use std::sync::Arc;
 
@@ -35,6 +35,12 @@ pub(super) fn ways<D: Decider>(asked: &Asked<'_, D>) -> Reply {
     let sign_in = asked.serving.settings.sign_in.as_ref().map(|sign_in| sign_in.name());
     let told = json!({ "keys_needed": asked.serving.keys.any(), "sign_in": sign_in });
     Reply::new(Kind::Json, told.to_string().into_bytes())
+}
+
+/// Where whoever leaves is known still, and how they leave there too; none where the identity provider has no such place.
+pub(super) fn elsewhere<D: Decider>(asked: &Asked<'_, D>) -> Option<Value> {
+    let sign_in = asked.serving.settings.sign_in.as_ref()?;
+    Some(json!({ "name": sign_in.name(), "go": sign_in.leave()? }))
 }
 
 /// Tells the page where to send its browser.

@@ -73,19 +73,19 @@ function navigation({ page, task }) {
 }
 
 async function leave() {
-  await act("logout").catch(() => null);
+  const left = await act("logout").catch(() => null);
   session = null;
-  start();
+  start(true, left?.elsewhere);
 }
 
-async function ask() {
+async function ask(elsewhere) {
   // How one may come in; a server that cannot say so takes keys.
   const ways = await look("login").catch(() => ({}));
   const [, why] = location.hash.match(/^#\/not-signed-in\/([a-z]+)$/) ?? [];
   // Whoever looks at the page again is told no old news.
   if (why) history.replaceState(null, "", location.pathname);
   top.replaceChildren();
-  main.replaceChildren(login(ways, why, () => start()));
+  main.replaceChildren(login({ ...ways, elsewhere }, why, () => start()));
   main.removeAttribute("aria-busy");
   document.title = "Sizewise";
   (main.querySelector("[data-first]") ?? main.querySelector("input")).focus();
@@ -124,11 +124,11 @@ async function show(focus = true) {
 }
 
 /** Begins, or begins again for somebody else. A page that was just opened leaves the focus where browsers put it: before the skip link. */
-async function start(again = true) {
+async function start(again = true, elsewhere) {
   try {
     session = await look("session");
   } catch (error) {
-    if (error.status === 401) return ask();
+    if (error.status === 401) return ask(elsewhere);
     main.replaceChildren(h("h1", {}, "Sizewise"), problem(error));
     return;
   }

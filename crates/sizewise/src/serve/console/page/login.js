@@ -12,7 +12,7 @@ const NOT_SIGNED_IN = {
   busy: "Too many people are signing in at this moment. Try again in a few seconds.",
 };
 
-/** The page that asks who it is; `ways` says how one may come in, `why` is why somebody is back, and `entered` is called once they are in. */
+/** The page that asks who it is; `ways` says how one may come in and where one is known still, `why` is why somebody is back, and `entered` is called once they are in. */
 export function login(ways, why, entered) {
   const said = announcer();
   const key = h("input", { type: "password", name: "key", autocomplete: "current-password", required: true, spellcheck: "false" });
@@ -30,6 +30,8 @@ export function login(ways, why, entered) {
   } } }, h("label", {}, "API key, or a token of your identity provider", key), h("div", {}, h("button", { class: ways.sign_in ? null : "main" }, "Come in")), said);
   return h("div", { class: "login" }, h("h1", { tabindex: "-1" }, "Sizewise"),
     NOT_SIGNED_IN[why] && h("div", { class: "message bad", role: "alert" }, h("p", {}, NOT_SIGNED_IN[why])),
+    ways.elsewhere && h("div", { class: "message", role: "status" }, h("p", {}, `You have left. ${ways.elsewhere.name} still knows you in this browser. `,
+      h("a", { href: ways.elsewhere.go, rel: "noreferrer" }, "Leave there too"))),
     ways.sign_in && signIn(ways.sign_in),
     h("p", { class: "lead" }, `${ways.sign_in ? "Or with a key, which" : "This server needs a key. It"} stays in this form: the server gives a session for it, which ends after twelve hours, two of silence, or when the key is revoked.`),
     form, h("p", { class: "note" }, "Whoever runs the server makes one: ", h("code", {}, "sizewise keys create NAME --role operator"), " (or ", h("code", {}, "reviewer"), ")."));
