@@ -10,7 +10,7 @@ use crate::{
     screen::Screen,
 };
 use serde::{Deserialize, Serialize};
-use sizewise_contract::PromiseState;
+use sizewise_contract::{PromiseState, units::UnixMillis};
 use sizewise_store::{RenewalInfo, Store};
 use std::{
     process::{Child, Command, Stdio},
@@ -21,9 +21,11 @@ use std::{
 const LOOK: Duration = Duration::from_secs(10);
 /// How long nothing is begun after a renewal, however it ended.
 const REST: Duration = Duration::from_secs(60);
-/// Times that are tried in a row after an interruption.
+/// Times that are tried in a row after an interruption, before a pause of [`CALM_MS`].
 const TRIES: usize = 3;
-/// A renewal that a doubt began is not begun again for so long.
+/// Interruptions in a row that are looked back over.
+const BACK: usize = 64;
+/// A renewal that a doubt began, or that was interrupted again and again, is not begun again for so long.
 const CALM_MS: i64 = 3_600_000;
 const HOUR_MS: i64 = 3_600_000;
 
@@ -206,21 +208,23 @@ fn due(project: &Project, store: &Store, name: &str) -> Result<Option<String>> {
     if !release.certificates.iter().any(|certificate| certificate.may_answer()) {
         return Ok(None);
     }
-    let before = store.renewals(name, TRIES)?;
+    let before = store.renewals(name, BACK)?;
     if store.renewal_runs()? {
         return Ok(None);
     }
-    let since = before.first().map_or(release.manifest.made_at, |last| last.begun_at);
+    // What an interrupted one was to learn from is still to be learnt from.
+    let interrupted = before.iter().take_while(|one| one.state == "interrupted").count();
+    let passed = |since: UnixMillis| clock::now().0 - since.0;
+    let settled = before.get(interrupted);
+    let since = settled.map_or(release.manifest.made_at, |last| last.begun_at);
     let facts = Facts {
         labels: store.answered_since(name, since)?,
         doubted: learn.when_doubted && doubted(store, name)?,
-        passed_ms: clock::now().0 - since.0,
-        renewed: !before.is_empty(),
+        passed_ms: passed(since),
+        renewed: settled.is_some(),
+        interrupted,
+        rested_ms: before.first().map_or(0, |last| passed(last.begun_at)),
     };
-    let interrupted = before.iter().take_while(|one| one.state == "interrupted").count();
-    if (1..TRIES).contains(&interrupted) {
-        return Ok(Some("it was interrupted".into()));
-    }
     Ok(reason(learn, &facts))
 }
 
@@ -229,7 +233,7 @@ fn doubted(store: &Store, name: &str) -> Result<bool> {
     Ok(standings.iter().any(|standing| standing.state != PromiseState::Kept))
 }
 
-/// What is known of a task since it learnt last.
+/// What is known of a task since a renewal of it came to its end.
 #[derive(Debug, Clone, Copy)]
 struct Facts {
     /// Answers of people.
@@ -237,11 +241,18 @@ struct Facts {
     doubted: bool,
     passed_ms: i64,
     renewed: bool,
+    /// Renewals in a row that were interrupted since.
+    interrupted: usize,
+    /// Since the last of them was begun.
+    rested_ms: i64,
 }
 
-/// Without a new answer of a person nothing could be learnt.
+/// Without a new answer of a person nothing could be learnt; what was interrupted had some.
 fn reason(learn: &Learn, facts: &Facts) -> Option<String> {
-    let Facts { labels, doubted, passed_ms, renewed } = *facts;
+    let Facts { labels, doubted, passed_ms, renewed, interrupted, rested_ms } = *facts;
+    if interrupted > 0 {
+        return (interrupted < TRIES || rested_ms >= CALM_MS).then(|| "it was interrupted".into());
+    }
     if labels == 0 {
         return None;
     }
@@ -281,7 +292,14 @@ mod tests {
             when_doubted: true,
             ..Learn::default()
         };
-        let facts = Facts { labels: 10, doubted: false, passed_ms: 0, renewed: true };
+        let facts = Facts {
+            labels: 10,
+            doubted: false,
+            passed_ms: 0,
+            renewed: true,
+            interrupted: 0,
+            rested_ms: CALM_MS,
+        };
         let why = |facts: Facts| reason(&learn, &facts);
         assert_eq!(why(facts), None);
         assert_eq!(why(Facts { labels: 50, ..facts }).as_deref(), Some("people gave 50 answers since"));
@@ -294,6 +312,10 @@ mod tests {
         assert_eq!(why(Facts { doubted: true, ..facts }), None);
         assert!(why(Facts { doubted: true, renewed: false, ..facts }).is_some());
         assert!(why(Facts { doubted: true, passed_ms: CALM_MS, ..facts }).is_some());
+        // What is interrupted goes on, a few times at once and then with pauses: it is never forgotten.
+        let again = |interrupted, rested_ms| why(Facts { interrupted, rested_ms, ..facts });
+        assert!(again(1, 0).is_some() && again(TRIES - 1, 0).is_some());
+        assert!(again(TRIES, CALM_MS - 1).is_none() && again(TRIES, CALM_MS).is_some());
         assert_eq!(reason(&Learn::default(), &Facts { labels: 9_999, doubted: false, ..facts }), None);
     }
 

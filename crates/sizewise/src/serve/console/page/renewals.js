@@ -4,11 +4,11 @@ import { announcer, h, put } from "./dom.js";
 import { moment, short, words } from "./format.js";
 import { table } from "./table.js";
 
-/** How long to wait before asking how far a renewal is that runs. */
-const AGAIN_MS = 4000;
+/** How long to wait before asking how far a renewal is that runs, or that may go on. */
+const AGAIN_MS = { running: 4000, interrupted: 15_000 };
 const MARKS = { certified: "good", running: "none", refused: "bad", failed: "bad", too_little: "open", interrupted: "open" };
 
-/** The section of a task's renewals; while one runs it keeps itself up to date. */
+/** The section of a task's renewals; while one runs, or may go on, it keeps itself up to date. */
 export function renewals(name, learnt, signal) {
   const said = announcer();
   const box = h("div", {});
@@ -23,7 +23,8 @@ export function renewals(name, learnt, signal) {
       if (last) put(said, latest(now));
       last = told;
     }
-    if (now.renewals[0]?.state === "running") setTimeout(follow, AGAIN_MS);
+    const again = AGAIN_MS[now.renewals[0]?.state];
+    if (again) setTimeout(follow, again);
   };
   const follow = async () => {
     if (signal.aborted) return;
@@ -54,6 +55,7 @@ function whole(learnt) {
 }
 
 function latest({ renewals: [one], steps }) {
+  if (one.state === "interrupted") return "The renewal was interrupted, and goes on where it was.";
   return one.state === "running" ? `The renewal is at step ${steps.indexOf(one.step) + 1} of ${steps.length}: ${one.step}.` : `The renewal has ended: ${words(one.state)}.`;
 }
 
