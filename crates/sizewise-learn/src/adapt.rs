@@ -363,23 +363,13 @@ impl Adapted {
         for (name, bytes) in &base.weights {
             let file = tensors::Tensors::parse(name, bytes)?;
             for tensor in file.names() {
-                if tensor.ends_with("position_ids")
-                    || tensor.contains("pooler.")
-                    || tensor.ends_with(".scale")
-                {
+                if tensor.ends_with("position_ids") || tensor.contains("pooler.") || file.is_part(&tensor) {
                     continue;
                 }
-                let shape = file.shape(&tensor)?;
-                let scale = format!("{tensor}.scale");
+                let shape = file.matrix_shape(&tensor)?;
                 let values = match (self.tensors.get(&tensor), shape.as_slice()) {
                     (Some(values), _) => values.clone(),
-                    (None, &[rows, columns]) if file.has(&scale) => {
-                        let scales = file.floats(&scale, &[rows])?;
-                        let bytes = file.bytes(&tensor, &shape)?;
-                        let rows = bytes.chunks_exact(columns.max(1)).zip(scales);
-                        rows.flat_map(|(row, scale)| row.iter().map(move |byte| f32::from(*byte) * scale))
-                            .collect()
-                    }
+                    (None, &[rows, columns]) => file.matrix_floats(&tensor, (rows, columns))?,
                     _ => file.floats(&tensor, &shape)?,
                 };
                 outputs.push(Output::floats(&tensor, &shape, &values));

@@ -3,7 +3,7 @@
 //! ```text
 //!   encoder ─► importance ─► candidates: fewer layers, heads, neurons ─► the widest of each depth within the bound
 //!                                                                            │
-//!   variants ◄─ judged on rows they never saw ◄─ 8 bits, vocabulary ◄─ recovery (distilled from the whole)
+//!   variants ◄─ judged on rows they never saw ◄─ 8 or 4 bits, vocabulary ◄─ recovery (distilled from the whole)
 //! ```
 //!
 //! No variant is taken to be equal to the encoder that it came from: each is judged again, row by row beside it, and its calibrators and

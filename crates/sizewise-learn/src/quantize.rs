@@ -1,9 +1,12 @@
-//! How does an encoder become two or four times smaller?
+//! How does an encoder become two, four or eight times smaller?
 //!
-//! Every matrix becomes brain floating point numbers, or signed bytes with one scale per output row, chosen so that the row's
-//! largest weight is 127. Biases and normalisations stay as they are. The result is an ordinary encoder folder.
+//! Every matrix becomes brain floating point numbers, signed bytes with one scale per output row, chosen so that the row's
+//! largest weight is 127, or 4 bits a weight. Biases and normalisations stay as they are. The result is an ordinary encoder folder.
+
+mod nibbles;
 
 use crate::error::{Error, Result, at};
+use nibbles::Nibbles;
 use sizewise_models::{
     encoder::EncoderFiles,
     tensors::{self, Dtype, Output, Tensors},
@@ -53,7 +56,7 @@ pub fn encoder(folder: &Path, output: &Path, form: Form, notice: &str) -> Result
     write("NOTICE", notice.as_bytes())
 }
 
-/// The weights of a file in floating point: 8-bit matrices are multiplied by their scales, the rest stays as it is.
+/// The weights of a file in floating point: matrices of 8 and 4 bits are multiplied by their scales, the rest stays as it is.
 ///
 /// # Errors
 /// Fails when the file is damaged.
@@ -61,20 +64,12 @@ pub fn to_floats(file: &str, bytes: &[u8]) -> Result<Vec<u8>> {
     let tensors = Tensors::parse(file, bytes)?;
     let mut outputs = Vec::new();
     for name in tensors.names() {
-        if name.strip_suffix(".scale").is_some_and(|matrix| tensors.has(matrix)) {
+        if tensors.is_part(&name) || tensors.dtype(&name)? == Dtype::I64 {
             continue;
         }
-        let shape = tensors.shape(&name)?;
-        let values = match (tensors.dtype(&name)?, shape.as_slice()) {
-            (Dtype::I8, &[rows, columns]) => {
-                let scales = tensors.floats(&format!("{name}.scale"), &[rows])?;
-                let values = tensors.bytes(&name, &shape)?;
-                let scaled = values.chunks_exact(columns.max(1)).zip(scales);
-                scaled
-                    .flat_map(|(row, scale)| row.iter().map(move |value| f32::from(*value) * scale))
-                    .collect()
-            }
-            (Dtype::I64, _) => continue,
+        let shape = tensors.matrix_shape(&name)?;
+        let values = match shape.as_slice() {
+            &[rows, columns] => tensors.matrix_floats(&name, (rows, columns))?,
             _ => tensors.floats(&name, &shape)?,
         };
         outputs.push(Output::floats(&name, &shape, &values));
@@ -83,42 +78,66 @@ pub fn to_floats(file: &str, bytes: &[u8]) -> Result<Vec<u8>> {
     Ok(tensors::write("pt", &outputs)?)
 }
 
-/// The weights of an encoder in 8 bits, some tensors replaced by new values under their names. What is 8-bit already and not
+/// The weights of an encoder in 8 bits, some tensors replaced by new values under their names. What is in 8 or 4 bits already and not
 /// replaced keeps its bytes.
 pub(crate) fn weights(files: &EncoderFiles<&[u8]>, replaced: &BTreeMap<String, Vec<f32>>) -> Result<Vec<u8>> {
+    rewritten(files, "sizewise-int8-encoder/1", |tensors, tensor, shape| {
+        in_8_bits(tensors, (tensor, shape), replaced.get(tensor))
+    })
+}
+
+/// The weights of an encoder in 4 bits. What is in 4 bits already keeps its bytes; a matrix with an odd number of columns is in 8.
+pub(crate) fn in_4_bits(files: &EncoderFiles<&[u8]>) -> Result<Vec<u8>> {
+    rewritten(files, "sizewise-int4-encoder/1", |tensors, tensor, shape| match *shape {
+        [rows, columns]
+            if columns.is_multiple_of(2)
+                && !keeps_precision(tensor)
+                && tensors.dtype(tensor)? != Dtype::U8 =>
+        {
+            let values = tensors.matrix_floats(tensor, (rows, columns))?;
+            Ok(Nibbles::of(&values, columns).outputs(tensor).into())
+        }
+        _ => in_8_bits(tensors, (tensor, shape), None),
+    })
+}
+
+/// The tensors of all files that are read, each stored in the way that `store` says, with what belongs to it.
+fn rewritten(
+    files: &EncoderFiles<&[u8]>,
+    format: &str,
+    store: impl Fn(&Tensors<'_>, &str, &[usize]) -> Result<Vec<Output>>,
+) -> Result<Vec<u8>> {
     let mut outputs = Vec::new();
     for (name, bytes) in &files.weights {
         let tensors = Tensors::parse(name, bytes)?;
-        for tensor in tensors.names() {
-            if !is_read(&tensor) {
-                continue;
-            }
-            let shape = tensors.shape(&tensor)?;
-            let new = replaced.get(&tensor);
-            let scale = format!("{tensor}.scale");
-            if let (None, &[rows, _], true) = (new, shape.as_slice(), tensors.has(&scale)) {
-                outputs.push(Output::bytes(&tensor, &shape, &tensors.bytes(&tensor, &shape)?));
-                outputs.push(Output::floats(&scale, &[rows], &tensors.floats(&scale, &[rows])?));
-                continue;
-            }
-            if tensor.strip_suffix(".scale").is_some_and(|matrix| tensors.has(matrix)) {
-                continue;
-            }
-            let values = match new {
-                Some(values) => values.clone(),
-                None => tensors.floats(&tensor, &shape)?,
-            };
-            match shape.as_slice() {
-                &[rows, columns] if !keeps_precision(&tensor) => {
-                    let (quantized, scales) = rows_to_bytes(&values, columns);
-                    outputs.push(Output::bytes(&tensor, &shape, &quantized));
-                    outputs.push(Output::floats(&scale, &[rows], &scales));
-                }
-                _ => outputs.push(Output::floats(&tensor, &shape, &values)),
-            }
+        for tensor in tensors.names().iter().filter(|tensor| is_read(tensor) && !tensors.is_part(tensor)) {
+            outputs.extend(store(&tensors, tensor, &tensors.matrix_shape(tensor)?)?);
         }
     }
-    Ok(tensors::write("sizewise-int8-encoder/1", &outputs)?)
+    Ok(tensors::write(format, &outputs)?)
+}
+
+/// A matrix as bytes with the scales of its rows, another tensor as it is.
+fn in_8_bits(
+    tensors: &Tensors<'_>,
+    (tensor, shape): (&str, &[usize]),
+    replaced: Option<&Vec<f32>>,
+) -> Result<Vec<Output>> {
+    if replaced.is_none() && tensors.is_in_bytes(tensor)? {
+        return Ok(tensors.copied(tensor)?);
+    }
+    let values = match replaced {
+        Some(values) => values.clone(),
+        None => tensors.floats(tensor, shape)?,
+    };
+    Ok(match *shape {
+        [rows, columns] if !keeps_precision(tensor) => {
+            let (quantized, scales) = rows_to_bytes(&values, columns);
+            let bytes = Output::bytes(tensor, shape, &quantized);
+            vec![bytes, Output::floats(&format!("{tensor}.scale"), &[rows], &scales)]
+        }
+        _ => vec![Output::floats(tensor, shape, &values)],
+    })
 }
 
 /// The weights of an encoder in brain floating point.

@@ -21,6 +21,7 @@ pub mod linear_head;
 pub mod memory;
 pub mod neighbours;
 pub mod ngrams;
+pub mod nibbles;
 pub mod package;
 pub mod remote;
 pub mod static_embeddings;

@@ -141,6 +141,14 @@ impl<'a> Tensors<'a> {
         Ok(view.data().iter().map(|byte| *byte as i8).collect())
     }
 
+    /// A tensor of unsigned 8-bit integers.
+    ///
+    /// # Errors
+    /// Fails when it is missing or of another type or shape.
+    pub fn octets(&self, name: &str, shape: &[usize]) -> Result<Vec<u8>> {
+        Ok(self.typed(name, shape, Dtype::U8)?.data().to_vec())
+    }
+
     /// A tensor of unsigned 64-bit integers.
     ///
     /// # Errors
@@ -159,6 +167,35 @@ impl<'a> Tensors<'a> {
         let view = self.typed(name, shape, Dtype::U32)?;
         let integer = |b: &[u8]| b.try_into().map(u32::from_le_bytes).unwrap_or_default();
         Ok(view.data().chunks_exact(4).map(integer).collect())
+    }
+
+    /// A tensor as it is, to be written again.
+    ///
+    /// # Errors
+    /// Fails when there is none of this name.
+    pub fn copy(&self, name: &str) -> Result<Output> {
+        let view = self.view(name)?;
+        let (shape, data) = (view.shape().to_vec(), view.data().to_vec());
+        Ok(Output { name: name.to_owned(), dtype: view.dtype(), shape, data })
+    }
+
+    /// Some rows of a tensor as they are, to be written again.
+    ///
+    /// # Errors
+    /// Fails when there is none of this name or it has no such row.
+    pub fn copy_rows(&self, name: &str, rows: &[u32]) -> Result<Output> {
+        let mut tensor = self.copy(name)?;
+        let count = tensor.shape.first().copied().unwrap_or(0);
+        let size = tensor.data.len() / count.max(1);
+        let row = |row: &u32| tensor.data.get(*row as usize * size..(*row as usize + 1) * size);
+        let data = rows.iter().map(row).collect::<Option<Vec<&[u8]>>>();
+        let data =
+            data.ok_or_else(|| self.damaged(format!("tensor `{name}` has {count} rows, too few")))?.concat();
+        if let Some(first) = tensor.shape.first_mut() {
+            *first = rows.len();
+        }
+        tensor.data = data;
+        Ok(tensor)
     }
 
     fn typed(&self, name: &str, shape: &[usize], dtype: Dtype) -> Result<TensorView<'_>> {
@@ -197,6 +234,12 @@ pub struct Output {
 }
 
 impl Output {
+    /// The same under another name.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        Self { name: name.into(), ..self }
+    }
+
     /// Floating point numbers of 32 bits.
     #[must_use]
     pub fn floats(name: &str, shape: &[usize], values: &[f32]) -> Self {
@@ -216,6 +259,12 @@ impl Output {
     pub fn bytes(name: &str, shape: &[usize], values: &[i8]) -> Self {
         let data = values.iter().map(|value| *value as u8).collect();
         Self { name: name.into(), dtype: Dtype::I8, shape: shape.to_vec(), data }
+    }
+
+    /// Unsigned 8-bit integers.
+    #[must_use]
+    pub fn octets(name: &str, shape: &[usize], values: &[u8]) -> Self {
+        Self { name: name.into(), dtype: Dtype::U8, shape: shape.to_vec(), data: values.to_vec() }
     }
 
     /// Unsigned 64-bit integers.

@@ -1,7 +1,7 @@
 //! What does compressing the encoder for a task cost, in accuracy, and what does it save, in time and bytes?
 //!
 //! The search is the command's own; test rows are read once, for the chosen variant. `SETS` names the sets. `COMPRESS` changes
-//! settings for a trial, as in `COMPRESS=layers=3,eighths=8,epochs=4,rate=3e-4`; trials go with `NO_TEST=1`, which leaves them to training
+//! settings for a trial, as in `COMPRESS=layers=3,eighths=8,epochs=4,rate=3e-4` or `mb=9` for a bound of bytes; trials go with `NO_TEST=1`, which leaves them to training
 //! rows that the variant has not seen.
 
 use crate::{
@@ -24,6 +24,10 @@ fn settings(trial: &str) -> Outcome<Settings> {
             "rate" => settings.learning_rate = value.parse()?,
             "whole" => settings.whole_of = value.parse()?,
             "share" => settings.bound.share_of_time = Some(value.parse()?),
+            "mb" => {
+                settings.bound =
+                    Bound { max_bytes: Some((value.parse::<f64>()? * 1e6) as u64), ..Bound::default() }
+            }
             _ => return Err(format!("COMPRESS: no setting is called {key}").into()),
         }
     }
@@ -81,8 +85,8 @@ pub(crate) fn run(world: &World) -> Outcome<()> {
             set.name, found.texts, found.judging_rows, found.seconds
         );
         println!(
-            "  {:<36}{:>8}{:>8}{:>10}{:>8}{:>10}{:>30}",
-            "", "MB", "words", "ms", "share", "accuracy", "difference"
+            "  {:<36}{:>6}{:>8}{:>8}{:>10}{:>8}{:>10}{:>30}",
+            "", "bits", "MB", "words", "ms", "share", "accuracy", "difference"
         );
         for variant in &found.variants {
             let difference = variant.difference.map_or_else(String::new, |found| {
@@ -90,8 +94,9 @@ pub(crate) fn run(world: &World) -> Outcome<()> {
                 format!("{value:+.2} ({low:+.2} to {high:+.2})")
             });
             println!(
-                "  {:<36}{:>8.1}{:>8}{:>10.3}{:>8.2}{:>10.4}{:>30}{}",
+                "  {:<36}{:>6}{:>8.1}{:>8}{:>10.3}{:>8.2}{:>10.4}{:>30}{}",
                 variant.outline.to_string(),
+                variant.bits,
                 variant.bytes as f64 / 1e6,
                 variant.vocabulary,
                 variant.ms,

@@ -1,8 +1,8 @@
 //! How good, how fast and how large is one variant of an encoder?
 //!
 //! Accuracy is that of linear heads fitted to the rows that a variant recovered on, and judged on rows that it never saw; so it
-//! says nothing about the rest of the tier, and variants can be compared row by row. The vectors are those that serve: 8 bits,
-//! vocabulary trimmed. Time is that of one text after the other on one thread, in turns with the whole encoder, the best of a few
+//! says nothing about the rest of the tier, and variants can be compared row by row. The vectors are those that serve: 8 or
+//! 4 bits, vocabulary trimmed. Time is that of one text after the other on one thread, in turns with the whole encoder, the best of a few
 //! rounds: what else the machine does then falls on neither.
 
 use crate::{

@@ -149,7 +149,7 @@ pub(crate) fn cut(
 pub(crate) fn copied(file: &Tensors<'_>, tensor: &str) -> Result<Option<Output>> {
     let shape = file.shape(tensor)?;
     Ok(match file.dtype(tensor)? {
-        Dtype::I8 => Some(Output::bytes(tensor, &shape, &file.bytes(tensor, &shape)?)),
+        Dtype::I8 | Dtype::U8 => Some(file.copy(tensor)?),
         Dtype::I64 => None,
         _ => Some(Output::floats(tensor, &shape, &file.floats(tensor, &shape)?)),
     })

@@ -21,7 +21,10 @@ use crate::{
 use serde::Serialize;
 use sizewise_contract::{Example, Label, Task};
 use sizewise_measure::metrics::{Estimate, Share};
-use sizewise_models::encoder::{BaseWeights, Encoder, EncoderFiles, EncoderShape};
+use sizewise_models::{
+    encoder::{BaseWeights, Encoder, EncoderFiles, EncoderShape},
+    tensors::{Dtype, Output, Tensors, write},
+};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -128,6 +131,8 @@ pub struct Variant {
     pub outline: Outline,
     /// Rows of the word embeddings.
     pub vocabulary: usize,
+    /// Bits of a weight.
+    pub bits: u8,
     /// Of all files.
     pub bytes: u64,
     /// Of a text on one thread.
@@ -230,6 +235,14 @@ struct Search<'a> {
     began: Instant,
 }
 
+/// What is kept of an encoder, trained.
+struct Trained {
+    outline: Outline,
+    distance: Option<f64>,
+    /// None where nothing was trained.
+    floats: Option<EncoderFiles<Vec<u8>>>,
+}
+
 /// A variant with its files.
 struct Tried {
     variant: Variant,
@@ -269,8 +282,8 @@ impl<'a> Search<'a> {
     fn run(self) -> Result<Compressed> {
         self.say("judge the whole encoder", (0, 1), None);
         let before = self.judge.answers(&self.whole)?;
-        let mut tried =
-            self.both((whole_outline(&self.weights.shape), None), (quantized(self.base)?, None), &before)?;
+        let whole = Trained { outline: whole_outline(&self.weights.shape), distance: None, floats: None };
+        let mut tried = self.variants(whole, (self.base, quantized(self.base)?), &before)?;
         let importance = self.importance()?;
         let candidates = self.candidates(&importance)?;
         let work: usize = candidates.iter().map(|(outline, _)| outline.layers * outline.eighths).sum();
@@ -278,10 +291,11 @@ impl<'a> Search<'a> {
         for (outline, cut) in &candidates {
             let own = outline.layers * outline.eighths;
             let recovered = self.recovered(*outline, cut, (work - done) as f64 / own.max(1) as f64)?;
-            let rounded = with_weights(cut, quantize::weights(&cut.as_ref(), &recovered.tensors)?)?;
+            let rounded = with_weights(&cut.as_ref(), quantize::weights(&cut.as_ref(), &recovered.tensors)?)?;
             let floats = with_tensors(cut, &recovered.tensors)?;
             let distance = recovered.distances.last().copied();
-            tried.extend(self.both((*outline, distance), (rounded, Some(floats)), &before)?);
+            let trained = Trained { outline: *outline, distance, floats: Some(floats.clone()) };
+            tried.extend(self.variants(trained, (&floats.as_ref(), rounded), &before)?);
             done += own;
         }
         self.take(tried)
@@ -329,11 +343,12 @@ impl<'a> Search<'a> {
                     continue;
                 }
                 let files = cut(outline)?;
-                let rounded = with_weights(&files, quantize::weights(&files.as_ref(), &BTreeMap::new())?)?;
+                let rounded =
+                    with_weights(&files.as_ref(), quantize::weights(&files.as_ref(), &BTreeMap::new())?)?;
                 let (variant, _) = self.measured(outline, &rounded)?;
-                let trimmed = vocabulary::trim(&rounded.as_ref(), &self.ids)?;
-                let smallest = trimmed.as_ref().map_or(variant.bytes, bytes);
-                if self.within(&Variant { bytes: smallest.min(variant.bytes), ..variant }) {
+                let forms = self.forms(&files.as_ref(), rounded)?;
+                let smallest = forms.iter().map(bytes).min().unwrap_or(variant.bytes);
+                if self.within(&Variant { bytes: smallest, ..variant }) {
                     candidates.push((outline, files));
                     break;
                 }
@@ -376,20 +391,20 @@ impl<'a> Search<'a> {
         recover::recover(&self.whole, &cut.as_ref(), &self.ids, &settings, &watch)
     }
 
-    /// A variant with all of its vocabulary, and with that of the task.
-    fn both(
+    /// What is kept of an encoder, in each of its forms.
+    fn variants(
         &self,
-        (outline, distance): (Outline, Option<f64>),
-        (files, floats): (EncoderFiles<Vec<u8>>, Option<EncoderFiles<Vec<u8>>>),
+        trained: Trained,
+        (exact, rounded): (&EncoderFiles<&[u8]>, EncoderFiles<Vec<u8>>),
         before: &[bool],
     ) -> Result<Vec<Tried>> {
-        let trimmed = vocabulary::trim(&files.as_ref(), &self.ids)?;
-        let files: Vec<EncoderFiles<Vec<u8>>> = std::iter::once(files).chain(trimmed).collect();
+        let Trained { outline, distance, floats } = trained;
+        let files = self.forms(exact, rounded)?;
         let measured = files
             .iter()
             .map(|files| self.measured(outline, files))
             .collect::<Result<Vec<(Variant, Encoder)>>>()?;
-        // The first of the whole encoder's two is the one that the others stand beside.
+        // The first of the whole encoder's is the one that the others stand beside.
         let known = distance.is_none().then(|| before.to_vec());
         self.say(&format!("judge {outline}"), (0, 1), None);
         let answers = jobs::run(measured.len(), self.settings.threads, |number| {
@@ -418,6 +433,20 @@ impl<'a> Search<'a> {
         Ok(tried)
     }
 
+    /// The forms of an encoder: in 8 bits with all of the vocabulary, and with that of the task where it can be trimmed, and in 4 bits
+    /// with the smaller of the two. `exact` are the weights before they were `rounded` to 8 bits: those in 4 bits are made of them.
+    fn forms(
+        &self,
+        exact: &EncoderFiles<&[u8]>,
+        rounded: EncoderFiles<Vec<u8>>,
+    ) -> Result<Vec<EncoderFiles<Vec<u8>>>> {
+        let trimmed = vocabulary::trim(&rounded.as_ref(), &self.ids)?;
+        let exact_trimmed = vocabulary::trim(exact, &self.ids)?;
+        let smaller = exact_trimmed.as_ref().map_or_else(|| exact.clone(), EncoderFiles::as_ref);
+        let four = with_weights(&smaller, quantize::in_4_bits(&smaller)?)?;
+        Ok(std::iter::once(rounded).chain(trimmed).chain(std::iter::once(four)).collect())
+    }
+
     fn measured(&self, outline: Outline, files: &EncoderFiles<Vec<u8>>) -> Result<(Variant, Encoder)> {
         let encoder = Encoder::from_files(&files.as_ref())?.with_threads(self.settings.threads);
         self.say("measure", (0, 1), None);
@@ -425,6 +454,7 @@ impl<'a> Search<'a> {
         let variant = Variant {
             outline,
             vocabulary: encoder.tokenizer().ids(),
+            bits: bits(files)?,
             bytes: bytes(files),
             ms,
             share_of_time: ms / whole_ms.max(f64::MIN_POSITIVE),
@@ -500,24 +530,32 @@ fn bytes(files: &EncoderFiles<Vec<u8>>) -> u64 {
     (weights + others.into_iter().flatten().map(Vec::len).sum::<usize>()) as u64
 }
 
+/// Bits of a weight.
+fn bits(files: &EncoderFiles<Vec<u8>>) -> Result<u8> {
+    for (name, bytes) in &files.weights {
+        let file = Tensors::parse(name, bytes)?;
+        for tensor in file.names() {
+            if file.dtype(&tensor)? == Dtype::U8 {
+                return Ok(4);
+            }
+        }
+    }
+    Ok(8)
+}
+
 /// The whole encoder in 8 bits.
 fn quantized(base: &EncoderFiles<&[u8]>) -> Result<EncoderFiles<Vec<u8>>> {
-    let weights = quantize::weights(base, &BTreeMap::new())?;
-    Ok(EncoderFiles {
-        config: base.config.to_vec(),
-        tokenizer: quantize::slim_tokenizer(base.tokenizer)?,
-        pooling: base.pooling.map(<[u8]>::to_vec),
-        prompts: base.prompts.map(<[u8]>::to_vec),
-        weights: vec![("model.safetensors".into(), weights)],
-    })
+    with_weights(base, quantize::weights(base, &BTreeMap::new())?)
 }
 
 /// The same files with other weights and a tokenizer that holds only what is read.
-fn with_weights(files: &EncoderFiles<Vec<u8>>, weights: Vec<u8>) -> Result<EncoderFiles<Vec<u8>>> {
+fn with_weights(files: &EncoderFiles<&[u8]>, weights: Vec<u8>) -> Result<EncoderFiles<Vec<u8>>> {
     Ok(EncoderFiles {
-        tokenizer: quantize::slim_tokenizer(&files.tokenizer)?,
+        config: files.config.to_vec(),
+        tokenizer: quantize::slim_tokenizer(files.tokenizer)?,
+        pooling: files.pooling.map(<[u8]>::to_vec),
+        prompts: files.prompts.map(<[u8]>::to_vec),
         weights: vec![("model.safetensors".into(), weights)],
-        ..files.clone()
     })
 }
 
@@ -526,7 +564,6 @@ fn with_tensors(
     files: &EncoderFiles<Vec<u8>>,
     tensors: &BTreeMap<String, Vec<f32>>,
 ) -> Result<EncoderFiles<Vec<u8>>> {
-    use sizewise_models::tensors::{Output, Tensors, write};
     let mut outputs = Vec::new();
     for (name, bytes) in &files.weights {
         let floats = quantize::to_floats(name, bytes)?;
@@ -539,7 +576,7 @@ fn with_tensors(
             }
         }
     }
-    with_weights(files, write("sizewise-float-encoder/1", &outputs)?)
+    with_weights(&files.as_ref(), write("sizewise-float-encoder/1", &outputs)?)
 }
 
 impl std::fmt::Display for Outline {

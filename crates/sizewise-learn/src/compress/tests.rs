@@ -8,12 +8,13 @@ use crate::{
     adapt::{recover::Importance, tests::files},
     dataset::{Dataset, TrainingRows},
     fit::Random,
+    onnx, quantize,
 };
 use sizewise_contract::{ClassLabel, ContentHash, Embed, Example, Gold, Task, task::Overflow};
 use sizewise_models::{
     builtin,
     encoder::{BaseWeights, Encoder, EncoderFiles},
-    tensors::{Output, Tensors, write},
+    tensors::{Dtype, Output, Tensors, write},
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -57,6 +58,120 @@ fn shapes_that_do_not_fit_are_refused_by_name() {
         let error = BaseWeights::read(&hostile.as_ref()).unwrap_err().to_string();
         assert!(error.contains(&named), "{part} {shape:?}: {error}");
     }
+}
+
+/// The same encoder with other weights.
+fn with_weights(files: &EncoderFiles<&[u8]>, weights: Vec<u8>) -> EncoderFiles<Vec<u8>> {
+    EncoderFiles {
+        config: files.config.to_vec(),
+        tokenizer: files.tokenizer.to_vec(),
+        pooling: files.pooling.map(<[u8]>::to_vec),
+        prompts: None,
+        weights: vec![("model.safetensors".into(), weights)],
+    }
+}
+
+fn in_4_bits(files: &EncoderFiles<&[u8]>) -> EncoderFiles<Vec<u8>> {
+    with_weights(files, quantize::in_4_bits(files).unwrap())
+}
+
+#[test]
+fn an_encoder_in_4_bits_is_the_bytes_that_it_stands_for_wherever_it_is_read() {
+    for distil in [false, true] {
+        let whole = files(distil, 4, "gelu");
+        let four = in_4_bits(&whole.as_ref());
+        let (name, bytes) = &four.weights[0];
+        let file = Tensors::parse(name, bytes).unwrap();
+        let mut outputs = Vec::new();
+        for tensor in file.names().iter().filter(|tensor| !file.is_part(tensor)) {
+            let shape = file.matrix_shape(tensor).unwrap();
+            if file.is_in_bytes(tensor).unwrap() {
+                let (bytes, scales) = file.matrix_bytes(tensor, (shape[0], shape[1])).unwrap();
+                outputs.push(Output::bytes(tensor, &shape, &bytes));
+                outputs.push(Output::floats(&format!("{tensor}.scale"), &shape[..1], &scales));
+            } else {
+                outputs.push(Output::floats(tensor, &shape, &file.floats(tensor, &shape).unwrap()));
+            }
+        }
+        // Six matrices of each layer, and the words.
+        let in_4 = file.names().iter().filter(|tensor| file.dtype(tensor).unwrap() == Dtype::U8).count();
+        assert_eq!(in_4, 4 * 6 + 1);
+        let bytes = with_weights(&whole.as_ref(), write("t", &outputs).unwrap());
+        let embed = |files: &EncoderFiles<Vec<u8>>| {
+            let encoder = Encoder::from_files(&files.as_ref()).unwrap();
+            encoder.embed_ids(&[vec![2, 5, 6, 7, 3], vec![2, 9, 3]]).unwrap()
+        };
+        assert_eq!(embed(&four), embed(&bytes));
+        assert_eq!(onnx::graph(&four.as_ref()).unwrap(), onnx::graph(&bytes.as_ref()).unwrap());
+        let floats = |files: &EncoderFiles<Vec<u8>>| quantize::to_floats("t", &files.weights[0].1).unwrap();
+        assert_eq!(floats(&four), floats(&bytes));
+        // Nothing is rounded twice.
+        assert_eq!(in_4_bits(&four.as_ref()).weights[0].1, four.weights[0].1);
+        let eight = quantize::weights(&four.as_ref(), &std::collections::BTreeMap::new()).unwrap();
+        assert_eq!(embed(&with_weights(&four.as_ref(), eight)), embed(&four));
+    }
+}
+
+#[test]
+fn damaged_weights_in_4_bits_are_refused_by_name() {
+    let four = in_4_bits(&files(false, 3, "gelu").as_ref());
+    let layer = |part: &str| format!("encoder.layer.1.{part}");
+    for (part, damaged, named) in [
+        ("attention.self.query.weight", Output::octets("", &[6, 4], &[0; 24]), "attention.self.query.weight"),
+        ("attention.self.key.weight", Output::octets("", &[8, 3], &[0; 24]), "attention.self.key.weight"),
+        ("output.dense.weight", Output::octets("", &[8, 7], &[0; 56]), "output.dense.weight"),
+        ("output.dense.weight.steps", Output::bytes("", &[8, 2], &[0; 16]), "output.dense.weight.steps"),
+        (
+            "intermediate.dense.weight.steps",
+            Output::octets("", &[12, 1], &[0; 12]),
+            "intermediate.dense.weight.steps",
+        ),
+        (
+            "intermediate.dense.weight.scale",
+            Output::floats("", &[12], &[f32::NAN; 12]),
+            "intermediate.dense.weight.scale",
+        ),
+    ] {
+        let (name, bytes) = &four.weights[0];
+        let file = Tensors::parse(name, bytes).unwrap();
+        let mut damaged = Some(damaged.named(&layer(part)));
+        let outputs: Vec<Output> = file
+            .names()
+            .iter()
+            .map(|tensor| match damaged.take_if(|_| *tensor == layer(part)) {
+                Some(damaged) => damaged,
+                None => file.copy(tensor).unwrap(),
+            })
+            .collect();
+        let hostile = with_weights(&four.as_ref(), write("t", &outputs).unwrap());
+        let error = Encoder::from_files(&hostile.as_ref()).unwrap_err().to_string();
+        assert!(error.contains(&layer(named)), "{part}: {error}");
+        let error = BaseWeights::read(&hostile.as_ref()).unwrap_err().to_string();
+        assert!(error.contains(&layer(named)), "{part}: {error}");
+    }
+}
+
+#[test]
+fn the_built_in_encoder_is_little_more_than_half_as_long_in_4_bits() {
+    let files = builtin::encoder_files();
+    let four = in_4_bits(&files);
+    let [before, after] = [files.weights[0].1.len(), four.weights[0].1.len()];
+    assert!(after < before * 14 / 25, "{after} of {before}");
+    let (whole, four) = (Encoder::from_files(&files).unwrap(), Encoder::from_files(&four.as_ref()).unwrap());
+    let texts = ["my card was swallowed by a cash machine in heidelberg", "où est ma carte"];
+    let embed = |encoder: &Encoder| encoder.embed(&texts, Overflow::Error).unwrap();
+    for (before, after) in embed(&whole).rows().zip(embed(&four).rows()) {
+        let cosine: f32 = before.iter().zip(after).map(|(a, b)| a * b).sum();
+        assert!(cosine > 0.95, "{cosine}");
+    }
+    // A trimmed table keeps its numbers, steps and scales.
+    let four = in_4_bits(&files);
+    let (ids, _) = whole.sequences(&texts, Overflow::Error).unwrap();
+    let trimmed = vocabulary::trim(&four.as_ref(), &ids).unwrap().unwrap();
+    let embed = |files: &EncoderFiles<Vec<u8>>| {
+        Encoder::from_files(&files.as_ref()).unwrap().embed(&texts, Overflow::Error).unwrap()
+    };
+    assert_eq!(embed(&trimmed), embed(&four));
 }
 
 fn even(base: &BaseWeights) -> Importance {
@@ -178,7 +293,7 @@ fn the_most_accurate_variant_within_the_bound_is_taken_and_an_interrupted_search
     stop.store(false, Ordering::Relaxed);
     let resumed = run(&Watch { progress: &|_| (), resume: true, ..watch }, &settings).unwrap();
     let answers = |found: &Compressed| -> Vec<_> {
-        found.variants.iter().map(|variant| (variant.outline, variant.bytes, variant.accuracy)).collect()
+        found.variants.iter().map(|v| (v.outline, v.bits, v.bytes, v.accuracy)).collect()
     };
     assert_eq!(answers(&once), answers(&resumed));
     let chosen = once.chosen().unwrap();
@@ -186,6 +301,11 @@ fn the_most_accurate_variant_within_the_bound_is_taken_and_an_interrupted_search
     let right = |variant: &Variant| variant.accuracy.map_or(0, |share| share.count);
     assert!(once.variants.iter().filter(|v| v.within).all(|v| right(v) <= right(chosen)));
     assert!(once.variants.iter().any(|variant| variant.outline.layers == 3));
+    // The whole encoder and every outline are judged in 4 bits as well.
+    let forms = |bits: u8| once.variants.iter().filter(move |variant| variant.bits == bits);
+    let outlines: Vec<Outline> = forms(4).map(|variant| variant.outline).collect();
+    assert!(outlines.len() > 1 && forms(8).all(|variant| outlines.contains(&variant.outline)));
+    assert!(forms(4).all(|variant| variant.accuracy.is_some() && variant.difference.is_some()));
     Encoder::from_files(&once.files.as_ref()).unwrap();
     let impossible = Settings { bound: Bound { max_bytes: Some(10), ..Bound::default() }, ..settings };
     let error = run(&quiet, &impossible).unwrap_err();

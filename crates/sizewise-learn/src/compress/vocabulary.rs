@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use serde_json::Value;
 use sizewise_models::{
     encoder::EncoderFiles,
-    tensors::{self, Dtype, Output, Tensors},
+    tensors::{self, Tensors},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -114,42 +114,17 @@ fn renumber(tokenizer: &mut serde_json::Map<String, Value>, kept: &[u32]) -> Res
     Ok(())
 }
 
-/// The weights with only these rows of the word embeddings.
+/// The weights with only these rows of the word embeddings, whatever their form.
 fn weights(files: &EncoderFiles<&[u8]>, kept: &[u32]) -> Result<Vec<u8>> {
     let mut outputs = Vec::new();
     for (name, bytes) in &files.weights {
         let file = Tensors::parse(name, bytes)?;
         for tensor in file.names() {
-            let table = tensor.ends_with("word_embeddings.weight");
-            let scales = tensor.ends_with("word_embeddings.weight.scale");
-            let shape = file.shape(&tensor)?;
-            let (rows, width) = match *shape.as_slice() {
-                [rows, width] if table => (rows, width),
-                [rows] if scales => (rows, 1),
-                _ => {
-                    outputs.extend(copied(&file, &tensor)?);
-                    continue;
-                }
-            };
-            if kept.last().is_some_and(|id| *id as usize >= rows) {
-                return Err(Error::Internal("every word piece has an embedding"));
+            // The table, the scales of its rows and the steps of their groups: a row for each piece.
+            match tensor.contains("word_embeddings.weight") {
+                true => outputs.push(file.copy_rows(&tensor, kept)?),
+                false => outputs.extend(copied(&file, &tensor)?),
             }
-            let new_shape: &[usize] = if table { &[kept.len(), width] } else { &[kept.len()] };
-            let row = |id: u32| id as usize * width..(id as usize + 1) * width;
-            outputs.push(match file.dtype(&tensor)? {
-                Dtype::I8 => {
-                    let all = file.bytes(&tensor, &shape)?;
-                    let values: Vec<i8> =
-                        kept.iter().flat_map(|id| all.get(row(*id)).unwrap_or_default()).copied().collect();
-                    Output::bytes(&tensor, new_shape, &values)
-                }
-                _ => {
-                    let all = file.floats(&tensor, &shape)?;
-                    let values: Vec<f32> =
-                        kept.iter().flat_map(|id| all.get(row(*id)).unwrap_or_default()).copied().collect();
-                    Output::floats(&tensor, new_shape, &values)
-                }
-            });
         }
     }
     Ok(tensors::write("sizewise-int8-encoder/1", &outputs)?)

@@ -1,7 +1,8 @@
 //! What do an encoder's files hold?
 //!
 //! Families name their tensors differently; here they become one stack of layers. A matrix is floating point,
-//! brain floating point, or bytes with one scale per output (`NAME.scale`), told by its type in the file.
+//! brain floating point, bytes with one scale per output (`NAME.scale`), or 4 bits that stand for such bytes ([`crate::nibbles`]), told
+//! by its type in the file.
 
 use super::{
     config::{Config, Family, Pooling},
@@ -306,8 +307,9 @@ impl<'a> Source<'a> {
         })
     }
 
+    /// The rows and columns of a matrix, whatever its form.
     pub(super) fn shape(&self, name: &str) -> Result<Vec<usize>> {
-        self.file_of(name)?.shape(&self.name(name))
+        self.file_of(name)?.matrix_shape(&self.name(name))
     }
 
     pub(super) fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
@@ -320,7 +322,7 @@ impl<'a> Source<'a> {
     }
 
     fn is_bytes(&self, name: &str) -> Result<bool> {
-        self.is_of(name, Dtype::I8)
+        self.file_of(name)?.is_in_bytes(&self.name(name))
     }
 
     fn is_of(&self, name: &str, dtype: Dtype) -> Result<bool> {
@@ -332,18 +334,12 @@ impl<'a> Source<'a> {
     }
 
     fn bytes(&self, name: &str, rows: usize, columns: usize) -> Result<(Vec<i8>, Vec<f32>)> {
-        let values = self.file_of(name)?.bytes(&self.name(name), &[rows, columns])?;
-        Ok((values, self.floats(&format!("{name}.scale"), &[rows])?))
+        self.file_of(name)?.matrix_bytes(&self.name(name), (rows, columns))
     }
 
     /// A matrix as floating point numbers, whatever its form. `[rows, columns]`
     pub(super) fn float_matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Vec<f32>> {
-        if !self.is_bytes(name)? {
-            return self.floats(name, &[rows, columns]);
-        }
-        let (values, scales) = self.bytes(name, rows, columns)?;
-        let rows = values.chunks_exact(columns.max(1)).zip(&scales);
-        Ok(rows.flat_map(|(row, scale)| row.iter().map(move |value| f32::from(*value) * scale)).collect())
+        self.file_of(name)?.matrix_floats(&self.name(name), (rows, columns))
     }
 
     fn table(&self, name: &str, rows: usize, columns: usize) -> Result<Table> {
@@ -369,16 +365,15 @@ impl<'a> Source<'a> {
     /// The same with a bias that is known.
     fn matrix(&self, names: &[String], (outputs, inputs): (usize, usize), bias: Vec<f32>) -> Result<Linear> {
         let weight_names: Vec<String> = names.iter().map(|name| format!("{name}.weight")).collect();
-        let are_of = |dtype: Dtype| -> Result<bool> {
-            let each = weight_names.iter().map(|name| self.is_of(name, dtype));
-            Ok(each.collect::<Result<Vec<_>>>()?.into_iter().all(|is| is))
+        let are = |is: &dyn Fn(&String) -> Result<bool>| -> Result<bool> {
+            Ok(weight_names.iter().map(is).collect::<Result<Vec<_>>>()?.into_iter().all(|is| is))
         };
-        if are_of(Dtype::BF16)? {
+        if are(&|name| self.is_of(name, Dtype::BF16))? {
             let parts = weight_names.iter().map(|name| self.brains(name, outputs, inputs));
             let weights = parts.collect::<Result<Vec<_>>>()?.concat();
             return Ok(Linear::Brains(PackedBrains::new(&weights, bias)));
         }
-        if are_of(Dtype::I8)? {
+        if are(&|name| self.is_bytes(name))? {
             let (mut weights, mut scales) = (Vec::new(), Vec::new());
             for name in &weight_names {
                 let (part, part_scales) = self.bytes(name, outputs, inputs)?;

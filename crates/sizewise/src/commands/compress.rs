@@ -267,6 +267,7 @@ impl CompressSummary {
         let whole = self.variants.first().map_or(0, |variant| variant.vocabulary);
         for variant in &self.variants {
             let trimmed = if variant.vocabulary < whole { ", vocabulary trimmed" } else { "" };
+            let bits = if variant.bits < 8 { format!(", {} bits", variant.bits) } else { String::new() };
             let difference = variant.difference.map_or_else(
                 || "as it is".to_owned(),
                 |found| {
@@ -280,7 +281,7 @@ impl CompressSummary {
                 _ => "",
             };
             table.row([
-                format!("{}{trimmed}", variant.outline),
+                format!("{}{trimmed}{bits}", variant.outline),
                 format!("{:.1}", variant.bytes as f64 / 1e6),
                 format!("{:.2}", variant.ms),
                 percent(variant.share_of_time),
