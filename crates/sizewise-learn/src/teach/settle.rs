@@ -344,19 +344,13 @@ impl<'a> Settler<'a> {
 /// The rows that a call shows, drawn at random.
 fn drawn(label: &Wanting, (turn, manner): (u32, Manner), seed: u64) -> Vec<String> {
     let key = text_key(&label.label);
-    // Each pass through the rows is an order of its own, so that every row is shown before one is shown again.
+    // Each pass through the rows has an order of its own, and every row is shown before most are shown again.
     let shown = if manner == Manner::New { SHOWN } else { 1 };
-    let first = turn as usize * shown;
-    let of = label.shown.len().max(1);
-    let place = |at: usize| {
-        let mut order: Vec<usize> = (0..label.shown.len()).collect();
-        Random::new(seed ^ key ^ (((at / of) as u64) << 40)).shuffle(&mut order);
-        order.get(at % of).copied()
-    };
-    let mut places: Vec<usize> = (first..first + shown).filter_map(place).collect();
-    places.sort_unstable();
-    places.dedup();
-    places.into_iter().filter_map(|place| label.shown.get(place)).cloned().collect()
+    let (first, of) = (turn as usize * shown, label.shown.len().max(1));
+    let mut order: Vec<usize> = (0..label.shown.len()).collect();
+    Random::new(seed ^ key ^ (((first / of) as u64) << 40)).shuffle(&mut order);
+    let places = (first..first + shown.min(of)).filter_map(|at| order.get(at % of));
+    places.filter_map(|place| label.shown.get(*place)).cloned().collect()
 }
 
 /// Whether a text holds a placeholder of redaction: nobody sends such.
