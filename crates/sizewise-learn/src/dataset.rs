@@ -8,7 +8,10 @@ use crate::{
     opened::Texts,
     prepare::{SEAL_FILE, Seal, hash_file},
     table::TableReader,
-    teach::answers::{ANSWERS_FILE, TeacherAnswer, read_answers},
+    teach::{
+        answers::{ANSWERS_FILE, TeacherAnswer, read_answers},
+        written::{self, WRITTEN_FILE},
+    },
 };
 use sizewise_contract::{
     ClassLabel, ContentHash, Diagnose as _, Example, Gold, Label, Question, Task, Teacher, did_you_mean,
@@ -38,7 +41,7 @@ pub enum TrainingRows {
     Gold(Dataset<Gold>),
     /// A model gave the labels.
     Teacher(Dataset<Teacher>),
-    /// Rows that people checked, followed by rows that a teacher was paid for.
+    /// Rows that people checked, followed by rows that a teacher was paid for, and those that it wrote.
     Mixed(Dataset<Given>),
 }
 
@@ -49,13 +52,20 @@ pub enum Given {
     Gold(Gold),
     /// A model gave it.
     Teacher(Teacher),
+    /// A model wrote the text for it.
+    Written {
+        /// The label, and which model wrote when.
+        label: Teacher,
+        /// The training rows that it was shown, by the keys of their texts.
+        shown: Arc<[u64]>,
+    },
 }
 
 impl Label for Given {
     fn class_label(&self) -> ClassLabel {
         match self {
             Self::Gold(label) => label.class_label(),
-            Self::Teacher(label) => label.class_label(),
+            Self::Teacher(label) | Self::Written { label, .. } => label.class_label(),
         }
     }
 }
@@ -173,11 +183,24 @@ impl Locked {
 }
 
 impl TrainingRows {
-    /// Reads a task's training rows: those of its table, and after them those that a teacher was paid for.
+    /// Reads a task's training rows: those of its table, after them those that a teacher was paid for, and those that it wrote.
     ///
     /// # Errors
     /// Fails at the first row that cannot be read as the task says, naming the row.
     pub fn read(task: &Task, folder: &Path) -> Result<Self> {
+        let written = written::learnable(task, folder)?;
+        if written.is_empty() {
+            return Self::read_without_written(task, folder);
+        }
+        let rows = Self::given(task, (&folder.join(&task.data.train), bought(task, folder)?))?;
+        Ok(Self::Mixed(rows.followed_by(written, |given| given)))
+    }
+
+    /// Reads those of the table and the bought ones alone.
+    ///
+    /// # Errors
+    /// Fails at the first row that cannot be read as the task says, naming the row.
+    pub fn read_without_written(task: &Task, folder: &Path) -> Result<Self> {
         let path = folder.join(&task.data.train);
         let bought = bought(task, folder)?;
         match task.data.train_labels {
@@ -191,6 +214,29 @@ impl TrainingRows {
                 let rows = read(task, &path, |label| Teacher { label, source: Arc::clone(&source) })?;
                 Ok(Self::Teacher(rows.followed_by(bought, |label| label)))
             }
+        }
+    }
+
+    /// The table's rows and the bought ones, each with who labelled it.
+    fn given(task: &Task, (path, bought): (&Path, Vec<Example<Teacher>>)) -> Result<Dataset<Given>> {
+        let source: Arc<str> = task.data.train.as_str().into();
+        let rows = read(task, path, |label| match task.data.train_labels {
+            LabelSource::Gold => Given::Gold(Gold(label)),
+            LabelSource::Teacher => Given::Teacher(Teacher { label, source: Arc::clone(&source) }),
+        })?;
+        Ok(rows.followed_by(bought, Given::Teacher))
+    }
+
+    /// The same rows without those that a teacher wrote: for whatever must know them only as they came.
+    #[must_use]
+    pub fn without_written(&self) -> std::borrow::Cow<'_, Self> {
+        match self {
+            Self::Mixed(rows) if rows.written() > 0 => {
+                let examples = rows.examples.get(..rows.examples.len() - rows.written()).unwrap_or_default();
+                let (examples, hash) = (examples.to_vec(), rows.hash);
+                std::borrow::Cow::Owned(Self::Mixed(Dataset { examples, hash }))
+            }
+            rows => std::borrow::Cow::Borrowed(rows),
         }
     }
 
@@ -211,20 +257,30 @@ impl TrainingRows {
     }
 }
 
+impl Dataset<Given> {
+    /// How many rows a teacher wrote; they are the last ones.
+    #[must_use]
+    pub fn written(&self) -> usize {
+        let is_written = |row: &&Example<Given>| row.group.as_deref() == Some(written::GROUP);
+        self.examples.iter().rev().take_while(is_written).count()
+    }
+}
+
 impl<L: Label> Dataset<L> {
-    fn followed_by(mut self, more: Vec<Example<Teacher>>, label: impl Fn(Teacher) -> L) -> Self {
+    fn followed_by<G: Label>(mut self, more: Vec<Example<G>>, label: impl Fn(G) -> L) -> Self {
         let mut hash = ContentHash::builder();
         hash.field(self.hash.as_bytes());
         for example in more {
             hash.field(example.text.as_bytes());
-            let said: Vec<_> = example.labels.iter().map(|l| l.as_ref().map(|l| l.label.class())).collect();
+            let said: Vec<_> =
+                example.labels.iter().map(|l| l.as_ref().map(|l| l.class_label().class())).collect();
             hash.field(format!("{said:?}").as_bytes());
             let labels = example.labels.into_iter().map(|given| given.map(&label)).collect();
             self.examples.push(Example {
                 row: example.row,
                 text: example.text,
                 labels,
-                group: None,
+                group: example.group,
                 time: None,
             });
         }
@@ -262,25 +318,33 @@ fn bought(task: &Task, folder: &Path) -> Result<Vec<Example<Teacher>>> {
     Ok(answers.into_iter().enumerate().filter_map(row).collect())
 }
 
-/// The texts of a task's training rows, bought ones among them.
+/// The texts of a task's training rows, bought and written ones among them.
 ///
 /// # Errors
-/// Fails when the table cannot be read.
+/// Fails when a table cannot be read.
 pub fn training_texts(task: &Task, folder: &Path) -> Result<Texts> {
     let mut known = texts(task, &folder.join(&task.data.train))?;
     read_answers(&folder.join(ANSWERS_FILE))?.iter().for_each(|answer| known.insert(&answer.text));
+    written::read_written(&folder.join(WRITTEN_FILE))?.iter().for_each(|row| known.insert(&row.text));
     Ok(known)
 }
 
 pub(crate) fn texts(task: &Task, path: &Path) -> Result<Texts> {
+    let mut texts = Texts::default();
+    each_text(task, path, &mut |text| texts.insert(text))?;
+    Ok(texts)
+}
+
+/// Hands the texts of a table on, and looks at no label.
+pub(crate) fn each_text(task: &Task, path: &Path, with: &mut dyn FnMut(&str)) -> Result<()> {
     let mut table = TableReader::open(path)?;
     let inputs = task.input.fields.iter().map(|f| column(&table, f)).collect::<Result<Vec<_>>>()?;
-    let (mut row, mut texts) = (Vec::new(), Texts::default());
+    let mut row = Vec::new();
     while table.next_row(&mut row)?.is_some() {
         let cell = |place: usize| row.get(place).map_or("", String::as_str);
-        texts.insert(&inputs.iter().map(|&place| cell(place)).collect::<Vec<_>>().join("\n"));
+        with(&inputs.iter().map(|&place| cell(place)).collect::<Vec<_>>().join("\n"));
     }
-    Ok(texts)
+    Ok(())
 }
 
 /// Reads gold rows that may be looked at: development rows, or a file to evaluate against.
@@ -346,7 +410,7 @@ pub(crate) fn column(table: &TableReader, name: &str) -> Result<usize> {
     })
 }
 
-fn check_text(path: &Path, row: u64, text: &str) -> Result<()> {
+pub(crate) fn check_text(path: &Path, row: u64, text: &str) -> Result<()> {
     let problem = if text.trim().is_empty() {
         format!("row {row} has no text")
     } else if text.len() > limits::INPUT_BYTES {

@@ -5,6 +5,7 @@
 
 mod columns;
 mod findings;
+pub(crate) mod near;
 mod split;
 mod task_file;
 

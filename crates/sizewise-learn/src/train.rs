@@ -11,10 +11,11 @@ pub(crate) mod jobs;
 mod known;
 mod static_tier;
 mod summary;
+mod written;
 
 pub use distil::Distil;
 pub(crate) use encoder_tier::Standard;
-pub use summary::{Distilled, QuestionSummary, TierSummary, TrainSummary};
+pub use summary::{Distilled, QuestionSummary, TierSummary, TrainSummary, WrittenSummary, WrittenWay};
 
 use crate::{
     dataset::{Dataset, TrainingRows, check_length},
@@ -38,6 +39,7 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
     time::Instant,
 };
+use written::Written;
 
 /// Fewest rows that a class needs to be learnt.
 pub const LEAST_ROWS_PER_CLASS: usize = 2;
@@ -105,15 +107,26 @@ pub struct Trained {
 /// Fails when a class has too few rows, an input is longer than the task allows, or the user stopped the work.
 pub fn train(task: &Task, rows: &TrainingRows, dev: &Dataset<Gold>, tools: Tools<'_>) -> Result<Trained> {
     match rows {
-        TrainingRows::Gold(rows) => train_on(task, rows, dev, tools),
-        TrainingRows::Teacher(rows) => train_on(task, rows, dev, tools),
-        TrainingRows::Mixed(rows) => train_on(task, rows, dev, tools),
+        TrainingRows::Gold(rows) => train_on(task, (rows, &[]), dev, tools),
+        TrainingRows::Teacher(rows) => train_on(task, (rows, &[]), dev, tools),
+        TrainingRows::Mixed(rows) => {
+            let (own, written) = written::apart(rows);
+            train_on(task, (&own, &written), dev, tools)
+        }
     }
+}
+
+/// What the rows come to with the written texts counted in one way.
+struct Attempt {
+    models: TaskModels,
+    /// Cross-fitted answers to the rows and answers to the development rows. `[questions]`
+    development: Vec<Vec<RowOutcome>>,
+    summaries: Vec<QuestionSummary>,
 }
 
 fn train_on<L: Label>(
     task: &Task,
-    rows: &Dataset<L>,
+    (rows, written): (&Dataset<L>, &[Written]),
     dev: &Dataset<Gold>,
     tools: Tools<'_>,
 ) -> Result<Trained> {
@@ -124,9 +137,8 @@ fn train_on<L: Label>(
     check_lengths(task, &rows.examples, ("training", tools))?;
     check_lengths(task, &dev.examples, ("development", tools))?;
     let texts: Vec<&str> = rows.examples.iter().map(|example| example.text.as_str()).collect();
-    let folds = Folds::assign(&rows.examples, tools.seed);
+    let mut folds = Folds::assign(&rows.examples, tools.seed);
     let tiers = task.cascade.tiers.allowed();
-    let corpus = static_tier::Corpus::new(&texts, &folds, tools);
     let encoded = encoder_tier::sample(texts.len());
     let embeddings = match (tiers.contains(&Tier::Encoder), tools.encoder) {
         (true, Some(encoder)) => {
@@ -139,10 +151,6 @@ fn train_on<L: Label>(
         (false, _) => None,
     };
     let neighbours = embeddings.as_ref().map(|all| encoder_tier::neighbours(all, &encoded, tools));
-    let views = match &embeddings {
-        Some(_) => encoder_tier::views(&texts, &encoded, (task.input.on_overflow, tools))?,
-        None => Vec::new(),
-    };
     let labels: Vec<Labels> =
         (0..task.questions.len()).map(|position| Labels::new(task, position, &rows.examples)).collect();
     let lessons = match tools.distil {
@@ -151,50 +159,128 @@ fn train_on<L: Label>(
         }
         None => None,
     };
-    let ground = Ground {
-        task,
-        corpus: &corpus,
-        encoded: &encoded,
-        read: embeddings.as_ref().zip(neighbours.as_ref()),
-        folds: &folds,
-        views: &views,
-        tools,
-    };
-    let mut questions = Vec::new();
-    let mut development = Vec::new();
-    let mut summaries = Vec::new();
-    for (position, labels) in labels.iter().enumerate() {
-        let mut made = ground.question(position, labels, None)?;
-        if let Some(lessons) = &lessons {
-            let taught = ground.question(position, labels, Some(lessons))?;
-            made = made.or(taught, lessons.texts.len());
-        }
-        questions.push(made.models);
-        summaries.push(made.summary);
-        development.push(made.outcomes);
-    }
     let known = embeddings.as_ref().and_then(|all| {
         let part = tools.encoder.map_or(all.dimensions, Encoder::last_layer_dimensions);
         known::known(&texts, (&encoded, all, part), &labels, tools)
     });
-    let vocabulary = corpus.into_vocabulary();
-    let encoder = tools.encoder.filter(|_| embeddings.is_some()).map(Encoder::hash);
-    let static_embeddings = tools.static_embeddings.hash();
-    let models = TaskModels { vocabulary, static_embeddings, encoder, questions, known };
-    let on_dev = judge(task, &models, &dev.examples, tools)?;
-    for (all, more) in development.iter_mut().zip(on_dev) {
-        let mut more: Vec<RowOutcome> = more.into_iter().filter_map(|judged| judged.outcome).collect();
-        let outside = more.iter().filter(|row| row.out_of_scope).count();
-        let weight = outside_weight(task, more.len() - outside, outside);
-        more.iter_mut().filter(|row| row.out_of_scope).for_each(|row| row.weight = weight);
-        all.extend(more);
-    }
+    let desk = Desk {
+        task,
+        dev,
+        tools,
+        neighbours: neighbours.as_ref(),
+        lessons: lessons.as_ref(),
+        known: known.as_ref(),
+    };
+    let read = Read { texts, encoded, embeddings };
+    let plain = desk.attempt(&read, &labels, &folds)?;
+    let (best, summary) = match written.is_empty() {
+        true => (plain, None),
+        false => {
+            folds.sources = written::sources(&rows.examples, written);
+            let beside = read.beside(written, (task.input.on_overflow, tools))?;
+            let mut ways = vec![(0, plain)];
+            for often in written::ways(rows.examples.len()) {
+                let labels: Vec<Labels> =
+                    labels.iter().enumerate().map(|(at, own)| own.beside(written, at, *often)).collect();
+                ways.push((*often, desk.attempt(&beside, &labels, &folds)?));
+            }
+            let (best, summary) = written::best(task, ways, written.len())?;
+            (best, Some(summary))
+        }
+    };
     let summary = TrainSummary {
         rows: rows.examples.len(),
-        questions: summaries,
+        written: summary,
+        questions: best.summaries,
         seconds: began.elapsed().as_secs_f64(),
     };
-    Ok(Trained { models, development, development_hash: hash_of(rows.hash, dev.hash), summary })
+    let development_hash = hash_of(rows.hash, dev.hash);
+    Ok(Trained { models: best.models, development: best.development, development_hash, summary })
+}
+
+/// The texts that are learnt from, and what the encoder made of them.
+struct Read<'a> {
+    texts: Vec<&'a str>,
+    /// Texts that the encoder read.
+    encoded: Vec<usize>,
+    embeddings: Option<sizewise_contract::Embeddings>,
+}
+
+impl<'a> Read<'a> {
+    /// The same with written texts behind the rows.
+    fn beside(&self, written: &'a [Written], (overflow, tools): (Overflow, Tools<'_>)) -> Result<Self> {
+        let more: Vec<&str> = written.iter().map(|row| row.text.as_str()).collect();
+        let embeddings = match (&self.embeddings, tools.encoder) {
+            (Some(own), Some(encoder)) => {
+                let read = embed(encoder, &more, overflow, tools)?;
+                let mut all = own.clone();
+                all.values.extend(read.values);
+                all.tokens.extend(read.tokens);
+                Some(all)
+            }
+            _ => None,
+        };
+        let encoded = self.encoded.iter().copied().chain((0..more.len()).map(|at| self.texts.len() + at));
+        let texts: Vec<&str> = self.texts.iter().copied().chain(more.iter().copied()).collect();
+        Ok(Self { texts, encoded: encoded.collect(), embeddings })
+    }
+}
+
+/// What every attempt is made with.
+struct Desk<'a> {
+    task: &'a Task,
+    dev: &'a Dataset<Gold>,
+    tools: Tools<'a>,
+    /// Of the rows alone: what was written is no neighbour of anything that people sent.
+    neighbours: Option<&'a Shared<Neighbours>>,
+    lessons: Option<&'a Lessons>,
+    known: Option<&'a sizewise_models::package::Known>,
+}
+
+impl Desk<'_> {
+    /// Fits every question's tiers and judges the development rows with them.
+    fn attempt(&self, read: &Read<'_>, labels: &[Labels], folds: &Folds) -> Result<Attempt> {
+        let (task, tools) = (self.task, self.tools);
+        let corpus = static_tier::Corpus::new(&read.texts, folds, tools);
+        let views = match &read.embeddings {
+            Some(_) => encoder_tier::views(&read.texts, &read.encoded, (task.input.on_overflow, tools))?,
+            None => Vec::new(),
+        };
+        let ground = Ground {
+            task,
+            corpus: &corpus,
+            encoded: &read.encoded,
+            read: read.embeddings.as_ref().zip(self.neighbours),
+            folds,
+            views: &views,
+            tools,
+        };
+        let (mut questions, mut development, mut summaries) = (Vec::new(), Vec::new(), Vec::new());
+        for (position, labels) in labels.iter().enumerate() {
+            let mut made = ground.question(position, labels, None)?;
+            if let Some(lessons) = self.lessons {
+                let taught = ground.question(position, labels, Some(lessons))?;
+                made = made.or(taught, lessons.texts.len());
+            }
+            questions.push(made.models);
+            summaries.push(made.summary);
+            development.push(made.outcomes);
+        }
+        let vocabulary = corpus.into_vocabulary();
+        let encoder = tools.encoder.filter(|_| read.embeddings.is_some()).map(Encoder::hash);
+        let static_embeddings = tools.static_embeddings.hash();
+        let known = self.known.cloned();
+        let models = TaskModels { vocabulary, static_embeddings, encoder, questions, known };
+        let on_dev = judge(task, &models, &self.dev.examples, tools)?;
+        for (all, more) in development.iter_mut().zip(on_dev) {
+            let mut more: Vec<RowOutcome> = more.into_iter().filter_map(|judged| judged.outcome).collect();
+            let outside = more.iter().filter(|row| row.out_of_scope).count();
+            let weight = outside_weight(task, more.len() - outside, outside);
+            more.iter_mut().filter(|row| row.out_of_scope).for_each(|row| row.weight = weight);
+            all.extend(more);
+        }
+        Ok(Attempt { models, development, summaries })
+    }
 }
 
 /// What names the rows that a release was made of.
@@ -320,13 +406,19 @@ fn check_classes<L: Label>(question: &Question, position: usize, examples: &[Exa
 }
 
 /// The labels of one question.
+#[derive(Clone)]
 pub(crate) struct Labels {
     /// Classes of the question.
     pub(crate) classes: usize,
     /// Outputs of a head: one more than there are classes when there are rows outside of them.
     pub(crate) outputs: usize,
-    /// The target of every row; none where the row does not answer the question. `[rows]`
+    /// The target of every row, and of every text that was written beside the rows; none where it does not answer the
+    /// question. `[rows + written]`
     pub(crate) targets: Vec<Option<u16>>,
+    /// Rows that people sent: they alone tell how good a tier is.
+    pub(crate) rows: usize,
+    /// How often such a row counts where a written text counts once.
+    pub(crate) often: usize,
     /// How many rows of the traffic a row outside of the classes stands for.
     pub(crate) outside_weight: f64,
     /// What each class is called, in words; empty where that says nothing. `[classes]`
@@ -347,7 +439,20 @@ impl Labels {
         let inside = targets.iter().flatten().count() - outside;
         let outside_weight = outside_weight(task, inside, outside);
         let names = encoder_tier::names(question);
-        Self { classes, outputs, targets, outside_weight, names }
+        let rows = targets.len();
+        Self { classes, outputs, targets, rows, often: 1, outside_weight, names }
+    }
+
+    /// The same with written texts behind the rows, each of which counts for more than one of them.
+    fn beside(&self, written: &[Written], position: usize, often: usize) -> Self {
+        let target = |row: &Written| row.classes.get(position).copied().flatten();
+        let targets = self.targets.iter().copied().chain(written.iter().map(target)).collect();
+        Self { targets, often, ..self.clone() }
+    }
+
+    /// How often a row counts.
+    pub(crate) fn times(&self, row: usize) -> usize {
+        if row < self.rows { self.often } else { 1 }
     }
 
     /// How many rows of the traffic a row with this target stands for.
@@ -373,6 +478,11 @@ impl Labels {
 
     /// Rows that answer the question, with their targets.
     pub(crate) fn labelled(&self) -> impl Iterator<Item = (usize, u16)> {
+        self.learnt().take_while(|(row, _)| *row < self.rows)
+    }
+
+    /// The same, and the texts that were written beside them.
+    pub(crate) fn learnt(&self) -> impl Iterator<Item = (usize, u16)> {
         self.targets.iter().enumerate().filter_map(|(row, target)| target.map(|target| (row, target)))
     }
 }

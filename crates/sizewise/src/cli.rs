@@ -4,16 +4,17 @@ mod begin;
 mod keys;
 mod queue;
 mod records;
+mod teach;
 mod trials;
 
 pub use begin::{Discover, Init};
 pub use keys::{KeyRights, KeyRole, Keys, Limit};
 pub use queue::Queue;
 pub use records::{Audit, Erase, Kinds, Records, Redact, SavingsAsked, Verify};
+pub use teach::{Manners, Teach, TeacherCall, Write};
 pub use trials::{BeginTrial, Trials};
 
 use clap::{Args, Parser, Subcommand};
-use sizewise_contract::units::Dollars;
 use std::path::PathBuf;
 
 /// Runs every task on the smallest language model that reliably does it, and proves that it does.
@@ -78,6 +79,8 @@ pub enum Command {
     Compress(Compress),
     /// Buy labels for texts from a language model, as few as will do.
     Teach(Teach),
+    /// Have a language model write texts for labels with few rows; what copies a gold row or fails a second look is thrown away.
+    Write(Write),
     /// Open the locked rows once and test the promise on them.
     Certify(Certify),
     /// Learn again from what people answered since, and earn the promise anew on rows drawn from the traffic.
@@ -253,58 +256,6 @@ pub enum Doubted {
     List,
     /// They are learnt from like the others.
     Keep,
-}
-
-/// Buys labels.
-#[derive(Debug, Args)]
-pub struct Teach {
-    /// The task.
-    pub task: String,
-    /// Texts without labels: .csv, .tsv, .jsonl or .parquet with the task's input columns.
-    #[arg(long, value_name = "FILE")]
-    pub from: PathBuf,
-    /// The model, as its server calls it; by default `model` under [teacher] in sizewise.toml, as all that follows.
-    #[arg(long, value_name = "NAME")]
-    pub model: Option<String>,
-    /// A server of the OpenAI protocol: all before /chat/completions, as https://HOST/v1.
-    #[arg(long, value_name = "URL")]
-    pub url: Option<String>,
-    /// Where the key is. It is read, sent to that server, and neither shown nor kept.
-    #[arg(long, value_name = "env:NAME|file:PATH")]
-    pub key: Option<String>,
-    /// Most dollars that the task's teacher may cost, in all calls of this command together.
-    #[arg(long, value_name = "DOLLARS")]
-    pub budget: Option<Dollars>,
-    /// Dollars for a million tokens that are read.
-    #[arg(long, value_name = "DOLLARS")]
-    pub price_in: Option<Dollars>,
-    /// Dollars for a million tokens that are written.
-    #[arg(long, value_name = "DOLLARS")]
-    pub price_out: Option<Dollars>,
-    /// Most texts of the table that are asked about.
-    #[arg(long, value_name = "N")]
-    pub labels: Option<usize>,
-    /// How many development rows tell how good the teacher is.
-    #[arg(long, default_value_t = 50, value_name = "N")]
-    pub gold_check: usize,
-    /// No further round is bought that is expected to add less than this share of right answers.
-    #[arg(long, default_value_t = 0.002, value_name = "SHARE")]
-    pub least_gain: f64,
-    /// Calls at the same time; by default 4.
-    #[arg(long, value_name = "N")]
-    pub parallel: Option<usize>,
-    /// Most tokens of an answer; by default what the longest label takes. Models that think before they answer need more.
-    #[arg(long, value_name = "N")]
-    pub max_tokens: Option<u32>,
-    /// Decides which texts cover the table.
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
-    /// The provider's terms allow to train on what its models say; asked once for each provider.
-    #[arg(long)]
-    pub accept_terms: bool,
-    /// Only say what could be asked and what it would cost; send nothing.
-    #[arg(long)]
-    pub dry_run: bool,
 }
 
 /// Adapts the encoder to the task.

@@ -39,6 +39,7 @@ mod teach;
 mod train;
 pub(crate) mod trained;
 pub(crate) mod trial;
+mod write;
 
 pub use teach::TeacherSettings;
 
@@ -90,6 +91,7 @@ pub fn run(cli: &Cli, screen: &Screen) -> Result<u8> {
         Command::Train(arguments) => train::run(&project, arguments, screen),
         Command::Compress(arguments) => compress::run(&project, arguments, screen),
         Command::Teach(arguments) => teach::run(&project, arguments, screen),
+        Command::Write(arguments) => write::run(&project, arguments, screen),
         Command::Certify(arguments) => certify::run(&project, arguments, screen),
         Command::Renew(arguments) => renew::run(&project, arguments, screen),
         Command::Evaluate(arguments) => evaluate::run(&project, arguments, screen),

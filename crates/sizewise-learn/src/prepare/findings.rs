@@ -3,7 +3,11 @@
 //! Duplicates, the same text under different labels, nearly the same text under different labels, labels in several
 //! spellings, classes with hardly any rows, and the languages. Found in one pass that keeps fingerprints, not texts.
 
-use super::{Counts, Options, PlannedRow, columns::Plan};
+use super::{
+    Counts, Options, PlannedRow,
+    columns::Plan,
+    near::{NEARLY, Sketch, similarity, sketch},
+};
 use crate::error::{Error, Result};
 use serde::Serialize;
 use sizewise_contract::limits;
@@ -14,11 +18,8 @@ use std::collections::{BTreeMap, HashMap};
 const LISTED: usize = 50;
 /// Rows whose fingerprints are compared; beyond that the comparison is left out for rows that come later.
 const COMPARED_ROWS: usize = 400_000;
-/// Min-hashes per text (Broder 1997) and how many make one band.
-const HASHES: usize = 32;
+/// Min-hashes that make one band.
 const BAND: usize = 4;
-/// Estimated Jaccard similarity of character 5-grams from which two texts count as nearly the same.
-const NEARLY: f64 = 0.72;
 /// Rows whose language is guessed.
 const LANGUAGE_ROWS: u64 = 5_000;
 
@@ -117,7 +118,7 @@ pub(super) struct RowFacts {
 struct Seen {
     row: u64,
     labels: Vec<u32>,
-    sketch: [u32; HASHES],
+    sketch: Sketch,
 }
 
 /// The language of a text (ISO 639-3); none where it is too short or too mixed to tell.
@@ -346,26 +347,6 @@ pub(super) fn normalise(text: &str) -> String {
     normal
 }
 
-/// The smallest of each of 32 hashes over all character 5-grams.
-fn sketch(normal: &str) -> [u32; HASHES] {
-    let mut smallest = [u32::MAX; HASHES];
-    let bytes = normal.as_bytes();
-    let grams = bytes.windows(5.min(bytes.len().max(1))).take(4_096);
-    for gram in grams {
-        let mut hash = fnv(gram, 0);
-        for slot in &mut smallest {
-            // One step of a linear congruential generator gives the next independent-enough hash.
-            hash = hash.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            *slot = (*slot).min((hash >> 32) as u32);
-        }
-    }
-    smallest
-}
-
-fn similarity(a: &[u32; HASHES], b: &[u32; HASHES]) -> f64 {
-    a.iter().zip(b).filter(|(a, b)| a == b).count() as f64 / HASHES as f64
-}
-
 /// FNV-1a with a seed and a final mix, so that low bits are usable.
 pub(super) fn fnv(bytes: &[u8], seed: u64) -> u64 {
     let start = 0xcbf2_9ce4_8422_2325 ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -383,13 +364,5 @@ mod tests {
         assert_eq!(normalise("  Hello,   WORLD!! "), "hello world");
         assert_eq!(normalise("¿Dónde está mi pedido?"), "dónde está mi pedido");
         assert_eq!(normalise("…"), "");
-    }
-
-    #[test]
-    fn sketches_tell_near_from_far() {
-        let a = sketch("please send me the invoice for march again");
-        let b = sketch("please send me the invoice for april again");
-        let c = sketch("my parcel has not arrived although it was promised");
-        assert!(similarity(&a, &b) > 0.5 && similarity(&a, &c) < 0.2);
     }
 }

@@ -58,20 +58,29 @@ impl Answers {
     /// # Errors
     /// Fails when the file cannot be read or written.
     pub fn open(path: &Path) -> Result<(Self, Vec<TeacherAnswer>)> {
+        let answers = Self::lines(path)?;
+        let known = read_answers(path)?;
+        Ok((answers, known))
+    }
+
+    /// Opens a file of other lines.
+    ///
+    /// # Errors
+    /// Fails when it cannot be read or written.
+    pub fn lines(path: &Path) -> Result<Self> {
         let mut file = File::options().create(true).read(true).append(true).open(path).map_err(at(path))?;
         let bytes = std::fs::read(path).map_err(at(path))?;
         if bytes.last().is_some_and(|end| *end != b'\n') {
             file.write_all(b"\n").map_err(at(path))?;
         }
-        let known = read_answers(path)?;
-        Ok((Self { path: path.to_owned(), file: Mutex::new(file) }, known))
+        Ok(Self { path: path.to_owned(), file: Mutex::new(file) })
     }
 
-    /// Keeps an answer.
+    /// Keeps an answer, or another line.
     ///
     /// # Errors
     /// Fails when it cannot be written.
-    pub fn keep(&self, answer: &TeacherAnswer) -> Result<()> {
+    pub fn keep<T: Serialize>(&self, answer: &T) -> Result<()> {
         let mut line =
             serde_json::to_vec(answer).map_err(|_| Error::Internal("an answer has a JSON form"))?;
         line.push(b'\n');

@@ -63,9 +63,11 @@ pub enum Ended {
     Stopped,
 }
 
-/// What became of one call.
-enum Outcome {
-    Answer(TeacherAnswer),
+/// What became of one of many things.
+pub(super) enum Step<R> {
+    /// It is done.
+    Done(R),
+    /// No more can be done.
     Ended(Ended),
 }
 
@@ -80,16 +82,26 @@ impl Teacher<'_> {
         sent: &(dyn Fn(&str) -> String + Sync),
         keep: &(dyn Fn(TeacherAnswer) -> Result<()> + Sync),
     ) -> Result<Ended> {
+        self.each(texts, &|text, over| self.one(text, &sent(text), over), keep)
+    }
+
+    /// Does something with a model for each of many things, several at a time, and hands what comes of it to `keep` at once.
+    pub(super) fn each<T: Sync, R>(
+        &self,
+        things: &[T],
+        one: &(dyn Fn(&T, &AtomicBool) -> Result<Step<R>> + Sync),
+        keep: &(dyn Fn(R) -> Result<()> + Sync),
+    ) -> Result<Ended> {
         let (next, ended) = (AtomicUsize::new(0), Mutex::new(Ok(Ended::Done)));
         let over = AtomicBool::new(false);
         let work = || {
-            while let Some(text) = texts.get(next.fetch_add(1, Ordering::Relaxed)) {
+            while let Some(thing) = things.get(next.fetch_add(1, Ordering::Relaxed)) {
                 if over.load(Ordering::Relaxed) {
                     return;
                 }
-                let outcome = match self.one(text, &sent(text), &over) {
-                    Ok(Outcome::Answer(answer)) => keep(answer).map(|()| None),
-                    Ok(Outcome::Ended(why)) => Ok(Some(why)),
+                let outcome = match one(thing, &over) {
+                    Ok(Step::Done(done)) => keep(done).map(|()| None),
+                    Ok(Step::Ended(why)) => Ok(Some(why)),
                     Err(error) => Err(error),
                 };
                 if let Some(why) = outcome.transpose() {
@@ -103,7 +115,7 @@ impl Teacher<'_> {
             }
         };
         std::thread::scope(|scope| {
-            for _ in 1..self.parallel.min(texts.len()).max(1) {
+            for _ in 1..self.parallel.min(things.len()).max(1) {
                 scope.spawn(work);
             }
             work();
@@ -129,7 +141,7 @@ impl Teacher<'_> {
         Ask { model: self.model, messages, schema, typed: &[], most_tokens }
     }
 
-    fn one(&self, text: &str, sent: &str, over: &AtomicBool) -> Result<Outcome> {
+    fn one(&self, text: &str, sent: &str, over: &AtomicBool) -> Result<Step<TeacherAnswer>> {
         let questions = self.questions();
         let schema = schema(&questions);
         let mut messages = messages(&questions, sent);
@@ -149,7 +161,7 @@ impl Teacher<'_> {
                     answer.problem = Some(problem);
                     break;
                 }
-                Called::Ended(why) => return Ok(Outcome::Ended(why)),
+                Called::Ended(why) => return Ok(Step::Ended(why)),
             };
             answer.model = reply.model.clone().unwrap_or(answer.model);
             answer.request = reply.request.clone();
@@ -168,11 +180,11 @@ impl Teacher<'_> {
                 }
             }
         }
-        Ok(Outcome::Answer(answer))
+        Ok(Step::Done(answer))
     }
 
     /// One call, tried again while the server has trouble. Every attempt has its own reservation.
-    fn call(&self, ask: &Ask<'_>, over: &AtomicBool) -> Result<Called> {
+    pub(super) fn call(&self, ask: &Ask<'_>, over: &AtomicBool) -> Result<Called> {
         let (mut wait, mut tries) = (self.first_wait, 0);
         loop {
             if self.stop.load(Ordering::Relaxed) {
@@ -216,9 +228,13 @@ impl Teacher<'_> {
     }
 }
 
-enum Called {
+/// What became of one call.
+pub(super) enum Called {
+    /// The model said something.
     Reply(Reply),
+    /// The server does not take this call; it may take others.
     NotThis(String),
+    /// No more calls are made.
     Ended(Ended),
 }
 

@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_head_without_a_fold_learns_from_no_text_of_that_fold() {
-        let folds = Folds { of: vec![0, 1, 0, 1], count: 2 };
+        let folds = Folds { of: vec![0, 1, 0, 1], count: 2, sources: Vec::new() };
         let mut lessons = Lessons::default();
         lessons.vary(&["a b c", "d e f", "g h i", "j k l"], &[0, 1, 2, 3], &folds, 1);
         lessons.texts.push("m n o".into());

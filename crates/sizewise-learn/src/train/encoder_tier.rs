@@ -111,11 +111,24 @@ struct Encoded {
 }
 
 impl Data<'_> {
-    fn labelled<'b>(&'b self, labels: &'b Labels) -> impl Iterator<Item = Encoded> + 'b {
+    /// Rows that answer the question, and the texts that were written beside them.
+    fn all<'b>(&'b self, labels: &'b Labels) -> impl Iterator<Item = Encoded> + 'b {
         self.rows.iter().enumerate().filter_map(|(position, row)| {
             let target = (*labels.targets.get(*row)?)?;
             Some(Encoded { position, row: *row, target })
         })
+    }
+
+    fn labelled<'b>(&'b self, labels: &'b Labels) -> impl Iterator<Item = Encoded> + 'b {
+        self.all(labels).filter(|encoded| encoded.row < labels.rows)
+    }
+
+    /// Whether a row is one that the head without this fold must not know.
+    fn holds(&self, fold: usize, row: usize) -> bool {
+        match self.unseen {
+            Some(Unseen::Folds { of, .. }) => self.folds.holds_as(of, fold, row),
+            _ => self.folds.holds(fold, row),
+        }
     }
 
     /// Those of them whose answers tell how good the tier is: the ones that the encoder itself has not learnt from.
@@ -268,12 +281,14 @@ fn fit_head(
     (number, (names, often), tools): (usize, (&[f32], usize), Tools<'_>),
 ) -> Option<LinearHead> {
     let dimensions = data.embeddings.dimensions;
-    let used = |row: usize| number == data.folds() || data.fold(row) != Some(number);
+    let used = |row: usize| number == data.folds() || !data.holds(number, row);
     let mut rows = Vec::new();
     let mut targets = Vec::new();
-    for Encoded { position, target, .. } in data.labelled(labels).filter(|encoded| used(encoded.row)) {
-        rows.extend(standard.applied(data.embedding(number, position)?));
-        targets.push(Target::Class(target));
+    for Encoded { position, row, target } in data.all(labels).filter(|encoded| used(encoded.row)) {
+        for _ in 0..labels.times(row) {
+            rows.extend(standard.applied(data.embedding(number, position)?));
+            targets.push(Target::Class(target));
+        }
     }
     for _ in 0..often {
         for (class, name) in names.chunks_exact(dimensions.max(1)).enumerate() {

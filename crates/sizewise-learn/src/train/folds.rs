@@ -19,6 +19,8 @@ pub(crate) struct Folds {
     pub(crate) of: Vec<u8>,
     /// How many there are.
     pub(crate) count: usize,
+    /// The rows that each text behind the rows was written after: it stands in the folds of all of them. `[written]`
+    pub(crate) sources: Vec<Vec<usize>>,
 }
 
 impl Folds {
@@ -63,12 +65,21 @@ impl Folds {
                 next += 1;
             }
         }
-        Self { of, count }
+        Self { of, count, sources: Vec::new() }
     }
 
     /// Whether a row is in a fold.
     pub(crate) fn holds(&self, fold: usize, row: usize) -> bool {
-        self.of.get(row).is_some_and(|of| usize::from(*of) == fold)
+        self.holds_as(&self.of, fold, row)
+    }
+
+    /// The same where rows are spread otherwise.
+    pub(crate) fn holds_as(&self, of: &[u8], fold: usize, row: usize) -> bool {
+        let is_in = |row: usize| of.get(row).is_some_and(|of| usize::from(*of) == fold);
+        match row.checked_sub(self.of.len()).and_then(|written| self.sources.get(written)) {
+            Some(sources) => sources.iter().any(|row| is_in(*row)),
+            None => is_in(row),
+        }
     }
 }
 
@@ -76,6 +87,15 @@ impl Folds {
 mod tests {
     use super::*;
     use sizewise_contract::{ClassLabel, Gold};
+
+    #[test]
+    fn a_written_text_stands_in_the_folds_of_all_rows_that_it_was_written_after() {
+        let folds = Folds { of: vec![0, 1, 2], count: 3, sources: vec![vec![0, 2], vec![]] };
+        assert_eq!([0, 1, 2].map(|fold| folds.holds(fold, 3)), [true, false, true]);
+        assert_eq!([0, 1, 2].map(|fold| folds.holds(fold, 4)), [false; 3]);
+        assert_eq!([0, 1, 2].map(|fold| folds.holds_as(&[1, 1, 1], fold, 3)), [false, true, false]);
+        assert_eq!([0, 1, 2].map(|fold| folds.holds(fold, 1)), [false, true, false]);
+    }
 
     #[test]
     fn equal_texts_share_a_fold_and_labels_are_spread() {

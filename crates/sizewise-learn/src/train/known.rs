@@ -84,6 +84,8 @@ mod tests {
             targets: rows.iter().map(|row| Some((row % 3) as u16)).collect(),
             outside_weight: 1.0,
             names: Vec::new(),
+            rows: 600,
+            often: 1,
         };
         let labels = [labels];
         let found = |unseen: Option<Unseen<'_>>| {

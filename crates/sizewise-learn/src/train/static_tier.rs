@@ -267,9 +267,9 @@ fn fit_head(
     let rows = TextRows::new(corpus, taught, vocabulary);
     let used = |row: usize| number == corpus.folds.count || !corpus.folds.holds(number, row);
     let mut targets: Vec<(u32, Target)> = labels
-        .labelled()
+        .learnt()
         .filter(|(row, _)| used(*row))
-        .map(|(row, target)| (row as u32, Target::Class(target)))
+        .flat_map(|(row, target)| std::iter::repeat_n((row as u32, Target::Class(target)), labels.times(row)))
         .collect();
     let shape =
         Shape { sparse: vocabulary.len(), dense: corpus.embeddings.dimensions(), classes: labels.outputs };

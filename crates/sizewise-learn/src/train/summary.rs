@@ -12,6 +12,9 @@ use sizewise_measure::{
 pub struct TrainSummary {
     /// Training rows.
     pub rows: usize,
+    /// What texts that a teacher wrote were worth, where there are some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub written: Option<WrittenSummary>,
     /// One entry per question.
     pub questions: Vec<QuestionSummary>,
     /// How long it took.
@@ -41,6 +44,28 @@ pub struct Distilled {
     pub kept: bool,
     /// The tiers that were made the other way.
     pub otherwise: Vec<TierSummary>,
+}
+
+/// What texts that a teacher wrote were worth.
+#[derive(Debug, Clone, Serialize)]
+pub struct WrittenSummary {
+    /// The texts.
+    pub texts: usize,
+    /// For how much of a row each counts; 0 where nothing is learnt from them.
+    pub weight: f64,
+    /// The ways that were tried, the one without them first.
+    pub tried: Vec<WrittenWay>,
+}
+
+/// One way to count written texts, judged on rows that people sent.
+#[derive(Debug, Clone, Serialize)]
+pub struct WrittenWay {
+    /// For how much of a row each counts.
+    pub weight: f64,
+    /// Share of those rows that are answered rightly, every row answered.
+    pub right: Share,
+    /// Share of them that the cascade would answer within the promise.
+    pub answered_within_promise: f64,
 }
 
 impl QuestionSummary {

@@ -95,7 +95,9 @@ pub(super) fn make(
         Some(files) => files.as_ref(),
         None => builtin::encoder_files(),
     };
-    let unseen = compress::unseen(&rows, settings.seed);
+    // What was written teaches the tiers alone: beside rows that judge the encoder it might give them away.
+    let sent = rows.without_written();
+    let unseen = compress::unseen(&sent, settings.seed);
     let checkpoint = project.store_folder().join("compress").join(&task.name);
     if !arguments.resume {
         // What an earlier run left is not gone on with.
@@ -111,7 +113,7 @@ pub(super) fn make(
             checkpoint: Some(&checkpoint),
             resume: arguments.resume,
         };
-        let found = compress::compress(&base, (&task, &rows, &unseen), &settings, &watch);
+        let found = compress::compress(&base, (&task, &sent, &unseen), &settings, &watch);
         bar.end();
         if matches!(found, Err(sizewise_learn::Error::Interrupted)) {
             screen.remark("Finished epochs are kept: the same command with --resume goes on behind them.");

@@ -15,7 +15,10 @@ use crate::{
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use sizewise_contract::{ContentHash, Task};
-use sizewise_learn::{prepare::hash_file, teach::answers::ANSWERS_FILE};
+use sizewise_learn::{
+    prepare::hash_file,
+    teach::{answers::ANSWERS_FILE, written::WRITTEN_FILE},
+};
 use sizewise_models::{builtin, encoder::EncoderFiles, static_embeddings::StaticEmbeddings};
 use sizewise_store::{Release, Store};
 use std::path::Path;
@@ -230,8 +233,8 @@ impl Recipe {
         models: Vec<ModelUsed>,
     ) -> Result<Self> {
         let mut tables = Vec::new();
-        for path in [task.data.train.as_str(), task.data.dev.as_str(), ANSWERS_FILE] {
-            if path == ANSWERS_FILE && !folder.join(path).is_file() {
+        for path in [task.data.train.as_str(), task.data.dev.as_str(), ANSWERS_FILE, WRITTEN_FILE] {
+            if [ANSWERS_FILE, WRITTEN_FILE].contains(&path) && !folder.join(path).is_file() {
                 continue;
             }
             tables.push(TableUsed { path: path.to_owned(), hash: hash_file(&folder.join(path))? });

@@ -1,8 +1,9 @@
 //! `sizewise teach`: which labels are worth buying from a language model, and what do they buy?
 
-mod leave;
-mod settings;
-mod told;
+pub(super) mod check;
+pub(super) mod leave;
+pub(super) mod settings;
+pub(super) mod told;
 
 pub use settings::TeacherSettings;
 
@@ -20,15 +21,14 @@ use sizewise_contract::{ContentHash, Example, Gold, Task, task::LabelSource, uni
 use sizewise_learn::{
     dataset::{Dataset, read_gold},
     teach::{
-        answers::{ANSWERS_FILE, Answers, CHECK_FILE, SPENT_FILE, TeacherAnswer, read_answers},
+        answers::{ANSWERS_FILE, Answers, SPENT_FILE, TeacherAnswer, read_answers},
         ask::{Ended, FIRST_WAIT, Teacher},
         curve::{Point, expected_gain},
         lesson::{Lesson, MOST_TEXTS, Watch},
-        pool::{Pool, checkable},
+        pool::Pool,
         purse::Purse,
     },
 };
-use sizewise_measure::metrics::Share;
 use sizewise_models::builtin;
 use std::{
     collections::HashMap,
@@ -38,15 +38,6 @@ use std::{
 
 /// From so many answers of earlier calls on their course is looked at again.
 const FEWEST_RELIVED: usize = 40;
-
-/// How good the teacher is on one question.
-#[derive(Debug, Serialize)]
-struct Checked {
-    question: String,
-    right: Share,
-    /// What the task promises at most.
-    max_served_error: f64,
-}
 
 /// What one round came to.
 #[derive(Debug, Serialize)]
@@ -69,8 +60,8 @@ struct TeachResult {
     asked: usize,
     unanswered: usize,
     labels: usize,
-    check: Vec<Checked>,
-    check_unanswered: usize,
+    #[serde(flatten)]
+    check: check::GoldCheck,
     rounds: Vec<Round>,
     ended: &'static str,
     spent: MicroUsd,
@@ -92,10 +83,10 @@ struct Work<'a> {
 pub(super) fn run(project: &Project, arguments: &Teach, screen: &Screen) -> Result<u8> {
     let task = project.task(&arguments.task)?;
     let folder = project.task_folder(&task.name);
-    let teacher = settings::resolve(project, arguments)?;
+    let teacher = settings::resolve(project, &arguments.teacher, arguments.labels.is_some())?;
     let sent = leave::permitted(&task, &teacher.chat)?;
-    if !arguments.dry_run {
-        leave::terms(project, &teacher.chat, arguments.accept_terms, screen)?;
+    if !arguments.teacher.dry_run {
+        leave::terms(project, &teacher.chat, arguments.teacher.accept_terms, screen)?;
     }
     let folders: Vec<_> = project.task_names()?.iter().map(|name| project.task_folder(name)).collect();
     let encoder = builtin::encoder()?.with_threads(threads());
@@ -124,8 +115,7 @@ pub(super) fn run(project: &Project, arguments: &Teach, screen: &Screen) -> Resu
         asked: 0,
         unanswered: 0,
         labels: 0,
-        check: Vec::new(),
-        check_unanswered: 0,
+        check: check::GoldCheck::default(),
         rounds: Vec::new(),
         ended: "dry_run",
         spent: purse.spent(),
@@ -135,11 +125,17 @@ pub(super) fn run(project: &Project, arguments: &Teach, screen: &Screen) -> Resu
         pool,
     };
     let work = Work { task: &task, folder, arguments, screen, sent };
-    if arguments.dry_run {
+    if arguments.teacher.dry_run {
         result.most_for_one_text = result.pool.texts.iter().map(|text| asking.most_cost(&sent(text))).max();
         result.asked = read_answers(&work.folder.join(ANSWERS_FILE))?.len();
-    } else if work.check(&asking, &folders, &mut result)? == Ended::Done {
-        work.rounds(&asking, &encoder, &mut result)?;
+    } else {
+        let rows = arguments.teacher.gold_check;
+        let ended;
+        (result.check, ended) = check::check(&asking, (&work.folder, &folders), (rows, sent), screen)?;
+        result.ended = name(ended);
+        if ended == Ended::Done {
+            work.rounds(&asking, &encoder, &mut result)?;
+        }
     }
     result.spent = purse.spent();
     screen.result("teach", &result, || told::all(&result, screen));
@@ -150,57 +146,6 @@ pub(super) fn run(project: &Project, arguments: &Teach, screen: &Screen) -> Resu
 }
 
 impl Work<'_> {
-    /// Asks about development rows, and says how often the teacher is right.
-    fn check(&self, asking: &Teacher<'_>, folders: &[PathBuf], result: &mut TeachResult) -> Result<Ended> {
-        let mut rows = checkable(self.task, &self.folder, folders)?;
-        rows.truncate(self.arguments.gold_check);
-        if rows.is_empty() {
-            return Ok(Ended::Done);
-        }
-        let (answers, known) = Answers::open(&self.folder.join(CHECK_FILE))?;
-        // What another model said tells nothing of this one; its answers stay in the file.
-        let known: HashMap<String, TeacherAnswer> = known
-            .into_iter()
-            .filter(|answer| answer.asked == asking.model)
-            .map(|answer| (answer.text.clone(), answer))
-            .collect();
-        let open: Vec<&str> =
-            rows.iter().map(|row| row.text.as_str()).filter(|text| !known.contains_key(*text)).collect();
-        let known = Mutex::new(known);
-        let progress = self.screen.progress();
-        let keep = |answer: TeacherAnswer| -> sizewise_learn::Result<()> {
-            answers.keep(&answer)?;
-            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-            known.insert(answer.text.clone(), answer);
-            progress.at("check", known.len(), rows.len());
-            Ok(())
-        };
-        let ended = asking.ask(&open, &|text| (self.sent)(text), &keep)?;
-        progress.end();
-        let known = known.into_inner().unwrap_or_else(PoisonError::into_inner);
-        for (position, question) in self.task.questions.iter().enumerate() {
-            let (mut right, mut of) = (0, 0);
-            for row in &rows {
-                let (Some(truth), Some(answer)) = (row.class_label(position), known.get(&row.text)) else {
-                    continue;
-                };
-                of += 1;
-                right += u64::from(answer.class_labels(self.task).get(position) == Some(&Some(truth)));
-            }
-            let max_served_error = self.task.promise_of(question).max_served_error;
-            let question = question.name.clone();
-            result.check.push(Checked { question, right: Share::new(right, of), max_served_error });
-        }
-        result.check_unanswered = known.values().filter(|answer| answer.labels.is_empty()).count();
-        result.ended = name(ended);
-        let above = |check: &Checked| check.right.of > 0 && 1.0 - check.right.value > check.max_served_error;
-        if !self.screen.is_json() && result.check.iter().any(above) {
-            // Before the money goes: Ctrl-C keeps what is left of it.
-            self.screen.remark(told::check(result, self.screen).trim());
-        }
-        Ok(ended)
-    }
-
     /// Chooses, asks and learns until another round is not worth it.
     fn rounds(
         &self,
@@ -301,7 +246,7 @@ impl Work<'_> {
     }
 }
 
-fn name(ended: Ended) -> &'static str {
+pub(super) fn name(ended: Ended) -> &'static str {
     match ended {
         Ended::Done => "done",
         Ended::Budget => "budget",

@@ -24,7 +24,7 @@ use sizewise_learn::{
         doubted::{SetAside, error_rates, set_aside},
         lesson::Watch,
     },
-    train::{self, Tools, TrainSummary, Unseen},
+    train::{self, Tools, TrainSummary, Unseen, WrittenSummary},
 };
 use sizewise_measure::cascade::RowOutcome;
 use sizewise_models::{
@@ -73,7 +73,7 @@ pub(super) fn make(project: &Project, arguments: &Train, screen: &Screen) -> Res
     let adapted = match (arguments.adapt.method, wants_encoder) {
         (Some(method), true) => Some(adapt::run(
             project,
-            (&task, &rows),
+            (&task, &rows.without_written()),
             (arguments, method, threads),
             own_files.as_ref(),
             screen,
@@ -176,7 +176,8 @@ pub(super) fn make(project: &Project, arguments: &Train, screen: &Screen) -> Res
         let of_teacher =
             set_aside.as_deref().map_or_else(String::new, |rows| told_doubted(rows, arguments.doubted));
         let bought = bought.iter().map(|bought| bought.text(&trained.summary)).collect::<String>();
-        bought + &of_teacher + &distil::text(&trained.summary) + &text
+        let written = trained.summary.written.as_ref().map_or_else(String::new, told_written);
+        bought + &of_teacher + &written + &distil::text(&trained.summary) + &text
     });
     Ok((release, trained.summary))
 }
@@ -265,6 +266,29 @@ fn told_doubted(rows: &[SetAside], how: Doubted) -> String {
                 row.row, row.question, row.label, row.instead
             );
         }
+    }
+    out + "\n"
+}
+
+fn told_written(written: &WrittenSummary) -> String {
+    let counts = |weight: f64| match weight {
+        0.0 => "are left out".to_owned(),
+        1.0 => "count as rows do".to_owned(),
+        weight => format!("count for {} of a row", percent(weight)),
+    };
+    let mut out = format!(
+        "{} texts that a teacher wrote {}: that is best on rows that people sent.\n",
+        written.texts,
+        counts(written.weight)
+    );
+    for way in &written.tried {
+        let _ = writeln!(
+            out,
+            "  where they {:<30} {} are right, {} answered within the promise",
+            counts(way.weight) + ":",
+            with_interval(&way.right),
+            percent(way.answered_within_promise)
+        );
     }
     out + "\n"
 }

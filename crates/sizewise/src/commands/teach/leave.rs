@@ -25,10 +25,10 @@ struct Accepted {
 }
 
 /// What leaves of a text.
-pub(super) type Sent = fn(&str) -> String;
+pub(in crate::commands) type Sent = fn(&str) -> String;
 
 /// What the contract lets go.
-pub(super) fn permitted(task: &Task, chat: &Chat) -> Result<Sent> {
+pub(in crate::commands) fn permitted(task: &Task, chat: &Chat) -> Result<Sent> {
     match task.privacy.may_leave {
         _ if chat.is_local() => Ok(str::to_owned),
         MayLeave::Yes => Ok(str::to_owned),
@@ -45,7 +45,12 @@ pub(super) fn permitted(task: &Task, chat: &Chat) -> Result<Sent> {
 }
 
 /// Makes sure that the provider's terms were accepted, now or earlier; says what they are about once.
-pub(super) fn terms(project: &Project, chat: &Chat, accept: bool, screen: &Screen) -> Result<()> {
+pub(in crate::commands) fn terms(
+    project: &Project,
+    chat: &Chat,
+    accept: bool,
+    screen: &Screen,
+) -> Result<()> {
     let path = project.store_folder().join(TERMS_FILE);
     let known = std::fs::read_to_string(&path).unwrap_or_default();
     let earlier = known.lines().filter_map(|line| serde_json::from_str::<Accepted>(line).ok());

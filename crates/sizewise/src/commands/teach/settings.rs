@@ -3,7 +3,7 @@
 //! The command line goes before `[teacher]` in `sizewise.toml`. A key is named, never written: `env:NAME` or `file:PATH`.
 
 use crate::{
-    cli::Teach,
+    cli::TeacherCall,
     error::{Error, Result},
     prices,
     project::Project,
@@ -43,16 +43,21 @@ pub struct TeacherSettings {
 }
 
 /// The teacher of one call of the command.
-pub(super) struct Resolved {
-    pub(super) chat: Chat,
-    pub(super) model: String,
-    pub(super) prices: Prices,
-    pub(super) budget: MicroUsd,
-    pub(super) parallel: usize,
-    pub(super) max_tokens: Option<u32>,
+pub(in crate::commands) struct Resolved {
+    pub(in crate::commands) chat: Chat,
+    pub(in crate::commands) model: String,
+    pub(in crate::commands) prices: Prices,
+    pub(in crate::commands) budget: MicroUsd,
+    pub(in crate::commands) parallel: usize,
+    pub(in crate::commands) max_tokens: Option<u32>,
 }
 
-pub(super) fn resolve(project: &Project, arguments: &Teach) -> Result<Resolved> {
+/// Finds them; `bounded` says that the number of calls has a bound of its own.
+pub(in crate::commands) fn resolve(
+    project: &Project,
+    arguments: &TeacherCall,
+    bounded: bool,
+) -> Result<Resolved> {
     let settings = &project.settings().teacher;
     let missing = |what: &str, hint: &str| Error::Policy {
         message: format!("no {what} is set for the teacher"),
@@ -95,7 +100,7 @@ pub(super) fn resolve(project: &Project, arguments: &Teach) -> Result<Resolved> 
     if budget.is_none() && !prices.is_free() {
         return Err(Error::usage("say what it may cost at most: --budget 5.00"));
     }
-    if prices.is_free() && !chat.is_local() && arguments.labels.is_none() {
+    if prices.is_free() && !chat.is_local() && !bounded {
         return Err(Error::usage(
             "without prices nobody knows what this costs: give --price-in, --price-out and --budget, or a number of --labels",
         ));

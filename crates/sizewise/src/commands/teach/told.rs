@@ -1,6 +1,6 @@
 //! What does the command say of what it bought?
 
-use super::TeachResult;
+use super::{TeachResult, check::GoldCheck};
 use crate::{
     screen::Screen,
     table::{Align, Table, percent, with_interval},
@@ -16,9 +16,9 @@ pub(super) fn all(result: &TeachResult, screen: &Screen) -> String {
 }
 
 /// How good the teacher is, and a warning where that is not good enough.
-pub(super) fn check(result: &TeachResult, screen: &Screen) -> String {
+pub(in crate::commands) fn check(found: &GoldCheck, screen: &Screen) -> String {
     let mut out = String::new();
-    let _ = write_check(&mut out, result, screen);
+    let _ = write_check(&mut out, found, screen);
     out
 }
 
@@ -41,7 +41,7 @@ fn write_all(out: &mut String, result: &TeachResult, screen: &Screen) -> std::fm
     if result.ended == "dry_run" {
         return write_dry_run(out, result);
     }
-    write_check(out, result, screen)?;
+    write_check(out, &result.check, screen)?;
     if !result.rounds.is_empty() {
         writeln!(out, "\n{}", screen.bold("Rounds"))?;
         let mut table = Table::new(&[
@@ -106,15 +106,15 @@ fn write_dry_run(out: &mut String, result: &TeachResult) -> std::fmt::Result {
     writeln!(out, "Nothing was sent. Without --dry-run, {} at {} is asked.", result.model, result.server)
 }
 
-fn write_check(out: &mut String, result: &TeachResult, screen: &Screen) -> std::fmt::Result {
-    if result.check.is_empty() {
+fn write_check(out: &mut String, found: &GoldCheck, screen: &Screen) -> std::fmt::Result {
+    if found.check.is_empty() {
         return writeln!(
             out,
             "\nThe teacher was not checked: there are no development rows, or --gold-check is 0"
         );
     }
     writeln!(out, "\n{}", screen.bold("The teacher on development rows"))?;
-    for check in &result.check {
+    for check in &found.check {
         let right = &check.right;
         writeln!(
             out,
@@ -133,7 +133,7 @@ fn write_check(out: &mut String, result: &TeachResult, screen: &Screen) -> std::
             writeln!(out, "    {}", screen.bad(&told))?;
         }
     }
-    match result.check_unanswered {
+    match found.check_unanswered {
         0 => Ok(()),
         count => writeln!(out, "  {count} of them got no answer that fits the task"),
     }
