@@ -111,6 +111,11 @@ fn read_tensors(bytes: &[u8]) {
         }
         let _ = (tensors.dtype(&name), tensors.bytes(&name, &shape));
         let _ = (tensors.longs(&name, &shape), tensors.integers(&name, &shape));
+        if let Ok(&[rows, columns]) = tensors.matrix_shape(&name).as_deref()
+            && let Ok(floats) = tensors.matrix_floats(&name, (rows, columns))
+        {
+            assert!(floats.len() == rows * columns, "every row is whole");
+        }
         assert!(tensors.floats(&name, &[usize::MAX, 2]).is_err(), "no tensor has every shape");
     }
 }
@@ -182,6 +187,18 @@ pub fn system_one(data: &[u8]) {
         for decision in fixture::decisions(task, plan.questions.as_deref()) {
             is_json(&request.answer(task, &plan, &decision));
         }
+    }
+}
+
+/// What a teacher wrote: the texts of one call, for messages of one part and of two.
+pub fn written(data: &[u8]) {
+    let content = String::from_utf8_lossy(data);
+    for fields in [&["text"][..], &["subject", "the body"]] {
+        let fields: Vec<String> = fields.iter().map(|field| (*field).to_owned()).collect();
+        let Ok(texts) = sizewise_learn::teach::write::read(&fields, &content, 8) else { continue };
+        assert!((1..=8).contains(&texts.len()), "as many as were wanted, or fewer");
+        let steers = |sign: char| sign.is_control() && sign != '\n';
+        assert!(!texts.iter().any(|text| text.contains(steers)), "nothing steers a terminal");
     }
 }
 

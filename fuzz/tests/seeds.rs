@@ -117,4 +117,4 @@ macro_rules! targets {
     };
 }
 
-targets!(task_file, table, safetensors, tokenizer, decisions, system_one, chat, observe);
+targets!(task_file, table, safetensors, tokenizer, decisions, system_one, chat, observe, written);
