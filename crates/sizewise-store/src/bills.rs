@@ -83,7 +83,7 @@ impl Store {
     ) -> Result<Vec<Billed>> {
         let connection = self.with_records()?;
         let mut statement = connection.prepare_cached(
-            "SELECT r.record, e.provider, e.micro_usd, e.read, e.written, p.provider, p.micro_usd, p.read, p.written,
+            "SELECT coalesce(r.compact, r.record), e.provider, e.micro_usd, e.read, e.written, p.provider, p.micro_usd, p.read, p.written,
                     (SELECT max(probability) FROM probes WHERE probes.decision = r.id AND reference = '\"remote\"')
              FROM records r
              LEFT JOIN bills e ON e.decision = r.id AND e.probe = 0

@@ -79,7 +79,10 @@ pub(crate) fn head(bytes: &[u8]) -> Option<Head<'_>> {
 /// Reads a record as it is kept, by this build or an earlier one; none where it is no such.
 pub(crate) fn read(bytes: &[u8]) -> Option<Record> {
     match bytes.split_first()? {
-        (&VERSION, rest) => record(postcard::from_bytes(rest).ok()?),
+        (&VERSION, rest) => match postcard::take_from_bytes(rest).ok()? {
+            (form, []) => record(form),
+            _ => None,
+        },
         _ => serde_json::from_slice(bytes).ok(),
     }
 }

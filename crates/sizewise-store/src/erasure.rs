@@ -180,7 +180,7 @@ fn holding(transaction: &Transaction<'_>, text: &str) -> Result<Vec<String>> {
         StoredInput::Redacted(kept) | StoredInput::Full(kept) => kept.contains(text),
     };
     let mut found = Vec::new();
-    let mut records = transaction.prepare("SELECT id, record FROM records")?;
+    let mut records = transaction.prepare("SELECT id, coalesce(compact, record) FROM records")?;
     for row in records.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))? {
         let (id, Kept(record)) = row?;
         if holds(&record.input) {

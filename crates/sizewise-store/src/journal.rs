@@ -27,16 +27,22 @@ use std::{
 };
 
 /// How the names of journals end.
-const ENDING: &str = "journal";
+const ENDING: &str = "entries";
+/// How those of builds ended that wrote lines of JSON; such a build does not take over what it cannot read.
+const EARLIER: &str = "journal";
 /// For how long a live process may keep lines in a journal; it waits ten seconds for the database itself.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How often is looked whether it has emptied it.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// The first byte of an entry; no line of JSON, which earlier builds wrote, begins with it.
-const ENTRY: u8 = 1;
-/// What stands before an entry's subject and record: [`ENTRY`], whether it has a subject, and the length of its record.
-const FRONT: usize = 6;
+/// What an entry begins with.
+const ENTRY: [u8; 4] = *b"\xf5rec";
+/// What stands before an entry's subject and record: [`ENTRY`], a checksum of all that follows it, the length of the record, and whether
+/// it has a subject.
+const FRONT: usize = 13;
+/// Where the checksum begins, and what it is of.
+const SUM: usize = 4;
+const SUMMED: usize = 8;
 
 /// A record as it stands in a journal and in its row.
 #[derive(Debug)]
@@ -49,68 +55,84 @@ pub(crate) struct Line<'a> {
 impl<'a> Line<'a> {
     /// Writes a record, and whom it is about, behind what is there.
     pub(crate) fn push(record: &Record, subject: Option<&[u8; 32]>, bytes: &mut Vec<u8>) -> Result<()> {
-        bytes.extend([ENTRY, u8::from(subject.is_some()), 0, 0, 0, 0]);
-        let length = bytes.len() - FRONT + 2..bytes.len();
-        bytes.extend(subject.into_iter().flatten());
+        let broken = || Error::Internal("a record has the form of an entry");
         let begin = bytes.len();
+        bytes.extend(ENTRY);
+        bytes.extend([0; FRONT - ENTRY.len()]);
+        bytes.extend(subject.into_iter().flatten());
+        let before = bytes.len();
         compact::push(record, bytes)?;
-        let written =
-            u32::try_from(bytes.len() - begin).map_err(|_| Error::Internal("a record is below 4 GiB"))?;
-        if let Some(place) = bytes.get_mut(length) {
-            place.copy_from_slice(&written.to_le_bytes());
-        }
+        let length = u32::try_from(bytes.len() - before).map_err(|_| broken())?;
+        let entry = bytes.get_mut(begin..).ok_or_else(broken)?;
+        let facts = entry.get_mut(SUMMED..FRONT).ok_or_else(broken)?;
+        facts.copy_from_slice(&[&length.to_le_bytes()[..], &[u8::from(subject.is_some())]].concat());
+        let sum = crc32fast::hash(entry.get(SUMMED..).unwrap_or_default());
+        entry.get_mut(SUM..SUMMED).ok_or_else(broken)?.copy_from_slice(&sum.to_le_bytes());
         Ok(())
     }
 
-    /// Takes the first of what [`Self::push`] wrote; none where it is cut off, so that nobody was told of it.
+    /// Takes the first of what [`Self::push`] wrote; none where it is cut off or damaged.
     fn take(bytes: &mut &'a [u8]) -> Option<Self> {
-        let (front, rest) = bytes.split_first_chunk::<FRONT>()?;
-        let [ENTRY, of_somebody, length @ ..] = front else { return None };
+        let summed = bytes.strip_prefix(&ENTRY)?;
+        let (sum, facts) = summed.split_first_chunk::<{ SUMMED - SUM }>()?;
+        let (length, rest) = facts.split_first_chunk::<4>()?;
+        let (of_somebody, rest) = rest.split_first()?;
         let (subject, rest) = match of_somebody {
             0 => (None, rest),
             _ => rest.split_first_chunk::<32>().map(|(subject, rest)| (Some(subject), rest))?,
         };
         let (record, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        let whole = facts.get(..facts.len() - rest.len())?;
+        if crc32fast::hash(whole) != u32::from_le_bytes(*sum) {
+            return None;
+        }
         *bytes = rest;
         Some(Self { subject, record })
     }
 
-    pub(crate) fn insert(&self, transaction: &Transaction<'_>) -> Result<()> {
+    fn insert(&self, transaction: &Transaction<'_>) -> Result<()> {
         let Some(Head { id, task, at }) = compact::head(self.record) else { return Ok(()) };
         // A line may be taken over whose row was written before its journal could be emptied.
         transaction
             .prepare_cached(
-                "INSERT INTO records (id, task, at, record, subject) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (id) DO NOTHING",
+                "INSERT INTO records (id, task, at, record, subject, compact) VALUES (?1, ?2, ?3, '', ?4, ?5)
+                 ON CONFLICT (id) DO NOTHING",
             )?
-            .execute(params![id, task, at, self.record, self.subject])?;
+            .execute(params![id, task, at, self.subject, self.record])?;
         Ok(())
     }
 }
 
-/// Brings what stands in a journal into the database, up to where it was cut off.
-pub(crate) fn insert(mut bytes: &[u8], transaction: &Transaction<'_>) -> Result<()> {
+/// Brings entries into the database; what is cut off or damaged is passed over, up to the next that is whole. Returns how many bytes were.
+pub(crate) fn insert(mut bytes: &[u8], transaction: &Transaction<'_>) -> Result<usize> {
+    let mut passed_over = 0;
     while !bytes.is_empty() {
         if let Some(line) = Line::take(&mut bytes) {
             line.insert(transaction)?;
             continue;
         }
-        let end = bytes.iter().position(|byte| *byte == b'\n');
-        let (line, rest) = bytes.split_at(end.map_or(bytes.len(), |end| end + 1));
+        let next = bytes.windows(ENTRY.len()).skip(1).position(|begin| begin == ENTRY);
+        let (passed, rest) = bytes.split_at(next.map_or(bytes.len(), |next| next + 1));
+        passed_over += passed.len();
         bytes = rest;
-        if let Some((record, subject)) = earlier(line) {
-            let mut again = Vec::new();
-            Line::push(&record, subject.as_ref(), &mut again)?;
-            Line::take(&mut again.as_slice()).map_or(Ok(()), |line| line.insert(transaction))?;
-        }
     }
-    Ok(())
+    Ok(passed_over)
 }
 
-/// Reads a line of an earlier build: whom it is about in hexadecimal digits or `-`, a space, and JSON.
-fn earlier(line: &[u8]) -> Option<(Record, Option<[u8; 32]>)> {
-    let (subject, record) = std::str::from_utf8(line).ok()?.split_once(' ')?;
-    let subject = if subject == "-" { None } else { Some(*ContentHash::parse(subject)?.as_bytes()) };
-    Some((serde_json::from_str(record).ok()?, subject))
+/// Brings the lines of an earlier build into the database: whom each is about in hexadecimal digits or `-`, a space, and JSON.
+fn insert_earlier(bytes: &[u8], transaction: &Transaction<'_>) -> Result<()> {
+    let read = |line: &[u8]| {
+        let (subject, record) = std::str::from_utf8(line).ok()?.split_once(' ')?;
+        let subject = if subject == "-" { None } else { Some(*ContentHash::parse(subject)?.as_bytes()) };
+        Some((serde_json::from_str::<Record>(record).ok()?, subject))
+    };
+    let mut entry = Vec::new();
+    for (record, subject) in bytes.split(|byte| *byte == b'\n').filter_map(read) {
+        entry.clear();
+        Line::push(&record, subject.as_ref(), &mut entry)?;
+        insert(&entry, transaction)?;
+    }
+    Ok(())
 }
 
 /// The journal of one process.
@@ -217,7 +239,18 @@ impl Left {
         let mut bytes = Vec::new();
         self.file.read_to_end(&mut bytes).map_err(failed)?;
         let transaction = database::begin(connection)?;
-        insert(&bytes, &transaction)?;
+        if self.path.extension().is_some_and(|ending| ending == EARLIER) {
+            insert_earlier(&bytes, &transaction)?;
+        } else {
+            let passed_over = insert(&bytes, &transaction)?;
+            // The last one may have been cut off before anybody was told of it.
+            if passed_over > 0 {
+                eprintln!(
+                    "{}: {passed_over} bytes are cut off or damaged and were left out",
+                    self.path.display()
+                );
+            }
+        }
         transaction.commit()?;
         // Whoever waits for its lock finds nothing in it.
         self.file.set_len(0).map_err(failed)?;
@@ -262,7 +295,7 @@ fn all(folder: &Path) -> Result<Vec<(PathBuf, u64)>> {
         let entry = entry.map_err(|cause| Error::file(folder, cause))?;
         let path = entry.path();
         // One that was removed meanwhile holds nothing.
-        if path.extension().is_some_and(|ending| ending == ENDING)
+        if path.extension().is_some_and(|ending| ending == ENDING || ending == EARLIER)
             && let Ok(known) = entry.metadata()
         {
             found.push((path, known.len()));
@@ -305,7 +338,7 @@ mod tests {
         for cut in (0..=whole.len()).step_by(7).chain([first - 1, first, whole.len()]) {
             let folder = tempfile::tempdir().unwrap();
             let store = Store::open(folder.path()).unwrap();
-            for name in ["gone.journal", "other.journal"] {
+            for name in ["gone.entries", "other.entries"] {
                 std::fs::write(folder.path().join(name), &whole[..cut]).unwrap();
             }
             let expected = cut / first;
@@ -343,25 +376,42 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_lines_are_passed_over() {
+    fn what_is_damaged_is_passed_over_and_nothing_else() {
+        let whole = [lines(&["d_1"], None), lines(&["d_2"], Some([3; 32])), lines(&["d_3"], None)].concat();
+        let (begin, end) = (lines(&["d_1"], None).len(), whole.len() - lines(&["d_3"], None).len());
+        let kept = |bytes: &[u8]| {
+            let folder = tempfile::tempdir().unwrap();
+            let store = Store::open(folder.path()).unwrap();
+            std::fs::write(folder.path().join("gone.entries"), bytes).unwrap();
+            let found = ["d_1", "d_2", "d_3"].map(|id| store.record(id).unwrap());
+            assert!(found.iter().flatten().all(|found| *found == record(&found.id)));
+            assert_eq!(store.check().unwrap(), Vec::<String>::new());
+            found.map(|found| found.is_some())
+        };
+        for place in (begin..end).step_by(5).chain(begin..begin + FRONT) {
+            for value in [0, 0xff, whole[place] ^ 1] {
+                let mut damaged = whole.clone();
+                damaged[place] = value;
+                let whole = damaged == whole;
+                assert_eq!(kept(&damaged), [true, whole, true], "{place}, {value}");
+            }
+        }
+        let mut blank = whole.clone();
+        blank[begin + 6..end].fill(0);
+        assert_eq!(kept(&blank), [true, false, true]);
+        let noise = [b"\0\0\0\n- {}\n\xf5rec\xf5re".as_slice(), &whole, b"\xf5rec\0\0"].concat();
+        assert_eq!(kept(&noise), [true; 3]);
+    }
+
+    #[test]
+    fn lines_of_an_earlier_build_are_taken_over() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        let (good, last) = (lines(&["d_1"], None), lines(&["d_3"], None));
-        let of_earlier = format!("- {}\n", serde_json::to_string(&record("d_2")).unwrap());
-        let noise = b"\0\0\0\n- {}\nzz {\"id\":1}\n\xff\xfe\n".as_slice();
-        let no_record = [ENTRY, 0, 3, 0, 0, 0, 7, 7, 7];
-        let noise = [
-            noise,
-            &good,
-            of_earlier.as_bytes(),
-            &no_record,
-            &last,
-            b"- [1,",
-            &[ENTRY, 1, 255, 255, 255, 255],
-        ]
-        .concat();
+        let line = |id: &str| format!("- {}\n", serde_json::to_string(&record(id)).unwrap());
+        let of_somebody = format!("{} {}", ContentHash::of(b"s"), line("d_2").trim_start_matches("- "));
+        let noise = format!("- {{}}\n{}zz {{\"id\":1}}\n{of_somebody}- [1,", line("d_1"));
         std::fs::write(folder.path().join("gone.journal"), noise).unwrap();
-        assert_eq!(store.count_records("desk").unwrap(), 3);
-        assert_eq!(store.record("d_2").unwrap().unwrap(), record("d_2"), "as an earlier build left it");
+        assert_eq!(store.count_records("desk").unwrap(), 2);
+        assert_eq!(store.record("d_2").unwrap().unwrap(), record("d_2"));
     }
 }

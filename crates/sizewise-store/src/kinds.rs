@@ -147,7 +147,7 @@ impl Store {
     pub fn kind_records(&self, id: i64, limit: usize) -> Result<Vec<Record>> {
         let connection = self.with_records()?;
         let mut statement = connection.prepare_cached(
-            "SELECT record FROM kind_members JOIN records ON records.id = decision WHERE kind = ?1 ORDER BY place LIMIT ?2",
+            "SELECT coalesce(compact, record) FROM kind_members JOIN records ON records.id = decision WHERE kind = ?1 ORDER BY place LIMIT ?2",
         )?;
         let rows =
             statement.query_map(params![id, i64::try_from(limit).unwrap_or(i64::MAX)], |row| row.get(0))?;

@@ -5,7 +5,7 @@
 //!     store.db        releases, which one is in force and which one is tried, openings of locked rows, certificates,
 //!                     records, review queue, probes, keys, models, money spent, bills, relayed calls, renewals, the audit log
 //!                     (SQLite, write-ahead log, synced at every commit)
-//!     ….journal       records that come into the database in a moment
+//!     ….entries       records that come into the database in a moment
 //!     objects/ab/…    the parts of releases and models, each named by the hash of its bytes
 //!     secret          keys the hashes of API keys and of persons
 //! ```
@@ -125,6 +125,9 @@ impl Store {
     /// Fails when the database cannot be read at all.
     pub fn check(&self) -> Result<Vec<String>> {
         let mut problems = database::check(&self.connection())?;
+        let connection = self.with_records()?;
+        problems.extend(records::unreadable(&connection)?);
+        drop(connection);
         for release in self.all_releases()? {
             for part in &release.manifest.parts {
                 if let Err(error) = self.objects.get(&part.hash) {

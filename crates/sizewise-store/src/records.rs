@@ -41,21 +41,12 @@ CREATE INDEX records_of_task ON records (task, at, id);
 CREATE INDEX records_of_subject ON records (subject) WHERE subject IS NOT NULL;
 ";
 
-/// What version 15 has and version 14 had not: records in few bytes, beside those in JSON of earlier builds, and a smaller index.
+/// What version 15 has and version 14 had not: records in few bytes, beside those in JSON of earlier builds, and a smaller index. No row is
+/// written anew, however many there are.
 pub(crate) const COMPACT: &str = "
-CREATE TABLE records_compact (
-    number  INTEGER PRIMARY KEY,
-    id      TEXT NOT NULL UNIQUE,
-    task    TEXT NOT NULL,
-    at      INTEGER NOT NULL,
-    record  ANY NOT NULL,
-    subject BLOB                             -- keyed hash of whom the input is about, where the caller said so
-) STRICT;
-INSERT INTO records_compact SELECT number, id, task, at, record, subject FROM records ORDER BY number;
-DROP TABLE records;
-ALTER TABLE records_compact RENAME TO records;
+ALTER TABLE records ADD COLUMN compact BLOB;  -- where it is there, `record` is empty
+DROP INDEX records_of_task;
 CREATE INDEX records_of_task ON records (task, at);
-CREATE INDEX records_of_subject ON records (subject) WHERE subject IS NOT NULL;
 ";
 
 /// Entries that may wait to be told of; more are refused, so that a slow disk is noticed instead of filling memory.
@@ -374,6 +365,19 @@ fn write_entry(transaction: &Transaction<'_>, secret: &[u8; 32], entry: &Entry) 
     Ok(())
 }
 
+/// The records that cannot be read, the first twenty.
+pub(crate) fn unreadable(connection: &Connection) -> Result<Vec<String>> {
+    let mut statement = connection.prepare("SELECT id, coalesce(compact, record) FROM records")?;
+    let mut rows = statement.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        if found.len() < 20 && row.get::<_, Kept>(1).is_err() {
+            found.push(format!("record {} cannot be read", row.get::<_, String>(0)?));
+        }
+    }
+    Ok(found)
+}
+
 impl Store {
     /// The record of a decision.
     ///
@@ -382,7 +386,7 @@ impl Store {
     pub fn record(&self, id: &str) -> Result<Option<Record>> {
         let connection = self.with_records()?;
         let record: Option<Kept> = connection
-            .query_row("SELECT record FROM records WHERE id = ?1", [id], |row| row.get(0))
+            .query_row("SELECT coalesce(compact, record) FROM records WHERE id = ?1", [id], |row| row.get(0))
             .optional()?;
         Ok(record.map(|Kept(record)| record))
     }
@@ -393,8 +397,9 @@ impl Store {
     /// Fails when the database cannot be read.
     pub fn latest_records(&self, task: &str, limit: usize) -> Result<Vec<Record>> {
         let connection = self.with_records()?;
-        let mut statement = connection
-            .prepare_cached("SELECT record FROM records WHERE task = ?1 ORDER BY at DESC LIMIT ?2")?;
+        let mut statement = connection.prepare_cached(
+            "SELECT coalesce(compact, record) FROM records WHERE task = ?1 ORDER BY at DESC LIMIT ?2",
+        )?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows = statement.query_map(params![task, limit], |row| row.get(0))?;
         rows.map(|record| record.map(|Kept(record)| record))
@@ -414,7 +419,7 @@ impl Store {
     ) -> Result<Vec<Record>> {
         let connection = self.with_records()?;
         let mut statement = connection.prepare_cached(
-            "SELECT record FROM records WHERE task = ?1 AND at >= ?2 AND (at > ?2 OR id > ?3) ORDER BY at, id LIMIT ?4",
+            "SELECT coalesce(compact, record) FROM records WHERE task = ?1 AND at >= ?2 AND (at > ?2 OR id > ?3) ORDER BY at, id LIMIT ?4",
         )?;
         let given = params![task, after.0.0, after.1, i64::try_from(limit).unwrap_or(i64::MAX)];
         let rows = statement.query_map(given, |row| row.get(0))?;
