@@ -31,7 +31,8 @@ impl Nibbles {
             Self { numbers: Vec::with_capacity(values.len()), steps: Vec::new(), scales: Vec::new() };
         for row in values.chunks_exact(columns.max(1)) {
             let largest = row.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-            let scale = if largest > 0.0 { largest / 127.0 } else { 1.0 };
+            // Weights so small that no step divides them are none.
+            let scale = if largest / 127.0 >= f32::MIN_POSITIVE { largest / 127.0 } else { 1.0 };
             for group in row.chunks(GROUP) {
                 found.group(group, scale, &nearest);
             }

@@ -91,6 +91,8 @@ pub struct Settler<'a> {
     sieve: Sieve,
     longest: usize,
     drafts: Vec<Draft>,
+    /// How many of them earlier runs left.
+    earlier: usize,
     candidates: Vec<Candidate>,
     left_out: LeftOut,
 }
@@ -191,11 +193,21 @@ impl<'a> Settler<'a> {
             sieve,
             longest,
             drafts: Vec::new(),
+            earlier: 0,
             candidates: Vec::new(),
             left_out: LeftOut::default(),
         };
         drafts.into_iter().for_each(|draft| settler.take(draft));
+        settler.earlier = settler.drafts.len();
         settler
+    }
+
+    /// Why the last answer of this run that could not be used could not, and how many there were.
+    #[must_use]
+    pub fn problem(&self) -> Option<(&str, usize)> {
+        let drafts = self.drafts.get(self.earlier..).unwrap_or_default();
+        let problems = || drafts.iter().filter_map(|draft| draft.problem.as_deref());
+        problems().next_back().map(|last| (last, problems().count()))
     }
 
     /// Looks through what a call wrote.
@@ -223,7 +235,8 @@ impl<'a> Settler<'a> {
 
     fn is_usable(&self, text: &str) -> bool {
         !text.trim().is_empty()
-            && text.len() <= self.longest.min(limits::INPUT_BYTES)
+            && text.chars().count() <= self.longest
+            && text.len() <= limits::INPUT_BYTES
             && !has_placeholder(text)
             && check_length("written", 0, text, (self.task, self.encoder)).is_ok()
     }
@@ -308,9 +321,13 @@ impl<'a> Settler<'a> {
         let mut calls = Vec::new();
         for (label, found) in wanting.iter().zip(self.labels(wanting, answers)) {
             let lacking = plan.goal.saturating_sub(found.rows + found.kept);
-            let ours = self.drafts.iter().filter(|d| d.question == found.question && d.label == found.label);
-            let (asked, next) = ours.fold((0, 0), |(asked, next), draft| {
-                (asked + draft.wanted.max(draft.texts.len()), next.max(draft.turn + 1))
+            let ours = self.drafts.iter().enumerate();
+            let ours = ours.filter(|(_, d)| d.question == found.question && d.label == found.label);
+            let (asked, next) = ours.fold((0usize, 0u32), |(asked, next), (place, draft)| {
+                // An earlier run may have had no answer: that is no word about this one's teacher.
+                let came = place >= self.earlier || !draft.texts.is_empty();
+                let texts = if came { draft.wanted.max(draft.texts.len()) } else { 0 };
+                (asked.saturating_add(texts), next.max(draft.turn.saturating_add(1)))
             });
             // A model that only repeats itself is not paid for ever.
             let room = (MOST_EACH * plan.goal.saturating_sub(found.rows)).saturating_sub(asked);
@@ -335,7 +352,7 @@ impl<'a> Settler<'a> {
             }
         }
         calls.sort_by_key(|call| call.turn);
-        let next = self.drafts.iter().map(|draft| draft.order + 1).max().unwrap_or(0);
+        let next = self.drafts.iter().map(|draft| draft.order.saturating_add(1)).max().unwrap_or(0);
         (next..).zip(&mut calls).for_each(|(order, call)| call.order = order);
         calls
     }

@@ -201,6 +201,10 @@ impl Work<'_> {
         if settler.written() > 0 {
             keep_written(&self.folder.join(WRITTEN_FILE), &settler.settled(&known).0)?;
         }
+        if let Some((problem, count)) = settler.problem() {
+            self.screen
+                .remark(&format!("{count} answers of the teacher could not be used; the last: {problem}"));
+        }
         self.tell(result, &settler, &known);
         outcome
     }

@@ -102,7 +102,7 @@ pub(in crate::commands) fn resolve(
     }
     if prices.is_free() && !chat.is_local() && !bounded {
         return Err(Error::usage(
-            "without prices nobody knows what this costs: give --price-in, --price-out and --budget, or a number of --labels",
+            "without prices nobody knows what this costs: give --price-in, --price-out and --budget (or, to `teach`, a number of --labels)",
         ));
     }
     Ok(Resolved {

@@ -42,7 +42,7 @@ fn write_all(out: &mut String, result: &WriteResult, screen: &Screen) -> std::fm
         if let Some(budget) = result.budget {
             writeln!(
                 out,
-                "That costs at most {}, with a second look at every text; the budget is {budget}, and {} of it is spent.",
+                "That costs at most {} where nothing is thrown away and asked for again, with a second look at every text; the budget is {budget}, and {} of it is spent.",
                 planned.at_most, result.spent
             )?;
         }
