@@ -3,6 +3,7 @@
 //! By how many runs of five characters they share, estimated by min-hashes (Broder 1997): a text is 128 bytes, whatever its length.
 
 use super::findings::{fnv, normalise};
+use std::collections::{BTreeMap, HashSet};
 
 /// Min-hashes of a text.
 pub(super) const HASHES: usize = 32;
@@ -26,6 +27,34 @@ impl Sketches {
     pub(crate) fn nearest(&self, text: &str) -> f64 {
         let sketch = sketch(&normalise(text));
         self.0.iter().map(|other| similarity(other, &sketch)).fold(0.0, f64::max)
+    }
+}
+
+/// Fewest words of a text that another can be said to quote: shorter ones are phrases that everybody uses.
+const QUOTED: usize = 6;
+
+/// Texts that others may quote whole, by their number of words and the hash of them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Quotes(BTreeMap<usize, HashSet<u64>>);
+
+impl Quotes {
+    /// Adds a text.
+    pub(crate) fn insert(&mut self, text: &str) {
+        let normal = normalise(text);
+        let words: Vec<&str> = normal.split_whitespace().collect();
+        if words.len() >= QUOTED {
+            self.0.entry(words.len()).or_default().insert(fnv(words.join(" ").as_bytes(), 0));
+        }
+    }
+
+    /// Whether one of them stands in a text word for word, with whatever around it.
+    pub(crate) fn any_in(&self, text: &str) -> bool {
+        let normal = normalise(text);
+        let words: Vec<&str> = normal.split_whitespace().take(4_096).collect();
+        let stands = |(count, hashes): (&usize, &HashSet<u64>)| {
+            words.windows(*count).any(|run| hashes.contains(&fnv(run.join(" ").as_bytes(), 0)))
+        };
+        self.0.iter().any(stands)
     }
 }
 
@@ -60,6 +89,18 @@ mod tests {
         let b = sketch("please send me the invoice for april again");
         let c = sketch("my parcel has not arrived although it was promised");
         assert!(similarity(&a, &b) > 0.5 && similarity(&a, &c) < 0.2);
+    }
+
+    #[test]
+    fn a_text_is_found_in_one_that_quotes_it_whole() {
+        let mut quotes = Quotes::default();
+        quotes.insert("Where is the parcel of last week?");
+        quotes.insert("thank you");
+        assert!(quotes.any_in(
+            "Hi! My neighbour asked: where is the PARCEL of last week? I said I do not know, thank you."
+        ));
+        assert!(!quotes.any_in("where is the parcel of last month, thank you"));
+        assert!(!quotes.any_in(""));
     }
 
     #[test]

@@ -9,11 +9,14 @@ use crate::{
     dataset::{each_text, texts},
     error::Result,
     opened::Texts,
-    prepare::near::{NEARLY, Sketches},
+    prepare::near::{NEARLY, Quotes, Sketches},
 };
 use serde::Serialize;
 use sizewise_contract::Task;
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 /// How alike a text may be to a row that proves. Stricter than elsewhere: the estimate errs by a tenth, and a miss costs more than a text.
 const NEAR_GOLD: f64 = 0.6;
@@ -39,6 +42,8 @@ pub enum CopyOf {
 pub struct Sieve {
     opened: Texts,
     shelves: Vec<(CopyOf, Texts, Sketches)>,
+    /// Texts that prove or tell, with the first shelf that they are on: another may not hold one, whatever stands around it.
+    quotes: BTreeMap<CopyOf, Quotes>,
 }
 
 impl Sieve {
@@ -48,7 +53,7 @@ impl Sieve {
     /// Fails when a table or a list of opened texts cannot be read.
     pub fn of_gold(task: &Task, folder: &Path, all_folders: &[PathBuf]) -> Result<Self> {
         let (_, opened) = proving(task, folder, all_folders)?;
-        let mut sieve = Self { opened, shelves: Vec::new() };
+        let mut sieve = Self { opened, ..Self::default() };
         sieve.add_table(CopyOf::Locked, task, &folder.join(&task.data.locked))?;
         sieve.add_table(CopyOf::Dev, task, &folder.join(&task.data.dev))?;
         Ok(sieve)
@@ -80,6 +85,9 @@ impl Sieve {
             texts.insert(text);
             sketches.insert(text);
         }
+        if shelf <= CopyOf::Answered {
+            self.quotes.entry(shelf).or_default().insert(text);
+        }
     }
 
     /// What a text copies, or nearly copies: what proves is looked at first.
@@ -92,7 +100,8 @@ impl Sieve {
             let alike = if *of <= CopyOf::Answered { NEAR_GOLD } else { NEARLY };
             texts.contains(text) || sketches.nearest(text) >= alike
         };
-        self.shelves.iter().filter(copies).map(|(of, ..)| *of).min()
+        let quoted = self.quotes.iter().filter(|(_, quotes)| quotes.any_in(text)).map(|(of, _)| *of);
+        self.shelves.iter().filter(copies).map(|(of, ..)| *of).chain(quoted).min()
     }
 
     /// Whether a row must not be shown to anybody: its text proves, or tells how good a model is.
@@ -131,6 +140,10 @@ mod tests {
         for (text, expected) in [
             ("I was charged TWICE for the very same tent!", Some(CopyOf::Locked)),
             ("Hello, I was charged twice for the very same tent", Some(CopyOf::Locked)),
+            (
+                "My flatmate and I both read our statements and found that I was charged twice for the very same tent, while she was not charged at all",
+                Some(CopyOf::Locked),
+            ),
             ("Opened long ago.", Some(CopyOf::Locked)),
             ("where do i find the invoice of march??", Some(CopyOf::Dev)),
             ("Can you send me another catalogue, please?", Some(CopyOf::Answered)),
