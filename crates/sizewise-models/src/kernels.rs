@@ -11,7 +11,9 @@ mod aligned;
 mod avx2;
 mod brains;
 mod choice;
+mod dots;
 mod portable;
+mod prefetch;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
 #[cfg(target_arch = "x86_64")]
@@ -22,6 +24,8 @@ mod wide_brains;
 
 pub(crate) use brains::{BrainRows, PackedBrains};
 pub use choice::Kernel;
+pub(crate) use dots::{STEP as DOTS_STEP, dots};
+pub(crate) use prefetch::prefetch;
 pub use wide::widest;
 
 use crate::memory::InMemory;

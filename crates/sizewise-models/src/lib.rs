@@ -13,6 +13,7 @@
 pub mod batching;
 pub mod builtin;
 pub mod calibrator;
+mod class_vectors;
 pub mod encoder;
 pub mod error;
 mod kernels;

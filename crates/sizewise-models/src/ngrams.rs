@@ -59,23 +59,62 @@ impl Ngrams {
     }
 
     fn read_ascii(&mut self, text: &[u8]) {
-        self.begin_word();
+        let mut word = [b' '; ROOM];
+        let mut length = 0;
         for byte in text {
-            if byte.is_ascii_alphanumeric() || *byte == b'_' {
-                if self.starts.len() <= WORD_CHARS {
-                    self.word.push(byte.to_ascii_lowercase());
-                    self.starts.push(self.word.len() as u32);
+            match LETTERS.get(usize::from(*byte)) {
+                Some(0) | None => {
+                    if length > 0 {
+                        self.end_ascii_word(&mut word, length);
+                        length = 0;
+                        if self.word_count >= WORDS {
+                            return;
+                        }
+                    }
                 }
-            } else if self.word.len() > 1 {
-                self.end_word();
-                if self.word_count >= WORDS {
-                    return;
+                Some(letter) => {
+                    if let Some(slot) = word.get_mut(length + 1)
+                        && length < WORD_CHARS - 1
+                    {
+                        *slot = *letter;
+                        length += 1;
+                    }
                 }
             }
         }
-        if self.word.len() > 1 {
-            self.end_word();
+        if length > 0 {
+            self.end_ascii_word(&mut word, length);
         }
+    }
+
+    /// [`Self::end_word`] for a word of so many bytes after the space in front.
+    fn end_ascii_word(&mut self, word: &mut [u8; ROOM], length: usize) {
+        if let Some(end) = word.get_mut(length + 1) {
+            *end = b' ';
+        }
+        self.push_word(hash(word.get(1..=length).unwrap_or_default()));
+        // One loop over where runs begin, with nothing in it to be guessed: a run that would go beyond the word is written over. No run
+        // fills eight bytes, so its hash is one step.
+        let bytes = length + 2;
+        let mut end = self.runs.len();
+        self.runs.resize(end + RUNS.count() * bytes, 0);
+        for (first, eight) in word.windows(8).take(bytes).enumerate() {
+            let eight = eight.first_chunk().map_or(0, |eight| u64::from_le_bytes(*eight));
+            for run in RUNS {
+                if let Some(slot) = self.runs.get_mut(end) {
+                    *slot = fold(SEED ^ run as u64 ^ (eight & ((1 << (8 * run)) - 1)), LAST) ^ RUN_SALT;
+                }
+                end += usize::from(first + run <= bytes);
+            }
+        }
+        self.runs.truncate(end);
+    }
+
+    fn push_word(&mut self, word: u64) {
+        self.word_count += 1;
+        self.words.push(word);
+        self.words.push(pair(self.previous.unwrap_or(EDGE), word));
+        self.previous = Some(word);
     }
 
     fn read_chars(&mut self, chars: impl Iterator<Item = char>) {
@@ -121,29 +160,40 @@ impl Ngrams {
 
     /// Takes the current word apart and begins the next.
     fn end_word(&mut self) {
-        self.word_count += 1;
-        let word = hash(self.word.get(1..).unwrap_or_default());
-        self.words.push(word);
-        self.words.push(pair(self.previous.unwrap_or(EDGE), word));
-        self.previous = Some(word);
+        self.push_word(hash(self.word.get(1..).unwrap_or_default()));
         self.word.push(b' ');
         self.starts.push(self.word.len() as u32);
         let chars = self.starts.len() - 1;
-        for length in RUNS {
-            for window in self.starts.windows(length.min(chars) + 1) {
-                if let (Some(&from), Some(&to)) = (window.first(), window.last()) {
-                    self.runs
-                        .push(hash(self.word.get(from as usize..to as usize).unwrap_or_default()) ^ RUN_SALT);
-                }
-            }
-            if chars <= length {
-                break;
+        for first in 0..chars {
+            let from = self.starts.get(first).copied().unwrap_or(0) as usize;
+            for to in RUNS.filter_map(|run| self.starts.get(first + run)) {
+                self.runs.push(hash(self.word.get(from..*to as usize).unwrap_or_default()) ^ RUN_SALT);
             }
         }
         self.begin_word();
     }
 }
 
+/// Bytes for a word with a space around it, and for reading eight at a time from any of them on.
+const ROOM: usize = WORD_CHARS + 1 + 8;
+
+/// What each byte of a text in ASCII is in a word; 0 where it is in none.
+const LETTERS: [u8; 256] = {
+    let mut letters = [0; 256];
+    let mut byte = 0u8;
+    while byte < 128 {
+        if byte.is_ascii_alphanumeric() || byte == b'_' {
+            letters[byte as usize] = byte.to_ascii_lowercase();
+        }
+        byte += 1;
+    }
+    letters
+};
+
+/// Where a hash begins, before the length is mixed in.
+const SEED: u64 = 0xa076_1d64_78bd_642f;
+/// What the last step of a hash multiplies with.
+const LAST: u64 = 0x8ebc_6af0_9c88_c6e3;
 /// Stands for the edge of the text in a pair of words.
 const EDGE: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Keeps a run apart from the word that reads the same.
@@ -187,14 +237,24 @@ fn class_of(c: char) -> Class {
 /// Hashes a few bytes: eight at a time, multiplied and folded (after wyhash, Wang Yi 2019).
 #[inline]
 pub(crate) fn hash(bytes: &[u8]) -> u64 {
-    let mut state = 0xa076_1d64_78bd_642f ^ bytes.len() as u64;
+    let mut state = SEED ^ bytes.len() as u64;
     let mut rest = bytes;
     while let Some((eight, after)) = rest.split_first_chunk::<8>() {
         state = fold(state ^ u64::from_le_bytes(*eight), 0xe703_7ed1_a0b4_28db);
         rest = after;
     }
-    let tail = rest.iter().rev().fold(0u64, |tail, byte| (tail << 8) | u64::from(*byte));
-    fold(state ^ tail, 0x8ebc_6af0_9c88_c6e3)
+    fold(state ^ fewer_than_eight(rest), LAST)
+}
+
+/// Up to seven bytes as a number, the first of them lowest. What is read twice is the same twice.
+#[inline]
+pub(crate) fn fewer_than_eight(bytes: &[u8]) -> u64 {
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        let begin = 8 * (bytes.len() - 4) as u32;
+        return u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << begin;
+    }
+    let byte = |at: usize| bytes.get(at).map_or(0, |byte| u64::from(*byte) << (8 * at));
+    byte(0) | byte(1) | byte(2)
 }
 
 #[inline]

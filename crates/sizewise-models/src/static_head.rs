@@ -1,11 +1,12 @@
 //! What does the static tier answer to one question?
 //!
 //! One linear layer over the vocabulary's n-grams and the mean static embedding. Each n-gram has one row of 8-bit weights
-//! with a scale, so the weights of a text fit into a few cache lines; the dense part stays in full precision.
+//! with a scale, so the weights of a text fit into a few cache lines; the dense part has 16 bits.
 
 use crate::{
+    class_vectors::ClassVectors,
     error::Result,
-    kernels::widest,
+    kernels::{prefetch, widest},
     memory::InMemory,
     tensors::{self, Output, Tensors},
     vocabulary::Vocabulary,
@@ -60,16 +61,13 @@ pub struct StaticHead {
     sparse: Vec<i8>,
     /// `[rows]`
     scales: Vec<f32>,
-    /// `[dimensions, stride]`
-    dense: Vec<f32>,
+    /// What the mean embedding's elements count for each class.
+    dense: ClassVectors,
     dimensions: usize,
     /// `[classes]`
     bias: Vec<f32>,
-    /// Mean static embedding of each class's training rows, of unit length, class by class within a dimension; an output for
-    /// what is outside of the classes has none. `[dimensions, stride]`
-    centroids: Vec<f32>,
-    /// How many classes have one.
-    centroid_count: usize,
+    /// Mean static embedding of each class's training rows, of unit length; an output for what is outside of the classes has none.
+    centroids: ClassVectors,
 }
 
 impl StaticHead {
@@ -94,23 +92,15 @@ impl StaticHead {
         let classes = bias.len().max(1);
         let stride = if classes < FILLED_FROM { classes } else { classes.next_multiple_of(LANES) };
         let dimensions = dense.len() / classes;
-        let centroid_count = centroids.len() / dimensions.max(1);
-        let mut turned = vec![0.0; if centroids.is_empty() { 0 } else { dimensions * stride }];
-        for (class, centroid) in centroids.chunks_exact(dimensions.max(1)).enumerate() {
-            for (value, row) in centroid.iter().zip(turned.chunks_exact_mut(stride)) {
-                row.iter_mut().skip(class).take(1).for_each(|slot| *slot = *value);
-            }
-        }
         Self {
             classes,
             stride,
             sparse: fill(sparse, classes, stride),
             scales,
-            dense: fill(dense, classes, stride),
+            dense: ClassVectors::new(&turned(dense, classes), dimensions),
             dimensions,
             bias,
-            centroids: turned,
-            centroid_count,
+            centroids: ClassVectors::new(centroids, dimensions),
         }
     }
 
@@ -129,12 +119,15 @@ impl StaticHead {
     /// Computes the logits of one text. `values` are those of the vocabulary, `embedding` is `[dimensions]`, `logits`
     /// is `[classes]`.
     pub fn logits(&self, values: &[(u32, f32)], embedding: &[f32], logits: &mut [f32]) {
+        // The rows lie apart from one another; while they come, the dense part is computed.
+        values.iter().for_each(|(row, _)| prefetch(self.weights(*row, 0.0).1));
         let mut sums = vec![0.0f32; self.stride];
+        sums.iter_mut().zip(&self.bias).for_each(|(sum, bias)| *sum = *bias);
+        self.dense.add_products(embedding, &mut sums);
         widest(
             #[inline(always)]
             || {
-                sums.iter_mut().zip(&self.bias).for_each(|(sum, bias)| *sum = *bias);
-                // Four rows at a time, as above: a sum is read and written once for them.
+                // Four rows at a time: a sum is read and written once for them, and waits less often for the one before.
                 let (fours, rest) = values.as_chunks::<4>();
                 for four in fours {
                     let [(a, p), (b, q), (c, r), (d, s)] = four.map(|(row, value)| self.weights(row, value));
@@ -148,7 +141,6 @@ impl StaticHead {
                     let (a, p) = self.weights(row, value);
                     sums.iter_mut().zip(p).for_each(|(sum, p)| *sum += a * f32::from(*p));
                 }
-                add_products(&mut sums, embedding, &self.dense);
             },
         );
         logits.iter_mut().zip(&sums).for_each(|(logit, sum)| *logit = *sum);
@@ -168,12 +160,8 @@ impl StaticHead {
     /// the centroid of `class`.
     #[must_use]
     pub fn centroid_cosines(&self, embedding: &[f32], class: usize) -> (f32, f32) {
-        let mut cosines = vec![0.0f32; self.stride];
-        widest(
-            #[inline(always)]
-            || add_products(&mut cosines, embedding, &self.centroids),
-        );
-        cosines.truncate(self.centroid_count);
+        let mut cosines = vec![0.0f32; self.centroids.count()];
+        self.centroids.add_products(embedding, &mut cosines);
         let best = cosines.iter().copied().fold(-1.0, f32::max);
         (best, cosines.get(class).copied().unwrap_or(-1.0))
     }
@@ -183,17 +171,19 @@ impl StaticHead {
     /// # Errors
     /// Fails only where a rule inside is broken.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let stride = self.stride;
-        let centroid = |class| self.centroids.iter().skip(class).step_by(stride).take(self.dimensions);
-        let centroids: Vec<f32> = (0..self.centroid_count).flat_map(centroid).copied().collect();
+        let dense = turned(&self.dense.to_floats(), self.dimensions);
         tensors::write(
             HEAD_FORMAT,
             &[
                 Output::bytes("sparse", &[self.rows(), self.classes], &unfill(&self.sparse, self)),
                 Output::floats("scales", &[self.rows()], &self.scales),
-                Output::floats("dense", &[self.dimensions, self.classes], &unfill(&self.dense, self)),
+                Output::floats("dense", &[self.dimensions, self.classes], &dense),
                 Output::floats("bias", &[self.classes], &self.bias),
-                Output::floats("centroids", &[self.centroid_count, self.dimensions], &centroids),
+                Output::floats(
+                    "centroids",
+                    &[self.centroids.count(), self.dimensions],
+                    &self.centroids.to_floats(),
+                ),
             ],
         )
     }
@@ -228,25 +218,9 @@ impl StaticHead {
     }
 }
 
-/// Adds the products of a vector with the rows of a matrix, which are as long as `sums`. Four rows at a time: otherwise each
-/// addition waits until the one before it is back in memory.
-#[inline(always)]
-fn add_products(sums: &mut [f32], vector: &[f32], matrix: &[f32]) {
-    let stride = sums.len().max(1);
-    let (fours, rest) = vector.as_chunks::<4>();
-    let mut rows = matrix.chunks_exact(4 * stride);
-    for ([a, b, c, d], rows) in fours.iter().zip(&mut rows) {
-        let ((p, q), (r, s)) = {
-            let (front, back) = rows.split_at(2 * stride);
-            (front.split_at(stride), back.split_at(stride))
-        };
-        for (sum, ((p, q), (r, s))) in sums.iter_mut().zip(p.iter().zip(q).zip(r.iter().zip(s))) {
-            *sum += (a * p + b * q) + (c * r + d * s);
-        }
-    }
-    for (value, row) in rest.iter().zip(rows.remainder().chunks_exact(stride)) {
-        sums.iter_mut().zip(row).for_each(|(sum, weight)| *sum += value * weight);
-    }
+/// A matrix with rows for columns. `matrix` is `[rows, columns]`
+fn turned(matrix: &[f32], columns: usize) -> Vec<f32> {
+    (0..columns).flat_map(|column| matrix.iter().skip(column).step_by(columns).copied()).collect()
 }
 
 /// Fills rows up to `stride`.
@@ -276,8 +250,8 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
 
 impl InMemory for StaticHead {
     fn held_bytes(&self) -> usize {
-        let tables = [&self.scales, &self.dense, &self.bias, &self.centroids];
-        self.sparse.held_bytes() + tables.iter().map(|table| table.held_bytes()).sum::<usize>()
+        let dense = self.dense.held_bytes() + self.centroids.held_bytes();
+        self.sparse.held_bytes() + self.scales.held_bytes() + self.bias.held_bytes() + dense
     }
 }
 
@@ -330,8 +304,8 @@ mod tests {
                 let plain = bias[class] + sum.sum::<f32>() + products.map(|(x, y)| x * y).sum::<f32>();
                 assert!((logits[class] - plain).abs() < 0.02, "{classes} classes, {class}: {plain}");
                 let (best, own) = head.centroid_cosines(&embedding, class);
-                assert!((own - cosine(class)).abs() < 1e-5, "{classes} classes, {class}");
-                assert!((0..classes).all(|other| cosine(other) <= best + 1e-5));
+                assert!((own - cosine(class)).abs() < 1e-4, "{classes} classes, {class}");
+                assert!((0..classes).all(|other| cosine(other) <= best + 1e-4));
             }
         }
     }
@@ -339,7 +313,7 @@ mod tests {
     #[test]
     fn centroids_tell_how_near_a_text_is() {
         let (best, own) = head().centroid_cosines(&[0.6, 0.8], 0);
-        assert!((best - 1.0).abs() < 1e-6 && (own - 0.6).abs() < 1e-6);
+        assert!((best - 1.0).abs() < 1e-4 && (own - 0.6).abs() < 1e-4);
     }
 
     #[test]
@@ -349,6 +323,7 @@ mod tests {
         head().logits(&[(0, 1.0)], &[0.3, 0.1], &mut before);
         again.logits(&[(0, 1.0)], &[0.3, 0.1], &mut after);
         assert_eq!(before, after);
+        assert_eq!(again.to_bytes().unwrap(), head().to_bytes().unwrap());
         let vocabulary = Vocabulary::new(&[(1 << 40, 1), (7, 3)], 10);
         let again = Vocabulary::from_bytes("vocabulary", &vocabulary.to_bytes().unwrap()).unwrap();
         assert_eq!((again.hashes(), again.idf()), (vocabulary.hashes(), vocabulary.idf()));

@@ -5,7 +5,9 @@
 
 use crate::{
     calibrator::Calibrator,
+    encoder::exp,
     error::{Error, Result},
+    kernels::widest,
     linear_head::LinearHead,
     neighbours::Neighbours,
     static_head::StaticHead,
@@ -67,22 +69,57 @@ impl Scores {
     /// Reads a head's logits, the last of which may stand for "none of the classes". `[classes]` or `[classes + 1]`
     #[must_use]
     pub fn of(logits: &[f32], classes: usize) -> Self {
-        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let mut inside: Vec<f32> = logits.iter().map(|logit| (logit - largest).exp()).collect();
-        let total: f32 = inside.iter().sum();
-        inside.iter_mut().for_each(|value| *value /= total);
-        let entropy =
-            -inside.iter().map(|p| p * p.max(1e-30).ln()).sum::<f32>() / (inside.len().max(2) as f32).ln();
-        let candidates = inside.get(..classes).unwrap_or_default().iter().enumerate();
-        let best = candidates.max_by(|(_, a), (_, b)| a.total_cmp(b)).map_or(0, |(class, _)| class);
-        let top = inside.get(best).copied().unwrap_or(0.0);
-        let second = inside
-            .iter()
-            .enumerate()
-            .filter(|(class, _)| *class != best)
-            .map(|(_, p)| *p)
-            .fold(0.0, f32::max);
-        let rest: f32 = inside.iter().enumerate().filter(|(class, _)| *class != best).map(|(_, p)| *p).sum();
+        Self::of_owned(logits.to_vec(), classes)
+    }
+
+    /// [`Self::of`], in the logits' own room.
+    fn of_owned(mut logits: Vec<f32>, classes: usize) -> Self {
+        let (mut total, mut entropy, mut most) = (0.0, 0.0, 0.0);
+        widest(
+            #[inline(always)]
+            || {
+                let largest = lanes(&logits, f32::NEG_INFINITY, f32::max);
+                let mut parts = [0.0f32; LANES];
+                let mut weighted = [0.0f32; LANES];
+                for logits in logits.chunks_mut(LANES) {
+                    for ((part, weighted), logit) in parts.iter_mut().zip(&mut weighted).zip(logits) {
+                        let below = *logit - largest;
+                        *logit = exp_or_zero(below);
+                        *part += *logit;
+                        // A part that is zero counts nothing, however far below.
+                        *weighted += *logit * if below < -LEAST { -LEAST } else { below };
+                    }
+                }
+                total = parts.iter().sum::<f32>();
+                // The sum of p · ln p, where ln p is how far a logit is below the largest, less the logarithm of the total.
+                entropy = total.ln() - weighted.iter().sum::<f32>() / total;
+                logits.iter_mut().for_each(|value| *value /= total);
+                most = lanes(logits.get(..classes).unwrap_or_default(), 0.0, f32::max);
+            },
+        );
+        let mut inside = logits;
+        let entropy = entropy / (inside.len().max(2) as f32).ln();
+        let candidates = inside.get(..classes).unwrap_or_default();
+        let best = if total.is_finite() {
+            candidates.iter().rposition(|p| *p == most).unwrap_or(0)
+        } else {
+            let candidates = candidates.iter().enumerate();
+            candidates.max_by(|(_, a), (_, b)| a.total_cmp(b)).map_or(0, |(class, _)| class)
+        };
+        let (mut top, mut second, mut rest) = (0.0, 0.0f32, 0.0f32);
+        if let Some(best) = inside.get_mut(best) {
+            top = std::mem::take(best);
+        }
+        widest(
+            #[inline(always)]
+            || {
+                second = lanes(&inside, 0.0, f32::max);
+                rest = lanes(&inside, 0.0, |a, b| a + b);
+            },
+        );
+        if let Some(best) = inside.get_mut(best) {
+            *best = top;
+        }
         inside.truncate(classes);
         Self { best, best_log_odds: log_ratio(top, rest), margin: log_ratio(top, second), entropy, inside }
     }
@@ -90,15 +127,50 @@ impl Scores {
     /// The probability that none of the classes is right; 0 where the head does not know an outside.
     #[must_use]
     pub fn outside(&self) -> f32 {
-        (1.0 - self.inside.iter().sum::<f32>()).clamp(0.0, 1.0)
+        (1.0 - sum(&self.inside)).clamp(0.0, 1.0)
     }
 
     /// The probabilities of the classes, given that one of them is right. `[classes]`
     #[must_use]
     pub fn given_inside(&self) -> Vec<f32> {
-        let total: f32 = self.inside.iter().sum::<f32>().max(1e-30);
-        self.inside.iter().map(|p| p / total).collect()
+        self.clone().into_given_inside()
     }
+
+    /// [`Self::given_inside`], in the probabilities' own room.
+    fn into_given_inside(mut self) -> Vec<f32> {
+        let total = sum(&self.inside).max(1e-30);
+        self.inside.iter_mut().for_each(|p| *p /= total);
+        self.inside
+    }
+}
+
+/// Numbers that are added or compared side by side; each is the same on every machine, however wide its vectors.
+const LANES: usize = 16;
+/// Logarithms of probabilities below this one's are this one's: -ln 10⁻³⁰.
+const LEAST: f32 = 69.077_55;
+
+/// Folds all numbers into one, sixteen side by side.
+#[inline(always)]
+fn lanes(values: &[f32], begin: f32, fold: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [begin; LANES];
+    for values in values.chunks(LANES) {
+        lanes.iter_mut().zip(values).for_each(|(lane, value)| *lane = fold(*lane, *value));
+    }
+    lanes.into_iter().fold(begin, fold)
+}
+
+fn sum(values: &[f32]) -> f32 {
+    widest(
+        #[inline(always)]
+        || lanes(values, 0.0, |a, b| a + b),
+    )
+}
+
+/// The exponential function of what is zero or less, as the library's for what is no number.
+#[inline(always)]
+fn exp_or_zero(x: f32) -> f32 {
+    let power = if x < -87.0 { 0.0 } else { exp(x) };
+    if x.is_nan() { x } else { power }
 }
 
 /// Bounded, so that one signal cannot decide everything.
@@ -216,14 +288,14 @@ impl Decide for StaticTier {
             evidence.features.ok_or(Error::Internal("the static tier is asked with its features"))?;
         let mut logits = vec![0.0; self.head.classes()];
         self.head.logits(features.values, features.embedding, &mut logits);
-        let scores = Scores::of(&logits, self.classes);
+        let scores = Scores::of_owned(logits, self.classes);
         let signals = static_signals(&scores, &self.head, features);
         Ok(Judgement {
             tier: Tier::Static,
             class: scores.best,
             confidence: self.calibrator.confidence(&signals),
             novelty: scores.outside().max(1.0 - features.seen_words),
-            probabilities: scores.given_inside(),
+            probabilities: scores.into_given_inside(),
             cost: MicroUsd(0),
         })
     }
@@ -245,7 +317,7 @@ impl Decide for EncoderTier {
         self.head.logits(embedding, &mut logits);
         let earlier = evidence.earlier.iter().find(|judgement| judgement.tier == Tier::Static);
         blend(&mut logits, earlier, self.blend);
-        let scores = Scores::of(&logits, self.classes);
+        let scores = Scores::of_owned(logits, self.classes);
         let votes = self.neighbours.votes(embedding, scores.best, None);
         let signals = encoder_signals(&scores, votes, earlier, features);
         Ok(Judgement {
@@ -253,7 +325,7 @@ impl Decide for EncoderTier {
             class: scores.best,
             confidence: self.calibrator.confidence(&signals),
             novelty: scores.outside().max(1.0 - votes.nearest).clamp(0.0, 1.0),
-            probabilities: scores.given_inside(),
+            probabilities: scores.into_given_inside(),
             cost: MicroUsd(0),
         })
     }
@@ -278,6 +350,70 @@ mod tests {
         assert_eq!((scores.best, scores.inside.len()), (0, 3));
         assert!(scores.inside.iter().sum::<f32>() < 0.5 && scores.margin < 0.0);
         assert!((scores.given_inside().iter().sum::<f32>() - 1.0).abs() < 1e-6);
+    }
+
+    /// The same by the library's functions, one class after the other.
+    fn plain(logits: &[f32], classes: usize) -> Scores {
+        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let powers: Vec<f32> = logits.iter().map(|logit| (logit - largest).exp()).collect();
+        let total: f32 = powers.iter().sum();
+        let all: Vec<f32> = powers.iter().map(|power| power / total).collect();
+        let entropy =
+            -all.iter().map(|p| p * p.max(1e-30).ln()).sum::<f32>() / (all.len().max(2) as f32).ln();
+        let inside = all.iter().take(classes).enumerate();
+        let best = inside.max_by(|(_, a), (_, b)| a.total_cmp(b)).map_or(0, |(class, _)| class);
+        let others = || all.iter().enumerate().filter(|(class, _)| *class != best).map(|(_, p)| *p);
+        let top = all.get(best).copied().unwrap_or(0.0);
+        Scores {
+            best,
+            best_log_odds: log_ratio(top, others().sum()),
+            margin: log_ratio(top, others().fold(0.0, f32::max)),
+            entropy,
+            inside: all.into_iter().take(classes).collect(),
+        }
+    }
+
+    fn check(logits: &[f32], classes: usize) {
+        let (found, expected) = (Scores::of(logits, classes), plain(logits, classes));
+        let near = |a: f32, b: f32| (a - b).abs() <= 2e-5 * (1.0 + b.abs()) || (a.is_nan() && b.is_nan());
+        assert_eq!((found.best, found.inside.len()), (expected.best, expected.inside.len()), "{logits:?}");
+        assert!(found.inside.iter().zip(&expected.inside).all(|(a, b)| near(*a, *b)), "{logits:?}");
+        for (a, b) in [
+            (found.best_log_odds, expected.best_log_odds),
+            (found.margin, expected.margin),
+            (found.entropy, expected.entropy),
+        ] {
+            assert!(near(a, b), "{logits:?}: {a} {b}");
+        }
+    }
+
+    #[test]
+    fn scores_are_those_of_the_plain_formulas() {
+        for classes in [1, 2, 3, 15, 16, 17, 77, 150] {
+            let logit = |i: usize| ((i * 7_919 % 1_009) as f32 / 90.0 - 5.0) * (1 + i % 3) as f32;
+            let logits: Vec<f32> = (0..=classes).map(logit).collect();
+            check(&logits, classes);
+            check(&logits[..classes], classes);
+        }
+    }
+
+    #[test]
+    fn scores_of_strange_logits_are_those_of_the_plain_formulas() {
+        const INF: f32 = f32::INFINITY;
+        for logits in [
+            &[0.0, 0.0][..],
+            &[0.0, -500.0, -1e30],
+            &[0.0, -INF],
+            &[3.0, f32::NAN, 1.0],
+            &[f32::NAN, f32::NAN],
+            &[INF, 1.0],
+            &[-INF, -INF],
+            &[1e38, -1e38],
+            &[1.0],
+        ] {
+            check(logits, logits.len());
+            check(logits, logits.len() - 1);
+        }
     }
 
     #[test]

@@ -3,10 +3,14 @@
 //! A table from hash to row number, built once from the training rows. A text becomes two blocks of tf-idf values (words
 //! and character runs), each of unit length, so that neither block drowns the other.
 
+mod buckets;
+
 use crate::{
+    kernels::widest,
     memory::InMemory,
     ngrams::{Block, Ngrams},
 };
+use buckets::Buckets;
 
 /// The n-grams of the training rows.
 #[derive(Debug, Clone)]
@@ -15,8 +19,8 @@ pub struct Vocabulary {
     hashes: Vec<u64>,
     /// Inverse document frequency of every row. `[rows]`
     idf: Vec<f32>,
-    /// Upper half of the hash and row plus one, by open addressing; 0 where free.
-    slots: Vec<(u32, u32)>,
+    /// Where the rows of hashes are found.
+    buckets: Buckets,
     /// What an n-gram counts that no training row had.
     unseen_idf: f32,
 }
@@ -24,7 +28,7 @@ pub struct Vocabulary {
 /// A text as rows and values. Reused from text to text.
 #[derive(Debug, Default, Clone)]
 pub struct Features {
-    /// Rows and values, words first, then runs; sorted by row within a block.
+    /// Rows and values, words first, then runs; each row once within a block, in the order of the text.
     pub values: Vec<(u32, f32)>,
     /// Share of the text's words and pairs (weighted by idf) that the training rows had too.
     pub seen_words: f32,
@@ -34,6 +38,9 @@ pub struct Features {
     pub word_count: usize,
     ngrams: Ngrams,
     rows: Vec<u32>,
+    /// Rows with how often they stand in a block, and where they are in this list; see [`count`].
+    counted: Vec<(u32, u32)>,
+    places: Vec<u32>,
 }
 
 impl Vocabulary {
@@ -51,21 +58,7 @@ impl Vocabulary {
     /// Puts a stored vocabulary together again.
     #[must_use]
     pub fn from_parts(hashes: Vec<u64>, idf: Vec<f32>, unseen_idf: f32) -> Self {
-        let mut vocabulary = Self {
-            slots: vec![(0, 0); (hashes.len() * 2).next_power_of_two().max(2)],
-            hashes,
-            idf,
-            unseen_idf,
-        };
-        for position in 0..vocabulary.hashes.len() {
-            let Some(&hash) = vocabulary.hashes.get(position) else { continue };
-            if let Err(free) = vocabulary.find(hash)
-                && let Some(slot) = vocabulary.slots.get_mut(free)
-            {
-                *slot = ((hash >> 32) as u32, position as u32 + 1);
-            }
-        }
-        vocabulary
+        Self { buckets: Buckets::new(&hashes), hashes, idf, unseen_idf }
     }
 
     /// How many n-grams it knows.
@@ -98,25 +91,6 @@ impl Vocabulary {
         self.unseen_idf
     }
 
-    /// The row of a hash, or the free slot where it would stand.
-    #[inline]
-    fn find(&self, hash: u64) -> Result<u32, usize> {
-        let mask = self.slots.len() - 1;
-        let tag = (hash >> 32) as u32;
-        let mut at = hash as usize & mask;
-        // At most half of the slots are taken, so the search ends.
-        while let Some(&(found, row)) = self.slots.get(at) {
-            if row == 0 {
-                return Err(at);
-            }
-            if found == tag {
-                return Ok(row - 1);
-            }
-            at = (at + 1) & mask;
-        }
-        Err(0)
-    }
-
     /// Replaces `features` by those of `text`.
     pub fn read(&self, text: &str, features: &mut Features) {
         let mut ngrams = std::mem::take(&mut features.ngrams);
@@ -133,32 +107,71 @@ impl Vocabulary {
             Block::Word => &ngrams.words,
             Block::Run => &ngrams.runs,
         };
-        let rows = &mut features.rows;
-        rows.clear();
-        rows.extend(hashes.iter().filter_map(|hash| self.find(*hash).ok()));
-        let unseen = (hashes.len() - rows.len()) as f32 * self.unseen_idf;
-        rows.sort_unstable();
-        let first = features.values.len();
-        let (mut squares, mut seen) = (0.0f32, 0.0f32);
-        for same in rows.chunk_by(|a, b| a == b) {
-            let Some(&row) = same.first() else { continue };
-            let idf = self.idf.get(row as usize).copied().unwrap_or(0.0);
-            let value = idf * (1.0 + if same.len() > 1 { (same.len() as f32).ln() } else { 0.0 });
-            seen += idf * same.len() as f32;
-            squares += value * value;
-            features.values.push((row, value));
-        }
-        if squares > 0.0 {
-            let scale = 1.0 / squares.sqrt();
-            features.values.iter_mut().skip(first).for_each(|(_, value)| *value *= scale);
-        }
+        let Features { values, rows, counted, places, .. } = features;
+        places.resize(places.len().max(self.hashes.len()), 0);
+        rows.resize(rows.len().max(hashes.len()), 0);
+        counted.resize(counted.len().max(hashes.len()), (0, 0));
+        let first = values.len();
+        let (mut seen, mut known) = (0.0f32, 0);
+        widest(
+            #[inline(always)]
+            || {
+                known = self.buckets.find_all(hashes, rows);
+                let distinct = count(rows.get(..known).unwrap_or_default(), places, counted);
+                let counted = counted.get(..distinct).unwrap_or_default();
+                values.extend(counted.iter().map(|(row, times)| {
+                    let idf = self.idf.get(*row as usize).copied().unwrap_or(0.0);
+                    seen += idf * *times as f32;
+                    (*row, idf * weight_of(*times))
+                }));
+                let values = values.get_mut(first..).unwrap_or_default();
+                let squares: f32 = values.iter().map(|(_, value)| value * value).sum();
+                if squares > 0.0 {
+                    let scale = 1.0 / squares.sqrt();
+                    values.iter_mut().for_each(|(_, value)| *value *= scale);
+                }
+            },
+        );
+        let unseen = (hashes.len() - known) as f32 * self.unseen_idf;
         if seen + unseen > 0.0 { seen / (seen + unseen) } else { 0.0 }
     }
 }
 
+/// Counts how often each row stands in `rows`: `counted` begins with each of them once, in the order in which they came first.
+/// Returns how many they are.
+///
+/// `places` says where in `counted` a row was put last, and `counted` says whether that was for this text, so that nothing need be
+/// cleared (Briggs and Torczon 1993). What was put there for an earlier text seldom is the same row, so that the processor guesses
+/// right where a row is new.
+#[inline(always)]
+fn count(rows: &[u32], places: &mut [u32], counted: &mut [(u32, u32)]) -> usize {
+    let mut distinct = 0;
+    for row in rows {
+        let Some(place) = places.get_mut(*row as usize) else { continue };
+        match counted.get_mut(*place as usize) {
+            Some((old, times)) if *old == *row && (*place as usize) < distinct => *times += 1,
+            _ => {
+                *place = distinct as u32;
+                if let Some(slot) = counted.get_mut(distinct) {
+                    *slot = (*row, 1);
+                }
+                distinct += 1;
+            }
+        }
+    }
+    distinct
+}
+
+/// What an n-gram counts that a text has several times: one more than the logarithm.
+#[inline(always)]
+fn weight_of(times: u32) -> f32 {
+    const FEW: [f32; 5] = [1.0, 1.0, 1.693_147_2, 2.098_612_3, 2.386_294_4];
+    FEW.get(times as usize).copied().unwrap_or_else(|| 1.0 + (times as f32).ln())
+}
+
 impl InMemory for Vocabulary {
     fn held_bytes(&self) -> usize {
-        self.hashes.held_bytes() + self.idf.held_bytes() + self.slots.held_bytes()
+        self.hashes.held_bytes() + self.idf.held_bytes() + self.buckets.held_bytes()
     }
 }
 
@@ -201,10 +214,48 @@ mod tests {
     }
 
     #[test]
-    fn every_hash_is_found_again() {
-        let counted: Vec<(u64, u32)> =
-            (0..50_000u64).map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15), 1)).collect();
-        let vocabulary = Vocabulary::new(&counted, 10);
-        assert!(counted.iter().enumerate().all(|(row, (hash, _))| vocabulary.find(*hash) == Ok(row as u32)));
+    fn a_reader_serves_several_vocabularies_and_counts_as_a_sorted_list_does() {
+        let large = vocabulary(&["where is my card", "my card was stolen", "the card of my card"]);
+        let small = vocabulary(&["the the the parrot", "a parrot"]);
+        let mut features = Features::default();
+        for text in
+            ["my my card my card", "the parrot of the parrot", "", "card", "the card the card the parrot"]
+        {
+            for vocabulary in [&large, &small, &large] {
+                vocabulary.read(text, &mut features);
+                let mut ngrams = Ngrams::default();
+                ngrams.read(text);
+                let mut expected = Vec::new();
+                for hashes in [&ngrams.words, &ngrams.runs] {
+                    let mut times: BTreeMap<u32, f32> = BTreeMap::new();
+                    for hash in hashes {
+                        let row = vocabulary.hashes().iter().position(|other| other == hash);
+                        row.into_iter().for_each(|row| *times.entry(row as u32).or_default() += 1.0);
+                    }
+                    let weight =
+                        |(row, times): (u32, f32)| (row, vocabulary.idf()[row as usize] * (1.0 + times.ln()));
+                    let block: Vec<(u32, f32)> = times.into_iter().map(weight).collect();
+                    let length = block.iter().map(|(_, value)| value * value).sum::<f32>().sqrt();
+                    expected.extend(block.into_iter().map(|(row, value)| (row, value / length)));
+                }
+                let mut found = features.values.clone();
+                found.sort_by_key(|(row, _)| *row);
+                expected.sort_by_key(|(row, _)| *row);
+                assert_eq!(found.len(), expected.len(), "{text}");
+                for ((row, value), (other, expected)) in found.iter().zip(&expected) {
+                    assert!(
+                        row == other && (value - expected).abs() < 1e-5,
+                        "{text}: {row} {value} {expected}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn repeats_count_by_their_logarithm() {
+        for times in 1..50 {
+            assert!((weight_of(times) - (1.0 + (times as f32).ln())).abs() < 1e-6);
+        }
     }
 }

@@ -7,11 +7,13 @@
 //! One difference is on purpose: a text that contains `[SEP]` or another special token is cut like any other text.
 //! What a user writes is data and never steers the model.
 
+mod pieces;
+
 use crate::{
     error::{Error, Result},
     memory::InMemory,
-    ngrams::hash,
 };
+use pieces::Pieces;
 use serde::Deserialize;
 use sizewise_contract::limits;
 use std::collections::HashMap;
@@ -129,17 +131,17 @@ impl WordPiece {
 
     fn encode_ascii(&self, text: &[u8], word: &mut Vec<u8>, ids: &mut Vec<u32>) {
         for &byte in text {
-            if byte.is_ascii_alphanumeric() {
-                word.push(if self.lowercase { byte.to_ascii_lowercase() } else { byte });
-            } else if byte.is_ascii_punctuation() {
-                self.cut(word, ids);
-                word.push(byte);
-                self.cut(word, ids);
-            } else if byte.is_ascii_whitespace() || byte == 0x0b {
-                // Other control characters are dropped without ending the word.
-                if byte != 0x0b && byte != 0x0c {
+            match KINDS.get(usize::from(byte)) {
+                Some(Kind::Letter) => {
+                    word.push(if self.lowercase { byte.to_ascii_lowercase() } else { byte });
+                }
+                Some(Kind::Space) => self.cut(word, ids),
+                Some(Kind::Mark) => {
+                    self.cut(word, ids);
+                    word.push(byte);
                     self.cut(word, ids);
                 }
+                Some(Kind::Dropped) | None => {}
             }
         }
         self.cut(word, ids);
@@ -216,83 +218,35 @@ fn is_han(c: char) -> bool {
         | 0x2B920..=0x2CEAF | 0xF900..=0xFAFF | 0x2F800..=0x2FA1F)
 }
 
-/// Known pieces by open addressing.
-#[derive(Debug)]
-struct Pieces {
-    /// Tag, begin of the piece in `bytes`, its length and id plus one; 0 where free.
-    slots: Vec<Slot>,
-    bytes: Vec<u8>,
-    longest: usize,
+/// What a byte of a text in ASCII does to a word.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// Belongs to it.
+    Letter,
+    /// Ends it.
+    Space,
+    /// Ends it and is a word of its own.
+    Mark,
+    /// Nothing: control characters are dropped without ending the word.
+    Dropped,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Slot {
-    tag: u32,
-    begin: u32,
-    length: u32,
-    id_plus_one: u32,
-}
-
-impl Pieces {
-    fn new<'a>(pieces: impl ExactSizeIterator<Item = (&'a [u8], u32)>) -> Self {
-        let mut table = Self {
-            slots: vec![Slot::default(); (pieces.len() * 2).next_power_of_two().max(2)],
-            bytes: Vec::new(),
-            longest: 0,
-        };
-        for (piece, id) in pieces {
-            let hashed = hash(piece);
-            let mask = table.slots.len() - 1;
-            let mut at = hashed as usize & mask;
-            while table.slots.get(at).is_some_and(|slot| slot.id_plus_one != 0) {
-                at = (at + 1) & mask;
-            }
-            if let Some(slot) = table.slots.get_mut(at) {
-                *slot = Slot {
-                    tag: (hashed >> 32) as u32,
-                    begin: table.bytes.len() as u32,
-                    length: piece.len() as u32,
-                    id_plus_one: id + 1,
-                };
-            }
-            table.bytes.extend_from_slice(piece);
-            table.longest = table.longest.max(piece.len());
+/// The kind of every byte.
+const KINDS: [Kind; 128] = {
+    let mut kinds = [Kind::Dropped; 128];
+    let mut byte = 0u8;
+    while byte < 128 {
+        if byte.is_ascii_alphanumeric() {
+            kinds[byte as usize] = Kind::Letter;
+        } else if byte.is_ascii_punctuation() {
+            kinds[byte as usize] = Kind::Mark;
+        } else if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
+            kinds[byte as usize] = Kind::Space;
         }
-        table
+        byte += 1;
     }
-
-    /// The longest known piece that `text` begins with, and its length.
-    fn longest(&self, text: &[u8]) -> Option<(u32, usize)> {
-        let mut length = text.len().min(self.longest);
-        while length > 0 {
-            // A cut within a character matches no piece, so only whole characters need be tried.
-            if text.get(length).is_none_or(|next| next & 0xC0 != 0x80)
-                && let Some(id) = self.find(text.get(..length).unwrap_or_default())
-            {
-                return Some((id, length));
-            }
-            length -= 1;
-        }
-        None
-    }
-
-    fn find(&self, piece: &[u8]) -> Option<u32> {
-        let hashed = hash(piece);
-        let mask = self.slots.len() - 1;
-        let mut at = hashed as usize & mask;
-        loop {
-            let slot = self.slots.get(at)?;
-            if slot.id_plus_one == 0 {
-                return None;
-            }
-            let stored = || self.bytes.get(slot.begin as usize..(slot.begin + slot.length) as usize);
-            if slot.tag == (hashed >> 32) as u32 && stored() == Some(piece) {
-                return Some(slot.id_plus_one - 1);
-            }
-            at = (at + 1) & mask;
-        }
-    }
-}
+    kinds
+};
 
 /// The part of a `tokenizer.json` that is read.
 #[derive(Deserialize)]
@@ -378,10 +332,7 @@ impl TokenizerJson {
 
 impl InMemory for WordPiece {
     fn held_bytes(&self) -> usize {
-        [&self.first, &self.next]
-            .iter()
-            .map(|pieces| pieces.slots.held_bytes() + pieces.bytes.held_bytes())
-            .sum()
+        self.first.held_bytes() + self.next.held_bytes()
     }
 }
 
