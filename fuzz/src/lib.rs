@@ -14,7 +14,11 @@ use sizewise_contract::{Decide, Diagnose, Evidence, Fault, Task};
 use sizewise_engine::{InputValue, QuestionRef};
 use sizewise_learn::table::TableReader;
 use sizewise_models::{
-    package::TaskModels, static_embeddings::StaticEmbeddings, static_reader::StaticReader, tensors::Tensors,
+    encoder::{adapter_changes, base_of_adapter},
+    package::TaskModels,
+    static_embeddings::StaticEmbeddings,
+    static_reader::StaticReader,
+    tensors::Tensors,
     tokenizer::Tokenizer,
 };
 use std::io::Write;
@@ -81,6 +85,11 @@ pub fn safetensors(data: &[u8]) {
     read_tensors(bytes);
     if let Err(error) = StaticEmbeddings::from_files(bytes, fixture::TOKENIZER.as_bytes()) {
         is_explained(&error);
+    }
+    for changes in [base_of_adapter(bytes).map(drop), adapter_changes(bytes).map(drop)] {
+        if let Err(error) = changes {
+            is_explained(&error);
+        }
     }
     let parts = fixture::parts();
     let hostile = usize::from(*chosen) % parts.len();

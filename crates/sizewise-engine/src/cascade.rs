@@ -9,7 +9,7 @@ use crate::{
     served::{Asked, Served},
 };
 use sizewise_contract::{Decide, Embeddings, Evidence, Judgement, StaticFeatures};
-use sizewise_models::{batching::Batcher, neighbours::Neighbour, static_reader::StaticReader};
+use sizewise_models::{batching::Seat, neighbours::Neighbour, static_reader::StaticReader};
 use std::{cell::RefCell, time::Instant};
 use tokio::sync::oneshot;
 
@@ -64,7 +64,7 @@ pub(crate) async fn run(served: &Served, admitted: &Admitted) -> Result<Outcome,
             ask_static(served, &admitted.questions, (text, features))
         })?);
     }
-    let Some(batcher) = &served.encoder else { return Ok(outcome) };
+    let Some(seat) = &served.encoder else { return Ok(outcome) };
     let is_open = |position: usize, found: &Judged| {
         let asked = admitted.questions.get(position).and_then(|question| served.asked.get(*question));
         let limit = admitted.limits.get(position).copied().unwrap_or(f64::INFINITY);
@@ -87,9 +87,8 @@ pub(crate) async fn run(served: &Served, admitted: &Admitted) -> Result<Outcome,
     let texts: Vec<&str> =
         open.iter().filter_map(|input| admitted.texts.get(*input)).map(String::as_str).collect();
     let (told, embedded) = oneshot::channel();
-    batcher
-        .submit(&texts, served.info.task.input.on_overflow, |found| drop(told.send(found)))
-        .map_err(|error| named(error, (&open, &texts), batcher))?;
+    seat.submit(&texts, served.info.task.input.on_overflow, |found| drop(told.send(found)))
+        .map_err(|error| named(error, (&open, &texts), seat))?;
     let embedded: Embeddings =
         embedded.await.map_err(|_| Error::Model(sizewise_models::Error::ShuttingDown))??;
     let each = begun.elapsed().as_micros() as u64 / open.len() as u64;
@@ -122,9 +121,9 @@ pub(crate) async fn run(served: &Served, admitted: &Admitted) -> Result<Outcome,
 }
 
 /// Says which input is too long.
-fn named(error: sizewise_models::Error, (inputs, texts): (&[usize], &[&str]), batcher: &Batcher) -> Error {
+fn named(error: sizewise_models::Error, (inputs, texts): (&[usize], &[&str]), seat: &Seat) -> Error {
     let sizewise_models::Error::TooLong { limit, .. } = error else { return error.into() };
-    let sizes = texts.iter().map(|text| batcher.encoder().count_tokens(text));
+    let sizes = texts.iter().map(|text| seat.encoder().count_tokens(text));
     let long = inputs.iter().zip(sizes).find(|(_, tokens)| *tokens > limit);
     long.map_or(error.into(), |(position, tokens)| Error::TooManyPieces {
         position: *position,
@@ -187,9 +186,9 @@ fn with_features<T>(
 /// The training rows most like a text.
 pub(crate) async fn nearest(served: &Served, text: &str, count: usize) -> Result<Vec<Neighbour>, Error> {
     let near = served.models.questions.iter().find_map(|models| models.encoder_tier.as_ref());
-    let (Some(near), Some(batcher)) = (near, &served.encoder) else { return Ok(Vec::new()) };
+    let (Some(near), Some(seat)) = (near, &served.encoder) else { return Ok(Vec::new()) };
     let (told, embedded) = oneshot::channel();
-    batcher.submit(&[text], served.info.task.input.on_overflow, |found| drop(told.send(found)))?;
+    seat.submit(&[text], served.info.task.input.on_overflow, |found| drop(told.send(found)))?;
     let embedded = embedded.await.map_err(|_| Error::Model(sizewise_models::Error::ShuttingDown))??;
     Ok(near.neighbours.neighbours.nearest(&embedded.values, count, None))
 }

@@ -46,7 +46,7 @@ pub use protect::{
 pub use purses::{Purse, Purses};
 pub use recall::{LabelledText, Recall, Similarity};
 pub use request::{InputValue, QuestionRef, Request};
-pub use served::{ENCODER_PARTS, TaskInfo, encoder_files};
+pub use served::{ENCODER_ADAPTER, ENCODER_PARTS, TaskInfo, encoder_adapter, encoder_files};
 pub use trials::{EndedTrial, TrialStanding};
 
 use admit::Admitted;

@@ -10,7 +10,7 @@ use crate::{
 };
 use sizewise_contract::{Certificate, ContentHash, Task, Tier};
 use sizewise_models::{
-    batching::Batcher, encoder::EncoderFiles, package::TaskModels, static_embeddings::StaticEmbeddings,
+    batching::Seat, encoder::EncoderFiles, package::TaskModels, static_embeddings::StaticEmbeddings,
 };
 use sizewise_store::{Release, Store};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -23,6 +23,9 @@ pub const ENCODER_PARTS: [&str; 5] = [
     "encoder/config_sentence_transformers.json",
     "encoder/weights/",
 ];
+
+/// Name of the part that holds what a task changes of its encoder, the one of [`ENCODER_PARTS`] or the built-in one.
+pub const ENCODER_ADAPTER: &str = "encoder/adapter.safetensors";
 
 /// What is known about one task that is served.
 #[derive(Debug, Clone)]
@@ -43,7 +46,7 @@ pub(crate) struct Served {
     pub(crate) info: TaskInfo,
     pub(crate) models: TaskModels,
     pub(crate) static_embeddings: Arc<StaticEmbeddings>,
-    pub(crate) encoder: Option<Arc<Batcher>>,
+    pub(crate) encoder: Option<Seat>,
     /// One entry per question.
     pub(crate) asked: Vec<Asked>,
     /// By what new kinds of input are told; none where the release has nothing for it.
@@ -106,7 +109,10 @@ impl Served {
             return Err(Error::Release { release: release.id, problem });
         }
         let encoder = match &models.encoder {
-            Some(hash) => Some(catalogue.encoder(hash, || encoder_files(store, &release))?),
+            Some(hash) => {
+                let adapter = encoder_adapter(store, &release)?;
+                Some(catalogue.encoder(hash, adapter, || encoder_files(store, &release))?)
+            }
             None => None,
         };
         let asked = asked(&task, &models, &release, settings);
@@ -175,7 +181,18 @@ fn asked(task: &Task, models: &TaskModels, release: &Release, settings: Settings
     task.questions.iter().zip(&models.questions).zip(thresholds).map(question).collect()
 }
 
-/// The files of a release's own encoder; none where it uses the built-in one.
+/// What a release changes of its encoder, where that is kept beside it.
+///
+/// # Errors
+/// Fails when the part is missing or damaged.
+pub fn encoder_adapter(store: &Store, release: &Release) -> Result<Option<Vec<u8>>, Error> {
+    match release.manifest.parts.iter().any(|part| part.name == ENCODER_ADAPTER) {
+        true => Ok(Some(store.part(release, ENCODER_ADAPTER)?)),
+        false => Ok(None),
+    }
+}
+
+/// The files of a release's own encoder, without its adapter; none where it uses the built-in one.
 ///
 /// # Errors
 /// Fails when a part is missing or damaged.

@@ -21,6 +21,7 @@
 //! calibrated are then answers of encoders that had a third fewer rows than the one that serves, which errs on the safe side; four
 //! trainings of few rows are still short. Where the three answer their thirds worse than the encoder as it was, it stays as it was.
 
+mod adapter;
 mod attention;
 mod checkpoint;
 mod floats;
@@ -35,10 +36,12 @@ mod run;
 pub(crate) mod tests;
 mod weights;
 
+pub use adapter::{AdapterFiles, merge};
 pub use objective::Question;
 pub use plan::{Plan, Split};
 pub use run::{EpochSummary, Progress};
-pub use weights::{LoraMatrix, Method};
+pub use sizewise_models::encoder::LoraMatrix;
+pub use weights::Method;
 
 use crate::{
     dataset::TrainingRows,
@@ -51,7 +54,7 @@ use network::Network;
 use run::Run;
 use sizewise_contract::{ContentHash, Example, Label, Task, task::Overflow};
 use sizewise_models::{
-    encoder::{BaseWeights, Encoder, EncoderFiles},
+    encoder::{BaseWeights, Encoder, EncoderFiles, LoraChange},
     tensors::{self, Output},
 };
 use std::{collections::BTreeMap, path::Path, sync::atomic::AtomicBool};
@@ -167,6 +170,8 @@ pub struct Rows<'a> {
 pub struct Adapted {
     /// The changed tensors, by their names in the files.
     tensors: BTreeMap<String, Vec<f32>>,
+    /// What changed them, where it was of low rank.
+    changes: Option<Vec<LoraChange>>,
     /// Rows that it learnt from.
     pub trained_rows: usize,
     /// One entry per epoch; the first is the encoder as it was.

@@ -20,6 +20,8 @@ pub enum Form {
     Bytes,
     /// Brain floating point numbers: half of the size, and close to what they were.
     Brains,
+    /// 4 bits a weight: an eighth of the size. They become bytes when they are loaded, for the same kernels.
+    Nibbles,
 }
 
 /// Writes a copy of the encoder in `folder` to `output`, in another form.
@@ -31,6 +33,7 @@ pub fn encoder(folder: &Path, output: &Path, form: Form, notice: &str) -> Result
     let weights = match form {
         Form::Bytes => weights(&files.as_ref(), &BTreeMap::new())?,
         Form::Brains => brains(&files.as_ref())?,
+        Form::Nibbles => in_4_bits(&files.as_ref())?,
     };
     // A model that cannot be loaded again must not be written.
     sizewise_models::encoder::Encoder::from_files(&EncoderFiles {

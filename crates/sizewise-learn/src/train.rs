@@ -11,6 +11,7 @@ pub(crate) mod jobs;
 mod known;
 mod static_tier;
 mod summary;
+mod vary;
 mod written;
 
 pub use distil::Distil;

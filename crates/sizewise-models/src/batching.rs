@@ -2,10 +2,10 @@
 //!
 //! Texts wait in one queue. A free worker takes what is there, as much as fills a batch but no more than its share, and
 //! runs it; nobody waits for a batch to fill up. So one request alone is as fast as it can be, and the busier the
-//! server, the larger the batches.
+//! server, the larger the batches. Tasks whose encoders differ by an adapter alone wait in the same queue.
 
 use crate::{
-    encoder::{BATCH_TOKENS, Encoder, merge_windows},
+    encoder::{Adapter, BATCH_TOKENS, Encoder, Sequence, merge_windows},
     error::{Error, Result},
 };
 use sizewise_contract::{Embed, Embeddings, task::Overflow};
@@ -50,6 +50,8 @@ struct Queue {
 #[derive(Debug)]
 struct Waiting {
     ids: Vec<u32>,
+    /// What the task that asks changes of the encoder.
+    adapter: Option<Arc<Adapter>>,
     request: Arc<Pending>,
     position: usize,
 }
@@ -102,10 +104,10 @@ impl Batcher {
         Ok(Self { workers: threads.collect::<Result<_>>()?, shared })
     }
 
-    /// The encoder.
+    /// The place of a task that has this encoder without an adapter.
     #[must_use]
-    pub fn encoder(&self) -> &Encoder {
-        &self.shared.encoder
+    pub fn seat(self: &Arc<Self>) -> Seat {
+        Seat { encoder: self.shared.encoder.without_adapter(), batcher: Arc::clone(self) }
     }
 
     /// Word pieces that wait.
@@ -114,13 +116,9 @@ impl Batcher {
         self.shared.waiting_tokens.load(Ordering::Relaxed)
     }
 
-    /// Hands texts over; `told` gets their embeddings, in order, on a worker's thread.
-    ///
-    /// # Errors
-    /// Fails at once, without calling `told`, when a text is too long or too much waits already.
-    pub fn submit(
+    fn submit(
         &self,
-        texts: &[&str],
+        (texts, adapter): (&[&str], Option<&Arc<Adapter>>),
         overflow: Overflow,
         told: impl FnOnce(Result<Embeddings>) + Send + 'static,
     ) -> Result<()> {
@@ -150,6 +148,7 @@ impl Batcher {
         self.shared.waiting_tokens.fetch_add(tokens, Ordering::Relaxed);
         queue.sequences.extend(sequences.into_iter().enumerate().map(|(position, ids)| Waiting {
             ids,
+            adapter: adapter.cloned(),
             request: Arc::clone(&request),
             position,
         }));
@@ -159,6 +158,48 @@ impl Batcher {
             _ => self.shared.wake.notify_all(),
         }
         Ok(())
+    }
+}
+
+/// A task's place at a batcher: its encoder's adapter changes the texts that it hands over.
+#[derive(Debug)]
+pub struct Seat {
+    encoder: Encoder,
+    batcher: Arc<Batcher>,
+}
+
+impl Seat {
+    /// The task's encoder.
+    #[must_use]
+    pub fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    /// Word pieces that wait, of all tasks at this encoder.
+    #[must_use]
+    pub fn waiting_tokens(&self) -> usize {
+        self.batcher.waiting_tokens()
+    }
+
+    /// A place at the same batcher for a task that changes the encoder.
+    ///
+    /// # Errors
+    /// Fails when the bytes are no adapter, or one of another encoder.
+    pub fn with_adapter(&self, bytes: &[u8]) -> Result<Self> {
+        Ok(Self { encoder: self.encoder.with_adapter(bytes)?, batcher: Arc::clone(&self.batcher) })
+    }
+
+    /// Hands texts over; `told` gets their embeddings, in order, on a worker's thread.
+    ///
+    /// # Errors
+    /// Fails at once, without calling `told`, when a text is too long or too much waits already.
+    pub fn submit(
+        &self,
+        texts: &[&str],
+        overflow: Overflow,
+        told: impl FnOnce(Result<Embeddings>) + Send + 'static,
+    ) -> Result<()> {
+        self.batcher.submit((texts, self.encoder.adapter()), overflow, told)
     }
 }
 
@@ -180,19 +221,18 @@ impl Shared {
 
     fn work(&self) {
         while let Some(batch) = self.next_batch() {
-            let (mut ids, mut owners) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
-            for waiting in batch {
-                ids.push(waiting.ids);
-                owners.push((waiting.request, waiting.position));
-            }
-            match self.encoder.embed_ids(&ids) {
+            let sequences: Vec<Sequence<'_>> = batch
+                .iter()
+                .map(|waiting| Sequence { ids: &waiting.ids, adapter: waiting.adapter.as_deref() })
+                .collect();
+            match self.encoder.embed_sequences(&sequences) {
                 Ok(found) => {
-                    for (row, (request, position)) in found.rows().zip(owners) {
-                        request.put(position, row);
+                    for (row, waiting) in found.rows().zip(&batch) {
+                        waiting.request.put(waiting.position, row);
                     }
                 }
-                Err(_) => owners.into_iter().for_each(|(request, _)| {
-                    request.finish(Err(Error::Internal("checked ids can be embedded")))
+                Err(_) => batch.iter().for_each(|waiting| {
+                    waiting.request.finish(Err(Error::Internal("checked ids can be embedded")))
                 }),
             }
         }
@@ -255,7 +295,8 @@ mod tests {
     #[test]
     fn every_request_gets_its_own_embeddings_however_they_are_batched() {
         let alone = builtin::encoder().unwrap().with_threads(1);
-        let batcher = Batcher::start(builtin::encoder().unwrap(), 3).unwrap();
+        let batcher = Arc::new(Batcher::start(builtin::encoder().unwrap(), 3).unwrap());
+        let seat = batcher.seat();
         let long = "word ".repeat(700);
         let texts: Vec<String> =
             (0..40).map(|i| format!("question {i} {}", "about it ".repeat(i % 9))).collect();
@@ -263,8 +304,7 @@ mod tests {
         for (number, pair) in texts.chunks(2).enumerate() {
             let (a, b) = (pair[0].as_str(), if number % 7 == 0 { long.as_str() } else { pair[1].as_str() });
             let sender = sender.clone();
-            batcher
-                .submit(&[a, b], Overflow::Window, move |found| sender.send((number, found)).unwrap())
+            seat.submit(&[a, b], Overflow::Window, move |found| sender.send((number, found)).unwrap())
                 .unwrap();
         }
         for _ in 0..texts.len() / 2 {
@@ -278,14 +318,15 @@ mod tests {
 
     #[test]
     fn too_long_and_too_much_are_refused_at_once_and_the_rest_is_finished() {
-        let batcher = Batcher::start_with(builtin::encoder().unwrap(), 1, 3_000).unwrap();
+        let batcher = Arc::new(Batcher::start_with(builtin::encoder().unwrap(), 1, 3_000).unwrap());
+        let seat = batcher.seat();
         let long = "word ".repeat(600);
-        let refused = batcher.submit(&[&long], Overflow::Error, |_| panic!("refused"));
+        let refused = seat.submit(&[&long], Overflow::Error, |_| panic!("refused"));
         assert!(matches!(refused, Err(Error::TooLong { .. })));
         let (sender, receiver) = channel();
         let many: Vec<&str> = std::iter::repeat_n("some words to be embedded", 50).collect();
         let mut accepted = 0;
-        while batcher
+        while seat
             .submit(&many, Overflow::Error, {
                 let sender = sender.clone();
                 move |found| sender.send(found.unwrap().tokens.len()).unwrap()
@@ -295,7 +336,7 @@ mod tests {
             accepted += 1;
         }
         drop(sender);
-        drop(batcher);
+        drop((seat, batcher));
         assert!(accepted > 5, "{accepted}");
         assert_eq!(receiver.iter().collect::<Vec<_>>(), vec![50; accepted]);
     }

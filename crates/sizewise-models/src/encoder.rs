@@ -5,6 +5,7 @@
 //! same in every batch and on any number of threads. Folders with 8-bit or bfloat16 weights run on the kernels, folders with
 //! other floating point weights in floating point.
 
+mod adapter;
 mod attention;
 mod base;
 mod config;
@@ -17,6 +18,7 @@ mod pre_norm;
 mod prompt;
 mod shape;
 
+pub use adapter::{Adapter, LoraChange, LoraMatrix, adapter_changes, adapter_to_bytes, base_of_adapter};
 pub use base::{BaseLayer, BaseMatrix, BaseNorm, BaseWeights, EncoderShape};
 pub use config::{Activation, Pooling};
 pub use floats::exp;
@@ -29,13 +31,14 @@ use crate::{
     memory::InMemory,
     tokenizer::Tokenizer,
 };
-use forward::Workspace;
-use layers::{MOST_TOKENS, Stack};
+use adapter::Changed;
+use forward::{Batch, Workspace};
+use layers::{MOST_TOKENS, Stack, pooled_layers};
 use sizewise_contract::{ContentHash, Embed, Embeddings, task::Overflow};
 use std::{
     path::Path,
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -43,16 +46,32 @@ use std::{
 /// Word pieces that one thread takes at once; their activations stay in the cache.
 pub(crate) const BATCH_TOKENS: usize = 512;
 
-/// A transformer encoder with its tokenizer.
+/// A transformer encoder with its tokenizer. Those that differ by an adapter alone share everything else.
 #[derive(Debug)]
 pub struct Encoder {
+    base: Arc<Base>,
+    adapter: Option<Arc<Adapter>>,
+    /// The layers whose outputs are pooled, in the order of the vector's parts; 0 is the embedding layer.
+    pooled: Vec<usize>,
+    threads: usize,
+    kernel: Kernel,
+}
+
+/// What an encoder's files hold.
+#[derive(Debug)]
+struct Base {
     tokenizer: Tokenizer,
     /// What stands before every text.
     prompt: String,
     stack: Stack,
     hash: ContentHash,
-    threads: usize,
-    kernel: Kernel,
+}
+
+/// A text to be embedded, as ids that already have their special ones, by the encoder with or without an adapter.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sequence<'a> {
+    pub(crate) ids: &'a [u32],
+    pub(crate) adapter: Option<&'a Adapter>,
 }
 
 /// A text as word pieces, cut into as many windows as the overflow rule says.
@@ -88,7 +107,30 @@ impl Encoder {
         }
         let prompt = prompt::parse(files)?;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Self { tokenizer, prompt, stack, hash: files.hash(), threads, kernel: Kernel::best() })
+        let pooled = pooled_layers(stack.config.layers);
+        let base = Arc::new(Base { tokenizer, prompt, stack, hash: files.hash() });
+        Ok(Self { base, adapter: None, pooled, threads, kernel: Kernel::best() })
+    }
+
+    /// The same encoder with the changes of one task, in place of those that it may have; the weights are shared.
+    ///
+    /// # Errors
+    /// Fails when the bytes are no adapter, or one of another encoder.
+    pub fn with_adapter(&self, bytes: &[u8]) -> Result<Self> {
+        let adapter = Adapter::load(bytes, self.base.hash, &self.base.stack)?;
+        Ok(Self { adapter: Some(Arc::new(adapter)), ..self.without_adapter() })
+    }
+
+    /// The same encoder without the changes of a task; the weights are shared.
+    #[must_use]
+    pub fn without_adapter(&self) -> Self {
+        Self {
+            base: Arc::clone(&self.base),
+            adapter: None,
+            pooled: self.pooled.clone(),
+            threads: self.threads,
+            kernel: self.kernel,
+        }
     }
 
     /// Uses at most this many threads for one call.
@@ -108,44 +150,61 @@ impl Encoder {
     /// Pools only the last layer, as the sentence-transformers library does, in place of four layers from top to bottom.
     #[must_use]
     pub fn with_last_layer_only(mut self) -> Self {
-        self.stack.pool_last_layer_only();
+        self.pooled = vec![self.base.stack.config.layers];
         self
     }
 
     /// Hash of weights, tokenizer and settings: what a release was fitted with.
     #[must_use]
     pub fn hash(&self) -> ContentHash {
-        self.hash
+        self.adapter.as_ref().map_or(self.base.hash, |adapter| adapter.hash())
+    }
+
+    /// The same without the adapter: encoders that have it in common share their weights and may share their batches.
+    #[must_use]
+    pub fn base_hash(&self) -> ContentHash {
+        self.base.hash
+    }
+
+    /// The changes of one task, where it has any.
+    pub(crate) fn adapter(&self) -> Option<&Arc<Adapter>> {
+        self.adapter.as_ref()
+    }
+
+    /// Bytes that it has in memory for itself, beside what encoders with the same base share.
+    #[must_use]
+    pub fn own_bytes(&self) -> usize {
+        self.adapter.as_ref().map_or(0, |adapter| adapter.held_bytes())
     }
 
     /// The tokenizer.
     #[must_use]
     pub fn tokenizer(&self) -> &Tokenizer {
-        &self.tokenizer
+        &self.base.tokenizer
     }
 
     /// Most word pieces of one input, the special ones included.
     #[must_use]
     pub fn token_limit(&self) -> usize {
-        self.stack.positions().min(MOST_TOKENS)
+        self.base.stack.positions().min(MOST_TOKENS)
     }
 
     /// Length of the vectors.
     #[must_use]
     pub fn dimensions(&self) -> usize {
-        self.stack.dimensions()
+        self.base.stack.config.hidden * self.pooled.len()
     }
 
     /// Length of the part that comes from the last layer; it is the first part of every vector.
     #[must_use]
     pub fn last_layer_dimensions(&self) -> usize {
-        self.stack.config.hidden
+        self.base.stack.config.hidden
     }
 
     /// What is put before every text; empty for most encoders.
     #[must_use]
     pub fn prompt(&self) -> &str {
-        &self.prompt
+        &self.base.prompt
     }
 
     /// Counts the word pieces of a text, the prompt and the special ones included.
@@ -157,10 +216,10 @@ impl Encoder {
     /// The ids of a text after its prompt.
     fn pieces(&self, text: &str) -> Vec<u32> {
         let mut ids = Vec::new();
-        if self.prompt.is_empty() {
-            self.tokenizer.encode_into(text, &mut ids);
+        if self.base.prompt.is_empty() {
+            self.base.tokenizer.encode_into(text, &mut ids);
         } else {
-            self.tokenizer.encode_into(&format!("{}{text}", self.prompt), &mut ids);
+            self.base.tokenizer.encode_into(&format!("{}{text}", self.base.prompt), &mut ids);
         }
         ids
     }
@@ -170,21 +229,35 @@ impl Encoder {
     /// # Errors
     /// Fails when an id has no embedding or a sequence is longer than the model reads.
     pub fn embed_ids(&self, sequences: &[Vec<u32>]) -> Result<Embeddings> {
-        sequences.iter().try_for_each(|ids| self.check(ids))?;
-        let dimensions = self.dimensions();
+        let adapter = self.adapter.as_deref();
+        self.embed_sequences(&sequences.iter().map(|ids| Sequence { ids, adapter }).collect::<Vec<_>>())
+    }
+
+    /// The same, each sequence with changes of its own in place of this encoder's.
+    pub(crate) fn embed_sequences(&self, sequences: &[Sequence<'_>]) -> Result<Embeddings> {
+        sequences.iter().try_for_each(|sequence| self.check(sequence.ids))?;
+        let dimensions = Embed::dimensions(self);
         let mut order: Vec<usize> = (0..sequences.len()).collect();
-        order.sort_by_key(|position| std::cmp::Reverse(sequences.get(*position).map_or(0, Vec::len)));
+        // Those that the same task changes stand together.
+        let task = |sequence: &Sequence<'_>| {
+            sequence.adapter.map_or(0, |adapter| std::ptr::from_ref(adapter).addr())
+        };
+        order.sort_by_key(|position| {
+            sequences.get(*position).map(|sequence| (task(sequence), std::cmp::Reverse(sequence.ids.len())))
+        });
         let batches = batches(&order, sequences);
         let values = Mutex::new(vec![0.0f32; sequences.len() * dimensions]);
         let next = AtomicUsize::new(0);
         let work = || {
             let mut workspace = Workspace::new(self.kernel);
-            while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let texts: Vec<&[u32]> =
-                    batch.iter().filter_map(|p| sequences.get(*p).map(Vec::as_slice)).collect();
-                let rows = self.stack.forward(&texts, &mut workspace);
+            while let Some(positions) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let here: Vec<Sequence<'_>> =
+                    positions.iter().filter_map(|position| sequences.get(*position).copied()).collect();
+                let texts: Vec<&[u32]> = here.iter().map(|sequence| sequence.ids).collect();
+                let batch = Batch { texts: &texts, changed: changed(&here) };
+                let rows = self.base.stack.forward(&batch, &self.pooled, &mut workspace);
                 let Ok(mut values) = values.lock() else { return };
-                for (position, row) in batch.iter().zip(rows.chunks_exact(dimensions)) {
+                for (position, row) in positions.iter().zip(rows.chunks_exact(dimensions)) {
                     if let Some(slot) = values.get_mut(position * dimensions..(position + 1) * dimensions) {
                         slot.copy_from_slice(row);
                     }
@@ -196,7 +269,7 @@ impl Encoder {
             threads => std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work)))),
         }
         let values = values.into_inner().map_err(|_| Error::Internal("an encoder thread panicked"))?;
-        let tokens = sequences.iter().map(|ids| ids.len() as u32).collect();
+        let tokens = sequences.iter().map(|sequence| sequence.ids.len() as u32).collect();
         Ok(Embeddings { values, dimensions, tokens })
     }
 
@@ -205,7 +278,7 @@ impl Encoder {
         if ids.is_empty() || ids.len() > limit {
             return Err(Error::TooLong { tokens: ids.len(), limit });
         }
-        if ids.iter().any(|id| *id as usize >= self.stack.vocabulary()) {
+        if ids.iter().any(|id| *id as usize >= self.base.stack.vocabulary()) {
             return Err(Error::Internal("every id has an embedding"));
         }
         Ok(())
@@ -218,9 +291,11 @@ impl Encoder {
     /// As [`Self::embed_ids`].
     pub fn token_vectors(&self, ids: &[u32], layers: &[usize]) -> Result<Vec<f32>> {
         self.check(ids)?;
-        let (size, width) = (self.stack.config.hidden, self.stack.config.hidden * layers.len());
+        let (size, width) = (self.base.stack.config.hidden, self.base.stack.config.hidden * layers.len());
         let mut rows = vec![0.0f32; ids.len() * width];
-        self.stack.run(&[ids], &mut Workspace::new(self.kernel), |number, hidden| {
+        let sequence = Sequence { ids, adapter: self.adapter.as_deref() };
+        let batch = Batch { texts: &[ids], changed: changed(&[sequence]) };
+        self.base.stack.run(&batch, &mut Workspace::new(self.kernel), |number, hidden| {
             for place in (0..layers.len()).filter(|place| layers.get(*place) == Some(&number)) {
                 for (row, token) in rows.chunks_exact_mut(width).zip(hidden.chunks_exact(size)) {
                     row.iter_mut().skip(place * size).zip(token).for_each(|(slot, value)| *slot = *value);
@@ -252,9 +327,9 @@ impl Encoder {
         let room = limit.saturating_sub(2).max(1);
         let framed = |part: &[u32]| {
             let mut framed = Vec::with_capacity(part.len() + 2);
-            framed.push(self.tokenizer.cls());
+            framed.push(self.base.tokenizer.cls());
             framed.extend_from_slice(part);
-            framed.push(self.tokenizer.sep());
+            framed.push(self.base.tokenizer.sep());
             framed
         };
         if ids.len() <= room {
@@ -275,12 +350,29 @@ impl Encoder {
     }
 }
 
-/// Groups sequences, longest first, into batches of at most [`BATCH_TOKENS`] word pieces.
-fn batches(order: &[usize], sequences: &[Vec<u32>]) -> Vec<Vec<usize>> {
+/// The tokens of a batch that tasks change, neighbours of the same task together.
+fn changed<'a>(sequences: &[Sequence<'a>]) -> Vec<Changed<'a>> {
+    let (mut changed, mut first): (Vec<Changed<'a>>, usize) = (Vec::new(), 0);
+    for Sequence { ids, adapter } in sequences {
+        let tokens = first..first + ids.len();
+        first = tokens.end;
+        let Some(adapter) = adapter else { continue };
+        match changed.last_mut() {
+            Some(last) if std::ptr::eq(last.adapter, *adapter) && last.tokens.end == tokens.start => {
+                last.tokens.end = tokens.end;
+            }
+            _ => changed.push(Changed { tokens, adapter }),
+        }
+    }
+    changed
+}
+
+/// Groups sequences, in the order given, into batches of at most [`BATCH_TOKENS`] word pieces.
+fn batches(order: &[usize], sequences: &[Sequence<'_>]) -> Vec<Vec<usize>> {
     let mut batches: Vec<Vec<usize>> = Vec::new();
     let mut tokens = usize::MAX;
     for &position in order {
-        let length = sequences.get(position).map_or(0, Vec::len);
+        let length = sequences.get(position).map_or(0, |sequence| sequence.ids.len());
         match batches.last_mut() {
             Some(batch) if tokens.saturating_add(length) <= BATCH_TOKENS => {
                 batch.push(position);
@@ -299,7 +391,7 @@ impl Embed for Encoder {
     type Error = Error;
 
     fn dimensions(&self) -> usize {
-        self.stack.dimensions()
+        self.base.stack.config.hidden * self.pooled.len()
     }
 
     fn embed(&self, texts: &[&str], overflow: Overflow) -> Result<Embeddings> {
@@ -330,6 +422,7 @@ pub(crate) fn merge_windows(parts: Embeddings, owners: &[usize], texts: usize) -
 
 impl InMemory for Encoder {
     fn held_bytes(&self) -> usize {
-        self.tokenizer.held_bytes() + self.prompt.held_bytes() + self.stack.held_bytes()
+        let Base { tokenizer, prompt, stack, .. } = self.base.as_ref();
+        tokenizer.held_bytes() + prompt.held_bytes() + stack.held_bytes() + self.own_bytes()
     }
 }

@@ -1,8 +1,9 @@
 //! How much memory do a thousand tasks take in one server, and do decisions get slower by their number?
 //!
-//! `many_tasks FOLDER [TASKS]` trains eight small tasks on parts of the bundled example (two to five teams, 120 to 480
+//! `many_tasks FOLDER [TASKS [RANK]]` trains eight small tasks on parts of the bundled example (two to five teams, 120 to 480
 //! rows) and publishes their releases under as many names as are asked for, each with a contract of its own: in memory every
-//! task has its own models, as a thousand trainings would have made them. The folder is a project that `sizewise serve` serves
+//! task has its own models, as a thousand trainings would have made them. With a rank each task also changes the encoder, by an
+//! adapter of that rank that was trained for an epoch. The folder is a project that `sizewise serve` serves
 //! afterwards. Then it loads all of them into one engine and asks it: resident memory, and the latency of one task next to that
 //! of tasks drawn at random, in turns. `scripts/measure-many-tasks` calls it.
 
@@ -28,12 +29,13 @@ const ASKED: usize = 2_000;
 
 fn main() -> Outcome<()> {
     let mut arguments = std::env::args().skip(1);
-    let folder = PathBuf::from(arguments.next().ok_or("usage: many_tasks FOLDER [TASKS]")?);
+    let folder = PathBuf::from(arguments.next().ok_or("usage: many_tasks FOLDER [TASKS [RANK]]")?);
     let tasks: usize = arguments.next().map_or(Ok(1_000), |count| count.parse())?;
+    let rank = arguments.next();
     let rows = rows()?;
     std::fs::create_dir_all(folder.join("tasks"))?;
     for kind in 0..KINDS.min(tasks) {
-        train(&folder, kind, &rows)?;
+        train(&folder, kind, &rows, rank.as_deref())?;
     }
     let names = publish(&folder, tasks)?;
     measure(&folder, &names, &rows)
@@ -51,8 +53,8 @@ fn rows() -> Outcome<Vec<(String, String)>> {
     Ok(rows)
 }
 
-/// A task of some of the teams and rows.
-fn train(folder: &Path, kind: usize, rows: &[(String, String)]) -> Outcome<()> {
+/// A task of some of the teams and rows, with an adapter where a rank is given.
+fn train(folder: &Path, kind: usize, rows: &[(String, String)], rank: Option<&str>) -> Outcome<()> {
     let mut teams: Vec<&str> = rows.iter().map(|(_, team)| team.as_str()).collect();
     teams.sort_unstable();
     teams.dedup();
@@ -68,9 +70,11 @@ fn train(folder: &Path, kind: usize, rows: &[(String, String)]) -> Outcome<()> {
     std::fs::write(&file, table)?;
     let (project, file) = (folder.to_string_lossy(), file.to_string_lossy());
     let name = name(kind);
-    for arguments in
-        [vec!["init", name.as_str(), "--from", &file, "--label", "team"], vec!["train", name.as_str()]]
-    {
+    let mut training = vec!["train", name.as_str()];
+    if let Some(rank) = rank {
+        training.extend(["--adapt", "lora", "--as-adapter", "--epochs", "1", "--rank", rank]);
+    }
+    for arguments in [vec!["init", name.as_str(), "--from", &file, "--label", "team"], training] {
         let start = ["sizewise", "--quiet", "-o", "json", "--project", &project];
         commands::run(&Cli::try_parse_from(start.iter().chain(&arguments))?, &Screen::silent())?;
     }

@@ -166,8 +166,8 @@ fn look_at_all(store: &Store, waiting: &Receiver<Message>, told: &Mutex<Vec<NewK
             }
         };
         let served = Arc::clone(&look.served);
-        let (Some(kinds), Some(batcher)) = (&served.kinds, &served.encoder) else { continue };
-        if batcher.waiting_tokens() > BUSY {
+        let (Some(kinds), Some(seat)) = (&served.kinds, &served.encoder) else { continue };
+        if seat.waiting_tokens() > BUSY {
             kinds.drop_one();
             continue;
         }
@@ -187,8 +187,8 @@ fn look_at_all(store: &Store, waiting: &Receiver<Message>, told: &Mutex<Vec<NewK
 /// What the encoder makes of a text that it has not read yet.
 fn read(served: &Served, text: &str) -> Option<Vec<f32>> {
     let (told, embedded) = sync_channel(1);
-    let batcher = served.encoder.as_ref()?;
-    batcher.submit(&[text], served.info.task.input.on_overflow, move |found| drop(told.send(found))).ok()?;
+    let seat = served.encoder.as_ref()?;
+    seat.submit(&[text], served.info.task.input.on_overflow, move |found| drop(told.send(found))).ok()?;
     served.kinds.as_ref()?.vector(&embedded.recv().ok()?.ok()?.values)
 }
 

@@ -18,7 +18,7 @@ use sizewise_measure::{
     similar::{Outcome, Pair, Split, test},
     watch::{Against, Lifetime},
 };
-use sizewise_models::{batching::Batcher, neighbours::UnitVector};
+use sizewise_models::{batching::Seat, neighbours::UnitVector};
 use std::{
     collections::VecDeque,
     sync::{
@@ -158,15 +158,15 @@ impl Memory {
 
 /// What is compared of a text: the encoder's last layer, as for neighbours.
 pub(crate) async fn vector(served: &Served, text: &str) -> Option<UnitVector> {
-    let batcher = served.encoder.as_ref()?;
-    vectors(batcher, &[text], served).await.ok()?.pop()
+    let seat = served.encoder.as_ref()?;
+    vectors(seat, &[text], served).await.ok()?.pop()
 }
 
-async fn vectors(batcher: &Batcher, texts: &[&str], served: &Served) -> Result<Vec<UnitVector>, Error> {
+async fn vectors(seat: &Seat, texts: &[&str], served: &Served) -> Result<Vec<UnitVector>, Error> {
     let (told, embedded) = oneshot::channel();
-    batcher.submit(texts, served.info.task.input.on_overflow, |found| drop(told.send(found)))?;
+    seat.submit(texts, served.info.task.input.on_overflow, |found| drop(told.send(found)))?;
     let embedded = embedded.await.map_err(|_| Error::Model(sizewise_models::Error::ShuttingDown))??;
-    let dimensions = batcher.encoder().last_layer_dimensions();
+    let dimensions = seat.encoder().last_layer_dimensions();
     Ok(embedded.rows().map(|row| UnitVector::of(row.get(..dimensions).unwrap_or(row))).collect())
 }
 
@@ -202,9 +202,9 @@ impl Engine {
         }
         let questions = &served.info.task.questions;
         let mut handed_on: Vec<Vec<Row>> = questions.iter().map(|_| Vec::new()).collect();
-        if let Some(batcher) = &served.encoder {
+        if let Some(seat) = &served.encoder {
             for chunk in rows.chunks(INPUTS_PER_REQUEST.min(64)) {
-                judge(&served, batcher, chunk, &mut handed_on).await?;
+                judge(&served, seat, chunk, &mut handed_on).await?;
             }
         }
         let found: Vec<Similarity> = questions
@@ -232,7 +232,7 @@ struct Row {
 /// Adds the rows that the release hands on, question by question.
 async fn judge(
     served: &Served,
-    batcher: &Batcher,
+    seat: &Seat,
     rows: &[LabelledText],
     handed_on: &mut [Vec<Row>],
 ) -> Result<(), Error> {
@@ -243,7 +243,7 @@ async fn judge(
     let admitted = admit::admit(served, &request, (StoreInput::Nothing, &certified))?;
     let judged = cascade::run(served, &admitted).await?.judged;
     let texts: Vec<&str> = admitted.texts.iter().map(String::as_str).collect();
-    let vectors = vectors(batcher, &texts, served).await?;
+    let vectors = vectors(seat, &texts, served).await?;
     for (((text, labels), judged), vector) in rows.iter().zip(judged).zip(vectors) {
         let number = ContentHash::of(text.as_bytes());
         let number = number.as_bytes().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));

@@ -55,7 +55,7 @@ pub(crate) fn wanted(world: &World) -> Outcome<Vec<Set>> {
     Ok(sets.filter(|set| names.split(',').any(|name| name == set.name)).collect())
 }
 
-fn adapted(set: &Set, rows: &[Row], seed: u64) -> Outcome<Adaptation> {
+pub(crate) fn adapted(set: &Set, rows: &[Row], seed: u64) -> Outcome<Adaptation> {
     let settings = settings(rows.len(), set.classes.len(), seed)?;
     let (task, rows) = (set.task()?, set.training_rows(rows)?);
     let plan = Plan::of(&rows, seed);

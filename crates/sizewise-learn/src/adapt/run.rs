@@ -113,9 +113,11 @@ impl<'a> Run<'a> {
             }
         }
         let best = std::mem::take(&mut state.best);
-        self.take_change(&best, if state.best_epoch == 0 { 0.0 } else { self.settings.kept_change });
+        let kept = if state.best_epoch == 0 { 0.0 } else { self.settings.kept_change };
+        let parameters = self.take_change(&best, kept);
         Ok(Adapted {
             tensors: self.network.weights.tensors(&self.network.base),
+            changes: self.network.weights.changes(&parameters),
             trained_rows: self.rows.train.len(),
             epochs: state.epochs,
             best_epoch: state.best_epoch,
@@ -224,12 +226,13 @@ impl<'a> Run<'a> {
     }
 
     /// Goes a share of the way from the weights as they were to trained ones (Wortsman et al. 2022: what lies between is often
-    /// better than either end, on rows unlike the training rows above all).
-    fn take_change(&mut self, parameters: &[f32], share: f32) {
+    /// better than either end, on rows unlike the training rows above all); returns where that is.
+    fn take_change(&mut self, parameters: &[f32], share: f32) -> Vec<f32> {
         let trained = parameters.get(..self.network.weights.parameters()).unwrap_or_default();
         let before = self.network.weights.initial(self.settings.seed);
         let between: Vec<f32> = before.iter().zip(trained).map(|(a, b)| a + share * (b - a)).collect();
         self.network.weights.take(&between);
+        between
     }
 
     /// Held-out answers that are right, and of how many.

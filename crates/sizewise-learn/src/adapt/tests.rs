@@ -313,3 +313,30 @@ fn equal_texts_are_all_unseen_or_all_seen() {
     assert!(split.train.iter().chain(&split.held_out).all(|row| !split.unseen[*row]));
     assert_eq!(split.train.len() + split.held_out.len() + unseen, 2_000);
 }
+
+#[test]
+fn an_adapter_answers_as_the_changed_encoder_does() {
+    let stop = AtomicBool::new(false);
+    let watch = Watch { progress: &|_| (), stop: &stop, checkpoint: None, resume: false };
+    let base = files(false, 3, "gelu");
+    let adapted = run(&toy_settings(Settings::lora(4)), &watch).unwrap();
+    let made = adapted.adapter(&base.as_ref()).unwrap();
+    let embed = |encoder: &Encoder| encoder.embed_ids(&texts()).unwrap();
+    let before = embed(&Encoder::from_files(&base.as_ref()).unwrap());
+    let changed = embed(&Encoder::from_files(&adapted.files(&base.as_ref()).unwrap().as_ref()).unwrap());
+    let beside = made.encoder().unwrap();
+    let merged = Encoder::from_files(&merge(&made.base.as_ref(), &made.adapter).unwrap().as_ref()).unwrap();
+    let cosine = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+    let (found, mut seen) = ([embed(&beside), embed(&merged)], 1.0f32);
+    for (number, (before, changed)) in before.rows().zip(changed.rows()).enumerate() {
+        let alike: Vec<f32> =
+            found.iter().map(|found| cosine(found.rows().nth(number).unwrap(), changed)).collect();
+        assert!(alike.iter().all(|alike| *alike > 0.997), "{alike:?}");
+        seen = seen.min(cosine(before, changed));
+    }
+    assert!(seen < 0.97, "the training must be seen: {seen}");
+    assert_eq!(beside.base_hash(), made.base.as_ref().hash());
+    assert!(merge(&base.as_ref(), &made.adapter).is_err(), "the base in 8 bits is another encoder");
+    let full = run(&toy_settings(Method::Full), &watch).unwrap();
+    assert!(full.adapter(&base.as_ref()).is_err(), "what is not of low rank is no adapter");
+}

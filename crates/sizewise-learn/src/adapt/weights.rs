@@ -9,7 +9,7 @@
 use super::matrix::{add_product, add_rows, matrix};
 use crate::fit::Random;
 use ndarray::s;
-use sizewise_models::encoder::{BaseMatrix, BaseNorm, BaseWeights, EncoderShape};
+use sizewise_models::encoder::{BaseMatrix, BaseNorm, BaseWeights, EncoderShape, LoraChange, LoraMatrix};
 use std::{collections::BTreeMap, ops::Range};
 
 /// Which weights of the encoder are trained.
@@ -30,23 +30,6 @@ pub enum Method {
     LastLayers(usize),
     /// Everything in all layers.
     Full,
-}
-
-/// A matrix that a low-rank change can be added to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LoraMatrix {
-    /// Of attention.
-    Query,
-    /// Of attention.
-    Key,
-    /// Of attention.
-    Value,
-    /// After attention.
-    AttentionOut,
-    /// The first of the two feed-forward matrices.
-    Up,
-    /// The second of them.
-    Down,
 }
 
 /// A linear layer's place in the vector of weights.
@@ -82,6 +65,8 @@ pub(super) struct LayerPlaces {
 /// A low-rank change of one matrix.
 #[derive(Debug, Clone)]
 struct Adapter {
+    layer: usize,
+    matrix: LoraMatrix,
     /// Where the matrix lies in the vector of weights. `[outputs, inputs]`
     weight: Range<usize>,
     inputs: usize,
@@ -248,6 +233,22 @@ impl Weights {
         }
     }
 
+    /// The low-rank changes that these parameters are; none where something else is trained.
+    pub(super) fn changes(&self, parameters: &[f32]) -> Option<Vec<LoraChange>> {
+        let Parameters::LowRank(adapters, rank, factor) = &self.parameters else { return None };
+        let change = |adapter: &Adapter| {
+            let up = parameters.get(adapter.up.clone())?;
+            Some(LoraChange {
+                layer: adapter.layer,
+                matrix: adapter.matrix,
+                rank: *rank,
+                down: parameters.get(adapter.down.clone())?.to_vec(),
+                up: up.iter().map(|value| factor * value).collect(),
+            })
+        };
+        adapters.iter().map(change).collect()
+    }
+
     pub(super) fn slice(&self, range: &Range<usize>) -> &[f32] {
         self.values.get(range.clone()).unwrap_or_default()
     }
@@ -357,7 +358,7 @@ impl Weights {
 /// The low-rank changes of all layers, their factors one after the other.
 fn adapters(layers: &[LayerPlaces], matrices: &[LoraMatrix], rank: usize) -> Vec<Adapter> {
     let mut adapters: Vec<Adapter> = Vec::new();
-    for layer in layers {
+    for (number, layer) in layers.iter().enumerate() {
         for which in matrices {
             let (place, third) = match which {
                 LoraMatrix::Query => (&layer.query_key_value, Some(0)),
@@ -378,6 +379,8 @@ fn adapters(layers: &[LayerPlaces], matrices: &[LoraMatrix], rank: usize) -> Vec
             let middle = begin + rank * place.inputs;
             let outputs = weight.len() / place.inputs.max(1);
             adapters.push(Adapter {
+                layer: number,
+                matrix: *which,
                 weight,
                 inputs: place.inputs,
                 down: begin..middle,

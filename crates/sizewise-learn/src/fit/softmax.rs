@@ -89,7 +89,7 @@ pub struct Examples<'a> {
 /// A teacher's opinions of rows.
 pub trait Taught: Sync {
     /// Writes the wanted probability of each class; false where the row's target is what it teaches. `[classes]`
-    fn wanted(&self, row: u32, wanted: &mut [f32]) -> bool;
+    fn wanted(&self, row: u32, target: Target, wanted: &mut [f32]) -> bool;
 }
 
 /// Fits a layer. Returns none when `stop` was raised on the way.
@@ -217,7 +217,7 @@ impl Fitter {
                 }
                 Target::NoClass => 1.0,
             } / batch.len() as f32;
-            if !examples.taught.is_some_and(|taught| taught.wanted(row, &mut self.wanted)) {
+            if !examples.taught.is_some_and(|taught| taught.wanted(row, target, &mut self.wanted)) {
                 let target =
                     |(class, wanted): (usize, &mut f32)| *wanted = target.probability(class, classes);
                 self.wanted.iter_mut().enumerate().for_each(target);

@@ -1,26 +1,29 @@
 //! What does the encoder teach the static tier?
 //!
-//! Labelled rows are few and the encoder knows what words mean. So every row is varied (words left out, a stretch of it alone, half of
-//! it beside half of another row), texts that nobody labelled are added where there are some, the encoder's heads say what they
-//! think of each, and the static tier learns those opinions beside the labels (after Tang et al. 2019, who did so for recurrent
-//! networks).
+//! Labelled rows are few and the encoder knows what words mean. So every row is varied ([`super::vary`]), texts that nobody labelled
+//! are added where there are some, the encoder's heads say what they think of each, and the static tier learns those opinions, of the rows
+//! themselves half their opinion and half the label (after Tang et al. 2019, who did so for recurrent networks).
 //!
 //! A static head that must not know a fold learns from variations of the other folds' rows, as judged by an encoder head that
 //! does not know that fold either.
 
-use super::{Labels, Tools, embed, encoder_tier::Standard, folds::Folds, jobs};
+use super::{
+    Labels, Tools, embed,
+    encoder_tier::Standard,
+    folds::Folds,
+    jobs,
+    vary::{Synonyms, Varied, vary},
+};
 use crate::{
     error::{Error, Result},
-    fit::{Random, Target, lbfgs, softmax::Taught, softmax_in_place},
+    fit::{Target, lbfgs, softmax::Taught, softmax_in_place},
 };
 use sizewise_contract::{Embed, Embeddings, task::Overflow};
 use sizewise_models::{encoder::Encoder, linear_head::LinearHead};
 use std::sync::atomic::Ordering;
 
-/// Variations of a row.
-const COPIES: usize = 8;
-/// Words of all variations together, so that the encoder reads them in about a minute on two cores.
-const MOST_WORDS: usize = 1_200_000;
+/// What a row's label counts beside what the encoder thinks of the row.
+const LABEL: f32 = 0.5;
 /// Most texts without labels that are learnt from; of more an even sample.
 const MOST_UNLABELLED: usize = 100_000;
 /// Most rows that the encoder's heads are fitted to; of more an even sample.
@@ -29,8 +32,6 @@ const MOST_ROWS: usize = 20_000;
 const NAMED: usize = 8;
 /// Texts that the encoder reads at once.
 const CHUNK: usize = 2_048;
-/// Shortest stretch of a text that is taken alone, in words.
-const LEAST_WORDS: usize = 3;
 /// The fold of a text that was made from no row.
 const NO_FOLD: u8 = u8::MAX;
 
@@ -49,8 +50,12 @@ pub(crate) struct Lessons {
     pub(crate) texts: Vec<String>,
     /// The fold of the row that each text was made from. `[texts]`
     folds: Vec<u8>,
-    /// One entry per question.
+    /// Of the texts, one entry per question.
     opinions: Vec<Opinions>,
+    /// Of the rows that the heads were fitted to, one entry per question.
+    of_rows: Vec<Opinions>,
+    /// Their places among them, from 1; 0 for rows that nobody was asked about. `[rows]`
+    asked: Vec<u32>,
 }
 
 /// What the heads of one question think of the texts.
@@ -59,12 +64,14 @@ struct Opinions {
     named: Vec<(u16, f32)>,
     named_each: usize,
     outputs: usize,
+    texts: usize,
 }
 
 /// The lessons of one head of one question.
 pub(crate) struct Lesson<'a> {
     opinions: &'a Opinions,
-    texts: usize,
+    of_rows: &'a Opinions,
+    asked: &'a [u32],
     head: usize,
     /// The row of the first text.
     first: u32,
@@ -86,8 +93,25 @@ impl Lessons {
             .iter()
             .map(|labels| heads((distil.encoder, &embeddings), &rows, (labels, folds), tools))
             .collect::<Result<Vec<_>>>()?;
-        let mut lessons = Self::default();
-        lessons.vary(&read, &rows, folds, tools.seed);
+        let mut lessons = Self { asked: vec![0; texts.len()], ..Self::default() };
+        for (row, place) in rows.iter().zip(1..) {
+            lessons.asked.iter_mut().skip(*row).take(1).for_each(|slot| *slot = place);
+        }
+        lessons.of_rows = opinions(&heads, labels, read.len());
+        hear((&heads, &mut lessons.of_rows), (&embeddings, 0), tools)?;
+        let varied: Vec<Varied<'_>> = rows
+            .iter()
+            .zip(&read)
+            .filter_map(|(row, text)| {
+                let classes = labels.iter().map(|labels| labels.targets.get(*row).copied().flatten());
+                Some(Varied::new(text, *folds.of.get(*row)?, classes.collect()))
+            })
+            .collect();
+        let synonyms = Synonyms::among(&read, tools.static_embeddings, tools.threads);
+        for (text, fold) in vary(&varied, &synonyms, tools.seed) {
+            lessons.texts.push(text);
+            lessons.folds.push(fold);
+        }
         let all = distil.unlabelled.len();
         for position in 0..all.min(MOST_UNLABELLED) {
             lessons.texts.extend(distil.unlabelled.get(position * all / all.min(MOST_UNLABELLED)).cloned());
@@ -104,36 +128,8 @@ impl Lessons {
 
     /// What a head of a question learns, where the first text stands behind so many rows.
     pub(crate) fn lesson(&self, question: usize, head: usize, rows: usize) -> Option<Lesson<'_>> {
-        let opinions = self.opinions.get(question)?;
-        Some(Lesson { opinions, texts: self.texts.len(), head, first: u32::try_from(rows).ok()? })
-    }
-
-    fn vary(&mut self, texts: &[&str], rows: &[usize], folds: &Folds, seed: u64) {
-        let mut random = Random(seed ^ 0xd15_7111);
-        let split: Vec<(u8, Vec<&str>)> = rows
-            .iter()
-            .zip(texts)
-            .filter_map(|(row, text)| Some((*folds.of.get(*row)?, text.split_whitespace().collect())))
-            .collect();
-        let mut members: Vec<Vec<usize>> = vec![Vec::new(); folds.count];
-        for (position, (fold, _)) in split.iter().enumerate() {
-            if let Some(members) = members.get_mut(usize::from(*fold)) {
-                members.push(position);
-            }
-        }
-        let words: usize = split.iter().map(|(_, words)| words.len()).sum();
-        let copies = COPIES.min(MOST_WORDS / words.max(1));
-        for (fold, words) in &split {
-            for _ in 0..copies {
-                let fellows = members.get(usize::from(*fold)).map_or(&[][..], Vec::as_slice);
-                let other = fellows
-                    .get(random.below(fellows.len().max(1)))
-                    .and_then(|other| split.get(*other))
-                    .map_or(&[][..], |(_, words)| words.as_slice());
-                self.texts.push(vary(words, other, &mut random));
-                self.folds.push(*fold);
-            }
-        }
+        let (opinions, of_rows) = (self.opinions.get(question)?, self.of_rows.get(question)?);
+        Some(Lesson { opinions, of_rows, asked: &self.asked, head, first: u32::try_from(rows).ok()? })
     }
 
     fn ask(
@@ -143,33 +139,14 @@ impl Lessons {
         (overflow, tools): (Overflow, Tools<'_>),
     ) -> Result<()> {
         let texts = self.texts.len();
-        let mut all: Vec<Opinions> = heads
-            .iter()
-            .zip(labels)
-            .map(|(heads, labels)| {
-                let named_each = NAMED.min(labels.outputs);
-                let named = vec![(0, 0.0); heads.len() * texts * named_each];
-                Opinions { named, named_each, outputs: labels.outputs }
-            })
-            .collect();
+        let mut all = opinions(heads, labels, texts);
         for (number, chunk) in self.texts.chunks(CHUNK).enumerate() {
             if tools.stop.load(Ordering::Relaxed) {
                 return Err(Error::Interrupted);
             }
             let chunk: Vec<&str> = chunk.iter().map(String::as_str).collect();
             let embedded = encoder.embed(&chunk, overflow)?;
-            for (opinions, heads) in all.iter_mut().zip(heads) {
-                let found = jobs::run(heads.len(), tools.threads, |head| {
-                    Some(likeliest(heads.get(head)?, &embedded, opinions))
-                });
-                let found = found.ok_or(Error::Internal("every head has an opinion"))?;
-                for (head, found) in found.into_iter().enumerate() {
-                    let at = (head * texts + number * CHUNK) * opinions.named_each;
-                    if let Some(place) = opinions.named.get_mut(at..at + found.len()) {
-                        place.copy_from_slice(&found);
-                    }
-                }
-            }
+            hear((heads, &mut all), (&embedded, number * CHUNK), tools)?;
             (tools.progress)("ask the encoder", (number * CHUNK + chunk.len()).min(texts), texts);
         }
         self.opinions = all;
@@ -177,26 +154,35 @@ impl Lessons {
     }
 }
 
-/// One variation of a text.
-fn vary(words: &[&str], other: &[&str], random: &mut Random) -> String {
-    match random.below(4) {
-        0 | 1 => {
-            let share = 10 + random.below(25);
-            let kept: Vec<&str> = words.iter().copied().filter(|_| random.below(100) >= share).collect();
-            if kept.is_empty() { words.join(" ") } else { kept.join(" ") }
-        }
-        2 => {
-            let length = LEAST_WORDS + random.below(words.len().saturating_sub(LEAST_WORDS).max(1));
-            let length = length.min(words.len());
-            let begin = random.below(words.len() - length + 1);
-            words.get(begin..begin + length).unwrap_or_default().join(" ")
-        }
-        _ => {
-            let head = words.get(..words.len().div_ceil(2)).unwrap_or_default();
-            let tail = other.get(other.len() / 2..).unwrap_or_default();
-            [head, tail].concat().join(" ")
+/// Room for what the heads of every question think of so many texts.
+fn opinions(heads: &[Vec<LinearHead>], labels: &[Labels], texts: usize) -> Vec<Opinions> {
+    let of = |(heads, labels): (&Vec<LinearHead>, &Labels)| {
+        let named_each = NAMED.min(labels.outputs);
+        let named = vec![(0, 0.0); heads.len() * texts * named_each];
+        Opinions { named, named_each, outputs: labels.outputs, texts }
+    };
+    heads.iter().zip(labels).map(of).collect()
+}
+
+/// Puts down what the heads of every question think of embedded texts, the first of which has this place.
+fn hear(
+    (heads, all): (&[Vec<LinearHead>], &mut [Opinions]),
+    (embedded, first): (&Embeddings, usize),
+    tools: Tools<'_>,
+) -> Result<()> {
+    for (opinions, heads) in all.iter_mut().zip(heads) {
+        let found = jobs::run(heads.len(), tools.threads, |head| {
+            Some(likeliest(heads.get(head)?, embedded, opinions))
+        });
+        let found = found.ok_or(Error::Internal("every head has an opinion"))?;
+        for (head, found) in found.into_iter().enumerate() {
+            let at = (head * opinions.texts + first) * opinions.named_each;
+            if let Some(place) = opinions.named.get_mut(at..at + found.len()) {
+                place.copy_from_slice(&found);
+            }
         }
     }
+    Ok(())
 }
 
 /// Fits a head without each fold, and at last one on all rows.
@@ -248,19 +234,34 @@ fn likeliest(head: &LinearHead, embedded: &Embeddings, opinions: &Opinions) -> V
     found
 }
 
-impl Taught for Lesson<'_> {
-    fn wanted(&self, row: u32, wanted: &mut [f32]) -> bool {
-        let Some(text) = row.checked_sub(self.first) else { return false };
-        let Opinions { named, named_each, outputs } = self.opinions;
-        let at = (self.head * self.texts + text as usize) * named_each;
-        let named = named.get(at..at + named_each).unwrap_or_default();
+impl Opinions {
+    /// What a head thinks of a text, what it does not name shared among the other outputs.
+    fn of(&self, head: usize, text: usize, wanted: &mut [f32]) {
+        let at = (head * self.texts + text) * self.named_each;
+        let named = self.named.get(at..at + self.named_each).unwrap_or_default();
         let left = 1.0 - named.iter().map(|(_, share)| share).sum::<f32>();
-        let others = outputs.saturating_sub(named.len());
+        let others = self.outputs.saturating_sub(named.len());
         wanted.fill(if others > 0 { left.max(0.0) / others as f32 } else { 0.0 });
         for (output, share) in named {
             if let Some(slot) = wanted.get_mut(usize::from(*output)) {
                 *slot = *share;
             }
+        }
+    }
+}
+
+impl Taught for Lesson<'_> {
+    fn wanted(&self, row: u32, target: Target, wanted: &mut [f32]) -> bool {
+        if let Some(text) = row.checked_sub(self.first) {
+            self.opinions.of(self.head, text as usize, wanted);
+            return true;
+        }
+        let place = self.asked.get(row as usize).and_then(|place| place.checked_sub(1));
+        let (Some(place), Target::Class(class)) = (place, target) else { return false };
+        self.of_rows.of(self.head, place as usize, wanted);
+        for (output, share) in wanted.iter_mut().enumerate() {
+            let label = f32::from(u8::from(output == usize::from(class)));
+            *share = LABEL * label + (1.0 - LABEL) * *share;
         }
         true
     }
@@ -271,39 +272,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_variation_is_never_empty_and_holds_only_words_of_its_rows() {
-        let mut random = Random(7);
-        let (words, other) = (["card", "was", "charged", "twice"], ["where", "is", "it"]);
-        for _ in 0..200 {
-            let text = vary(&words, &other, &mut random);
-            assert!(!text.is_empty());
-            assert!(text.split(' ').all(|word| words.contains(&word) || other.contains(&word)));
-        }
-        assert_eq!(vary(&["one"], &[], &mut random), "one");
-    }
-
-    #[test]
     fn a_head_without_a_fold_learns_from_no_text_of_that_fold() {
-        let folds = Folds { of: vec![0, 1, 0, 1], count: 2, sources: Vec::new() };
-        let mut lessons = Lessons::default();
-        lessons.vary(&["a b c", "d e f", "g h i", "j k l"], &[0, 1, 2, 3], &folds, 1);
-        lessons.texts.push("m n o".into());
-        lessons.folds.push(NO_FOLD);
-        let without_first: Vec<&str> =
-            lessons.allowed(0).filter_map(|text| lessons.texts.get(text)).map(String::as_str).collect();
-        assert_eq!(without_first.len(), 2 * COPIES + 1);
-        let of_first = |word: &str| "abcghi".contains(word);
-        assert!(without_first.iter().all(|text| text.split(' ').all(|word| !of_first(word))));
-        assert_eq!(lessons.allowed(2).count(), 4 * COPIES + 1);
+        let lessons = Lessons {
+            texts: ["a", "b", "c", "d"].map(str::to_owned).to_vec(),
+            folds: vec![0, 1, 0, NO_FOLD],
+            ..Lessons::default()
+        };
+        assert_eq!(lessons.allowed(0).collect::<Vec<_>>(), [1, 3]);
+        assert_eq!(lessons.allowed(2).count(), 4);
     }
 
     #[test]
-    fn an_opinion_shares_what_it_does_not_name() {
-        let opinions = Opinions { named: vec![(2, 0.6), (0, 0.2)], named_each: 2, outputs: 4 };
-        let lesson = Lesson { opinions: &opinions, texts: 1, head: 0, first: 10 };
+    fn an_opinion_shares_what_it_does_not_name_and_a_label_counts_beside_that_of_a_row() {
+        let opinions = |named: Vec<(u16, f32)>| Opinions { named, named_each: 2, outputs: 4, texts: 1 };
+        let (of_texts, of_rows) = (opinions(vec![(2, 0.6), (0, 0.2)]), opinions(vec![(1, 0.8), (3, 0.2)]));
+        let lesson = Lesson { opinions: &of_texts, of_rows: &of_rows, asked: &[0, 1], head: 0, first: 2 };
         let mut wanted = [0.0; 4];
-        assert!(!lesson.wanted(9, &mut wanted));
-        assert!(lesson.wanted(10, &mut wanted));
-        assert!(wanted.iter().zip([0.2, 0.1, 0.6, 0.1]).all(|(a, b)| (a - b).abs() < 1e-6));
+        assert!(!lesson.wanted(0, Target::Class(1), &mut wanted), "nobody was asked about the first row");
+        assert!(lesson.wanted(1, Target::Class(3), &mut wanted));
+        assert!(wanted.iter().zip([0.0, 0.4, 0.0, 0.6]).all(|(a, b)| (a - b).abs() < 1e-6), "{wanted:?}");
+        assert!(lesson.wanted(2, Target::NoClass, &mut wanted));
+        assert!(wanted.iter().zip([0.2, 0.1, 0.6, 0.1]).all(|(a, b)| (a - b).abs() < 1e-6), "{wanted:?}");
     }
 }

@@ -3,6 +3,7 @@
 //! All tokens of all texts are one tall matrix; only attention looks at one text at a time.
 
 use super::{
+    adapter::{Changed, add_changes},
     attention::Attention,
     config::{Activation, Pooling},
     floats::{gelu, gelu_tanh, to_unit_length},
@@ -13,6 +14,15 @@ use crate::kernels::{Kernel, widest};
 /// Tokens that go through both feed-forward matrices together: few enough for what is between the two to stay in the
 /// cache, enough to make reading the matrices worth while.
 const FEED_ROWS: usize = 64;
+
+/// Texts that go through an encoder together.
+#[derive(Debug)]
+pub(super) struct Batch<'a> {
+    /// Their ids, special ones included.
+    pub(super) texts: &'a [&'a [u32]],
+    /// The tokens that tasks change.
+    pub(super) changed: Vec<Changed<'a>>,
+}
 
 /// Buffers that are reused from batch to batch.
 #[derive(Debug)]
@@ -29,6 +39,8 @@ pub(super) struct Workspace {
     pub(super) wide: Vec<f32>,
     pub(super) attention: Attention,
     pub(super) products: Products,
+    /// What low-rank changes read from a few tokens.
+    narrow: Vec<f32>,
 }
 
 impl Workspace {
@@ -41,44 +53,47 @@ impl Workspace {
             wide: Vec::new(),
             attention: Attention::default(),
             products: Products::new(kernel),
+            narrow: Vec::new(),
         }
     }
 }
 
 impl Stack {
-    /// Embeds texts given as ids, special ones included. `[texts, dimensions]`
+    /// Embeds texts given as ids, special ones included, from these layers. `[texts, layers · hidden]`
     ///
     /// Every id must have an embedding and every text at most as many tokens as there are positions.
-    pub(super) fn forward(&self, texts: &[&[u32]], workspace: &mut Workspace) -> Vec<f32> {
-        let mut pooled = vec![0.0; texts.len() * self.dimensions()];
-        self.run(texts, workspace, |number, hidden| {
-            if let Some(part) = self.pooled.iter().position(|pooled| *pooled == number) {
+    pub(super) fn forward(&self, batch: &Batch<'_>, layers: &[usize], workspace: &mut Workspace) -> Vec<f32> {
+        let width = layers.len() * self.config.hidden;
+        let mut pooled = vec![0.0; batch.texts.len() * width];
+        self.run(batch, workspace, |number, hidden| {
+            if let Some(part) = layers.iter().position(|layer| *layer == number) {
                 widest(
                     #[inline(always)]
-                    || self.pool(texts, hidden, part, &mut pooled),
+                    || self.pool(batch.texts, hidden, part, (&mut pooled, width)),
                 );
             }
         });
-        pooled.chunks_exact_mut(self.dimensions()).for_each(to_unit_length);
+        pooled.chunks_exact_mut(width).for_each(to_unit_length);
         pooled
     }
 
     /// Runs all layers and shows what is behind each of them, `[tokens, hidden]`; 0 is behind the embeddings.
     pub(super) fn run(
         &self,
-        texts: &[&[u32]],
+        batch: &Batch<'_>,
         workspace: &mut Workspace,
         mut behind: impl FnMut(usize, &[f32]),
     ) {
         widest(
             #[inline(always)]
-            || self.embed_tokens(texts, &mut workspace.hidden),
+            || self.embed_tokens(batch.texts, &mut workspace.hidden),
         );
         for number in 0..=self.layers.len() {
-            if let Some(layer) = number.checked_sub(1).and_then(|below| self.layers.get(below)) {
+            let below = number.checked_sub(1);
+            if let Some((below, layer)) = below.and_then(|below| Some((below, self.layers.get(below)?))) {
                 match &layer.pre_norm {
-                    None => self.run_layer(layer, texts, workspace),
-                    Some(pre) => self.run_pre_norm_layer((layer, pre), texts, workspace),
+                    None => self.run_layer((below, layer), batch, workspace),
+                    Some(pre) => self.run_pre_norm_layer((layer, pre), batch.texts, workspace),
                 }
             }
             behind(number, &workspace.hidden);
@@ -116,8 +131,9 @@ impl Stack {
         self.norm.apply(hidden);
     }
 
-    fn run_layer(&self, layer: &Layer, texts: &[&[u32]], workspace: &mut Workspace) {
-        let Workspace { hidden, query_key_value, context, wide, attention, products, .. } = workspace;
+    fn run_layer(&self, (number, layer): (usize, &Layer), batch: &Batch<'_>, workspace: &mut Workspace) {
+        let Workspace { hidden, query_key_value, context, wide, attention, products, narrow, .. } = workspace;
+        let changed = &batch.changed;
         let size = self.config.hidden;
         // What the heads of this layer write: fewer numbers than `size` where some were taken away.
         let attended = size / self.config.heads * layer.heads;
@@ -131,21 +147,62 @@ impl Stack {
             #[inline(always)]
             |slot, value| *slot = value,
         );
+        add_changes(
+            changed,
+            (number, |changes| &changes.query_key_value),
+            (0, hidden),
+            (query_key_value, 3 * attended),
+            narrow,
+        );
         let mut rest = (query_key_value.as_slice(), context.as_mut_slice());
-        for text in texts {
+        for text in batch.texts {
             let (rows, below) = rest.0.split_at(text.len() * 3 * attended);
             let (out, out_below) = rest.1.split_at_mut(text.len() * attended);
             attention.attend(rows, out, (attended, layer.heads));
             rest = (below, out_below);
         }
         layer.attention_out.apply(context, hidden, products, add);
+        add_changes(
+            changed,
+            (number, |changes| &changes.attention_out),
+            (0, context),
+            (hidden, size),
+            narrow,
+        );
         normalise(&layer.attention_norm, hidden);
-        for rows in hidden.chunks_mut(FEED_ROWS * size) {
-            wide.resize(rows.len() / size * layer.up.outputs(), 0.0);
-            self.feed_up(layer, rows, wide, products);
+        for (chunk, rows) in hidden.chunks_mut(FEED_ROWS * size).enumerate() {
+            let (first, width) = (chunk * FEED_ROWS, layer.up.outputs());
+            wide.resize(rows.len() / size * width, 0.0);
+            if changed.is_empty() {
+                self.feed_up(layer, rows, wide, products);
+            } else {
+                layer.up.apply(
+                    rows,
+                    wide,
+                    products,
+                    #[inline(always)]
+                    |slot, value| *slot = value,
+                );
+                add_changes(changed, (number, |changes| &changes.up), (first, rows), (wide, width), narrow);
+                self.activate(wide);
+            }
             layer.down.apply(wide, rows, products, add);
+            add_changes(changed, (number, |changes| &changes.down), (first, wide), (rows, size), narrow);
             normalise(&layer.norm, rows);
         }
+    }
+
+    /// The activation alone, where something was added before it.
+    fn activate(&self, values: &mut [f32]) {
+        let activation = self.config.activation;
+        widest(
+            #[inline(always)]
+            || match activation {
+                Activation::Relu => values.iter_mut().for_each(|value| *value = value.max(0.0)),
+                Activation::Gelu => values.iter_mut().for_each(|value| *value = gelu(*value)),
+                Activation::GeluTanh => values.iter_mut().for_each(|value| *value = gelu_tanh(*value)),
+            },
+        );
     }
 
     /// The first feed-forward matrix and the activation; a copy of the loop for each activation.
@@ -177,10 +234,10 @@ impl Stack {
 
     /// Writes one pooled layer, of unit length, into its part of every text's vector.
     #[inline(always)]
-    fn pool(&self, texts: &[&[u32]], hidden: &[f32], part: usize, pooled: &mut [f32]) {
+    fn pool(&self, texts: &[&[u32]], hidden: &[f32], part: usize, (pooled, width): (&mut [f32], usize)) {
         let size = self.config.hidden;
         let mut first = 0;
-        for (text, row) in texts.iter().zip(pooled.chunks_exact_mut(self.dimensions())) {
+        for (text, row) in texts.iter().zip(pooled.chunks_exact_mut(width)) {
             let tokens = match self.pooling() {
                 Pooling::Mean => text.len(),
                 Pooling::Cls => 1,

@@ -33,8 +33,6 @@ pub(super) struct Stack {
     pub(super) positions: Vec<f32>,
     pub(super) norm: Norm,
     pub(super) layers: Vec<Layer>,
-    /// The layers whose outputs are pooled, in the order of the vector's parts; 0 is the embedding layer.
-    pub(super) pooled: Vec<usize>,
 }
 
 /// One transformer layer.
@@ -158,12 +156,15 @@ impl Stack {
             (_, Some(names)) => source.classic(&config, names)?,
             (_, None) => return Err(Error::Internal("every family has its names")),
         };
-        let pooled = pooled_layers(config.layers);
-        Ok(Self { words, positions, norm, layers, pooled, config })
+        Ok(Self { words, positions, norm, layers, config })
     }
 
-    pub(super) fn pool_last_layer_only(&mut self) {
-        self.pooled = vec![self.config.layers];
+    pub(super) fn is_in_bytes(&self) -> bool {
+        let is = |linear: &Linear| matches!(linear, Linear::Bytes(_));
+        let layer = |layer: &Layer| {
+            [&layer.query_key_value, &layer.attention_out, &layer.up, &layer.down].into_iter().all(is)
+        };
+        self.layers.iter().all(layer)
     }
 
     pub(super) fn vocabulary(&self) -> usize {
@@ -172,10 +173,6 @@ impl Stack {
 
     pub(super) fn positions(&self) -> usize {
         self.config.positions
-    }
-
-    pub(super) fn dimensions(&self) -> usize {
-        self.config.hidden * self.pooled.len()
     }
 
     pub(super) fn pooling(&self) -> Pooling {
@@ -470,7 +467,7 @@ impl InMemory for Stack {
         angles.sort_by_key(|angles| Arc::as_ptr(angles));
         angles.dedup_by(|a, b| Arc::ptr_eq(a, b));
         let angles: usize = angles.iter().map(|angles| angles.held_bytes()).sum();
-        let rest = self.positions.held_bytes() + self.norm.held_bytes() + self.pooled.held_bytes();
+        let rest = self.positions.held_bytes() + self.norm.held_bytes();
         self.words.held_bytes() + rest + layers + angles
     }
 }

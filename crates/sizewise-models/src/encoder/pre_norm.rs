@@ -69,7 +69,7 @@ impl Stack {
         texts: &[&[u32]],
         workspace: &mut Workspace,
     ) {
-        let Workspace { hidden, query_key_value, context, update, wide, attention, products } = workspace;
+        let Workspace { hidden, query_key_value, context, update, wide, attention, products, .. } = workspace;
         let (size, heads) = (self.config.hidden, self.config.heads);
         normalised(hidden, update, (!pre.is_first).then_some(&layer.attention_norm));
         query_key_value.resize(hidden.len() * 3, 0.0);

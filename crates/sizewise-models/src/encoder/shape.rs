@@ -6,7 +6,7 @@
 use super::{
     config::Config,
     folder::EncoderFiles,
-    layers::{Names, Source},
+    layers::{Names, Source, Stack},
 };
 use crate::error::{Error, Result};
 
@@ -72,5 +72,13 @@ impl EncoderFiles<&[u8]> {
             }
         }
         Ok(narrowed)
+    }
+
+    /// Whether all matrices are bytes, or numbers of 4 bits that become bytes: as they are, for whatever is added to them.
+    ///
+    /// # Errors
+    /// Fails when a file is damaged or of a kind that this build cannot run.
+    pub fn is_in_bytes(&self) -> Result<bool> {
+        Ok(Stack::load(self)?.is_in_bytes())
     }
 }

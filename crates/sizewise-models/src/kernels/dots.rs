@@ -18,7 +18,7 @@ const ROWS: usize = 4;
 /// **Bounds.** No sum may leave 32 bits. The length of the vector is a multiple of [`STEP`], else all sums are zero.
 pub(crate) fn dots(rows: &[i16], vector: &[i16], sums: &mut [i32]) {
     let length = vector.len();
-    if length == 0 || length % STEP != 0 || rows.len() < sums.len() * length {
+    if length == 0 || !length.is_multiple_of(STEP) || rows.len() < sums.len() * length {
         return sums.fill(0);
     }
     #[cfg(target_arch = "x86_64")]

@@ -168,7 +168,7 @@ mod tests {
         // All of one bucket, all of one tag, and both with several of each.
         check(&(0..100).map(|i| i << 32).collect::<Vec<_>>(), &[100 << 32]);
         check(&(0..100).map(|i| (7 << 32) + i).collect::<Vec<_>>(), &[1, (7 << 32) + 100]);
-        check(&(0..100).map(|i| (i % 7 << 32) + i / 7).collect::<Vec<_>>(), &[1 << 20]);
+        check(&(0..100).map(|i| ((i % 7) << 32) + i / 7).collect::<Vec<_>>(), &[1 << 20]);
     }
 
     proptest! {

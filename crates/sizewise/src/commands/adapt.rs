@@ -6,7 +6,7 @@
 use crate::{
     cli::{AdaptMethod, Train},
     clock,
-    error::Result,
+    error::{Error, Result},
     project::Project,
     screen::Screen,
     table::percent,
@@ -33,7 +33,11 @@ const RANK: u16 = 16;
 
 /// An adapted encoder and what tells how good it is.
 pub(super) struct AdaptedEncoder {
-    pub(super) files: EncoderFiles<Vec<u8>>,
+    pub(super) encoder: Encoder,
+    /// Its files, or those of the encoder that its adapter changes; none where that is the built-in one.
+    pub(super) files: Option<EncoderFiles<Vec<u8>>>,
+    /// What was changed, where that is kept beside the encoder.
+    pub(super) adapter: Option<Vec<u8>>,
     pub(super) checkpoint: PathBuf,
     /// Of a small table: those that judge it.
     folds: Vec<Encoder>,
@@ -75,6 +79,9 @@ pub(super) fn run(
     own: Option<&EncoderFiles<Vec<u8>>>,
     screen: &Screen,
 ) -> Result<AdaptedEncoder> {
+    if arguments.adapt.as_adapter && method != AdaptMethod::Lora {
+        return Err(Error::usage("--as-adapter keeps low-rank changes: it goes with --adapt lora"));
+    }
     let base: EncoderFiles<&[u8]> = match own {
         Some(files) => files.as_ref(),
         None => builtin::encoder_files(),
@@ -105,8 +112,24 @@ pub(super) fn run(
         screen.remark("Finished epochs are kept: the same command with --resume goes on behind them.");
     }
     let adapted = adapted?;
+    if arguments.adapt.as_adapter {
+        let folds = adapted.fold_adapters(&base, threads)?;
+        let made = adapted.serving.adapter(&base)?;
+        let encoder = made.encoder()?.with_threads(threads);
+        let files = own.map(|_| made.base);
+        return Ok(AdaptedEncoder {
+            encoder,
+            files,
+            adapter: Some(made.adapter),
+            checkpoint,
+            folds,
+            adapted,
+        });
+    }
     let folds = adapted.fold_encoders(&base, threads)?;
-    Ok(AdaptedEncoder { files: adapted.serving.files(&base)?, checkpoint, folds, adapted })
+    let files = adapted.serving.files(&base)?;
+    let encoder = Encoder::from_files(&files.as_ref())?.with_threads(threads);
+    Ok(AdaptedEncoder { encoder, files: Some(files), adapter: None, checkpoint, folds, adapted })
 }
 
 /// One line when an epoch begins.

@@ -10,7 +10,7 @@ use super::{
     distil, models,
     recipe::{self, ModelUsed, Recipe},
     train::{Made, json, text as trained_text},
-    trained::{ADAPTED, COMPRESSED, store, threads},
+    trained::{ADAPTED, COMPRESSED, store, threads, whole_encoder_files},
 };
 use crate::{
     cli::Compress,
@@ -22,7 +22,6 @@ use crate::{
 };
 use serde::Serialize;
 use sizewise_contract::{ContentHash, Task, Tier};
-use sizewise_engine::encoder_files;
 use sizewise_learn::{
     compress::{self, Bound, Compressed, Progress, Settings, Variant, Watch},
     dataset::{Locked, TrainingRows, read_gold},
@@ -150,6 +149,7 @@ pub(super) fn make(
         trained: &trained,
         locked: &locked,
         encoder: Some(files),
+        adapter: None,
         recipe,
         parts,
     };
@@ -195,7 +195,7 @@ fn adapted(
         Origin { seed: other, .. } if other != seed => "was adapted with another --seed",
         _ => {
             screen.remark(&format!("Beginning with the adapted encoder of release {}.", release.id.short()));
-            let Some(files) = encoder_files(&store, &release)? else { return Ok(None) };
+            let Some(files) = whole_encoder_files(&store, &release)? else { return Ok(None) };
             let used = recipe::encoder_of(&store, &release, files.as_ref().hash())?;
             return Ok(Some((files, used)));
         }

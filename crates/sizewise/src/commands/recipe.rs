@@ -198,6 +198,7 @@ impl Recipe {
         options.value("epochs", adapt.epochs.map(|epochs| epochs.to_string()));
         options.value("learning-rate", adapt.learning_rate.map(|rate| rate.to_string()));
         options.value("rank", adapt.rank.map(|rank| rank.to_string()));
+        options.flag("as-adapter", adapt.as_adapter);
         options.value("batch", adapt.batch.map(|batch| batch.to_string()));
         options.flag("distil", arguments.distil.distil);
         options

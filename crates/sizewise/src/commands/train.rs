@@ -17,7 +17,7 @@ use crate::{
 };
 use serde::Serialize;
 use sizewise_contract::{ContentHash, Task, Tier};
-use sizewise_engine::ENCODER_PARTS;
+use sizewise_engine::{ENCODER_ADAPTER, ENCODER_PARTS};
 use sizewise_learn::{
     dataset::{Dataset, Locked, TrainingRows, read_gold},
     teach::{
@@ -87,10 +87,7 @@ pub(super) fn make(project: &Project, arguments: &Train, screen: &Screen) -> Res
         None => Some(builtin::encoder()?),
     };
     let frozen = frozen.map(|encoder| encoder.with_threads(threads));
-    let encoder = match &adapted {
-        Some(adapted) => Some(Encoder::from_files(&adapted.files.as_ref())?.with_threads(threads)),
-        None => None,
-    };
+    let encoder = adapted.as_ref().map(|adapted| &adapted.encoder);
     let static_embeddings = builtin::static_embeddings()?;
     let mut models = vec![ModelUsed::static_embeddings(&static_embeddings)];
     match (&arguments.encoder, &own_files) {
@@ -103,7 +100,7 @@ pub(super) fn make(project: &Project, arguments: &Train, screen: &Screen) -> Res
     let recipe = Recipe::of_train(arguments, (&task, &folder), models)?;
     let unseen = adapted.as_ref().and_then(adapt::AdaptedEncoder::unseen);
     // Encoders of folds know each other's rows, so the one that knows none teaches there.
-    let teacher = match (&encoder, &frozen, unseen) {
+    let teacher = match (encoder, &frozen, unseen) {
         (Some(encoder), _, None | Some(Unseen::Rows(_))) => Some(encoder),
         (_, frozen, _) => frozen.as_ref(),
     };
@@ -119,7 +116,7 @@ pub(super) fn make(project: &Project, arguments: &Train, screen: &Screen) -> Res
     let (progress, stop) = (screen.progress(), screen.stop());
     let tools = Tools {
         static_embeddings: &static_embeddings,
-        encoder: encoder.as_ref().or(frozen.as_ref()),
+        encoder: encoder.or(frozen.as_ref()),
         threads,
         seed: arguments.seed,
         balance: arguments.balance,
@@ -148,13 +145,17 @@ pub(super) fn make(project: &Project, arguments: &Train, screen: &Screen) -> Res
         parts.push((ADAPTED.to_owned(), json(summary)?));
     }
     let checkpoint = adapted.as_ref().map(|adapted| adapted.checkpoint.clone());
-    let encoder = adapted.map(|adapted| adapted.files).or(own_files.filter(|_| wants_encoder));
+    let (encoder, adapter) = match adapted {
+        Some(adapted) => (adapted.files, adapted.adapter),
+        None => (own_files.filter(|_| wants_encoder), None),
+    };
     let made = Made {
         task: &task,
         task_file: &task_file,
         trained: &trained,
         locked: &locked,
         encoder,
+        adapter,
         recipe,
         parts,
     };
@@ -190,6 +191,8 @@ pub(super) struct Made<'a> {
     pub(super) locked: &'a Locked,
     /// Its own encoder, where it has one.
     pub(super) encoder: Option<EncoderFiles<Vec<u8>>>,
+    /// What it changes of that or of the built-in one, where this is kept beside it.
+    pub(super) adapter: Option<Vec<u8>>,
     /// What it was made with.
     pub(super) recipe: Recipe,
     /// Parts beside those that every release has.
@@ -211,6 +214,7 @@ impl Made<'_> {
         if let Some(files) = self.encoder {
             add_encoder(&mut parts, files);
         }
+        parts.extend(self.adapter.map(|bytes| (ENCODER_ADAPTER.to_owned(), bytes)));
         let store = store(project)?;
         let release = store.publish(NewRelease {
             task_file: self.task_file,

@@ -5,13 +5,19 @@ use crate::{
     project::Project,
 };
 use sizewise_contract::{Code, ContentHash, Example, Gold, Task};
-use sizewise_engine::encoder_files;
+use sizewise_engine::{encoder_adapter, encoder_files};
 use sizewise_learn::{
+    adapt::merge,
     dataset::{Dataset, Locked, read_gold, training_texts},
     prepare::hash_file,
     train::{self, Judged, Tools},
 };
-use sizewise_models::{builtin, encoder::Encoder, package::TaskModels, static_embeddings::StaticEmbeddings};
+use sizewise_models::{
+    builtin,
+    encoder::{Encoder, EncoderFiles, base_of_adapter},
+    package::TaskModels,
+    static_embeddings::StaticEmbeddings,
+};
 use sizewise_store::{Release, Store};
 use std::{
     path::{Path, PathBuf},
@@ -63,9 +69,18 @@ impl Shared {
         if let Some(loaded) = self.encoders.iter().find(|encoder| encoder.hash() == *hash) {
             return Ok(Arc::clone(loaded));
         }
-        let loaded = match encoder_files(store, release)? {
-            Some(files) => Encoder::from_files(&files.as_ref())?,
-            None => builtin::encoder()?,
+        let adapter = encoder_adapter(store, release)?;
+        let base = adapter.as_deref().map_or(Ok(*hash), base_of_adapter)?;
+        let base = match self.encoders.iter().find(|encoder| encoder.base_hash() == base) {
+            Some(loaded) => loaded.without_adapter(),
+            None => match encoder_files(store, release)? {
+                Some(files) => Encoder::from_files(&files.as_ref())?,
+                None => builtin::encoder()?,
+            },
+        };
+        let loaded = match &adapter {
+            Some(bytes) => base.with_adapter(bytes)?,
+            None => base,
         };
         let loaded = Arc::new(loaded.with_threads(self.threads));
         self.encoders.push(Arc::clone(&loaded));
@@ -82,6 +97,17 @@ pub(crate) enum Step {
     StaticEmbeddings,
     /// The encoder.
     Encoder,
+}
+
+/// The files of a release's own encoder, what was changed beside it put into its matrices; none where it uses the built-in one as it is.
+pub(super) fn whole_encoder_files(store: &Store, release: &Release) -> Result<Option<EncoderFiles<Vec<u8>>>> {
+    let (base, adapter) = (encoder_files(store, release)?, encoder_adapter(store, release)?);
+    let Some(adapter) = adapter else { return Ok(base) };
+    let base: EncoderFiles<&[u8]> = match &base {
+        Some(files) => files.as_ref(),
+        None => builtin::encoder_files(),
+    };
+    Ok(Some(merge(&base, &adapter)?))
 }
 
 /// Opens the project's store.

@@ -15,6 +15,7 @@ pub(super) fn quantize(encoder: &Path, to: WeightForm, screen: &Screen) -> Resul
     let (form, command) = match to {
         WeightForm::Int8 => (quantize::Form::Bytes, "quantize"),
         WeightForm::Bf16 => (quantize::Form::Brains, "quantize --to bf16"),
+        WeightForm::Int4 => (quantize::Form::Nibbles, "quantize --to int4"),
     };
     quantize::encoder(encoder, &folder, form, &distill::attribution(encoder, command)?)?;
     written(folder, screen)

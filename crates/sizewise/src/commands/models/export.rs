@@ -9,14 +9,16 @@ use super::{
 };
 use crate::{
     cli::ExportFormat,
-    commands::{DONE, trained::store},
+    commands::{
+        DONE,
+        trained::{store, whole_encoder_files},
+    },
     error::{Error, Result},
     project::Project,
     screen::Screen,
 };
 use serde::Serialize;
 use sizewise_contract::Code;
-use sizewise_engine::encoder_files;
 use sizewise_learn::{onnx, quantize};
 use sizewise_models::{builtin, encoder::EncoderFiles};
 use std::{fmt::Write, path::PathBuf};
@@ -86,7 +88,7 @@ fn named(project: &Project, name: &str) -> Result<Option<EncoderFiles<Vec<u8>>>>
     }
     if is_task {
         let release = store.in_force(name)?.ok_or_else(|| Error::NotTrained { task: name.to_owned() })?;
-        let files = encoder_files(&store, &release)?.ok_or_else(|| Error::Policy {
+        let files = whole_encoder_files(&store, &release)?.ok_or_else(|| Error::Policy {
             message: format!("the release of `{name}` has no encoder of its own: it uses the built-in one"),
             code: Code::ModelUnsupported,
             hint: format!("export that one: sizewise models export {} -o DIR", builtin::ENCODER_NAME),
