@@ -334,7 +334,7 @@ fn an_adapter_answers_as_the_changed_encoder_does() {
         assert!(alike.iter().all(|alike| *alike > 0.997), "{alike:?}");
         seen = seen.min(cosine(before, changed));
     }
-    assert!(seen < 0.97, "the training must be seen: {seen}");
+    assert!(seen < 0.99, "the training must be seen: {seen}");
     assert_eq!(beside.base_hash(), made.base.as_ref().hash());
     assert!(merge(&base.as_ref(), &made.adapter).is_err(), "the base in 8 bits is another encoder");
     let full = run(&toy_settings(Method::Full), &watch).unwrap();
