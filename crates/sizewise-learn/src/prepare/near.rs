@@ -32,8 +32,10 @@ impl Sketches {
 
 /// Fewest words of a text that another can be said to quote: shorter ones are phrases that everybody uses.
 const QUOTED: usize = 6;
+/// Of a longer text its first words stand for it: whoever quotes the whole quotes those, and long documents are soon looked through.
+const QUOTED_BEGINNING: usize = 48;
 
-/// Texts that others may quote whole, by their number of words and the hash of them.
+/// Texts that others may quote whole, by the number of words that stand for them and the hash of those.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Quotes(BTreeMap<usize, HashSet<u64>>);
 
@@ -41,7 +43,7 @@ impl Quotes {
     /// Adds a text.
     pub(crate) fn insert(&mut self, text: &str) {
         let normal = normalise(text);
-        let words: Vec<&str> = normal.split_whitespace().collect();
+        let words: Vec<&str> = normal.split_whitespace().take(QUOTED_BEGINNING).collect();
         if words.len() >= QUOTED {
             self.0.entry(words.len()).or_default().insert(fnv(words.join(" ").as_bytes(), 0));
         }
@@ -101,6 +103,9 @@ mod tests {
         ));
         assert!(!quotes.any_in("where is the parcel of last month, thank you"));
         assert!(!quotes.any_in(""));
+        let document: String = (0..3_000).map(|number| format!("word{number} ")).collect();
+        quotes.insert(&document);
+        assert!(quotes.any_in(&format!("As I wrote before: {document} Please answer.")));
     }
 
     #[test]
