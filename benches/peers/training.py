@@ -1,7 +1,8 @@
 """How long does a step of full fine-tuning take, ours and PyTorch's?
 
-Both read the same rows of BANKING77 in batches of 32, in float32: forward with dropout, a linear head on four pooled layers,
-cross-entropy with label smoothing, backward, clipping, AdamW. Rounds alternate; medians over all steps of all rounds.
+Both read the same rows of BANKING77 in batches of 32: forward with dropout, a linear head on four pooled layers, cross-entropy
+with label smoothing, backward, clipping, AdamW. Both in float32 and with products of bfloat16 (PyTorch's `autocast`). Rounds
+alternate; medians over all steps of all rounds.
 """
 
 import argparse
@@ -31,7 +32,7 @@ def batches(rows, pad):
         yield ids, mask, torch.tensor([label for _, label in part])
 
 
-def theirs(folder, rows, pad, classes):
+def theirs(folder, rows, pad, classes, precision):
     """Milliseconds of every step but the first."""
     torch.manual_seed(1)
     model = AutoModel.from_pretrained(folder, attention_probs_dropout_prob=0.0).train()
@@ -44,9 +45,10 @@ def theirs(folder, rows, pad, classes):
     steps = []
     for ids, mask, labels in batches(rows, pad):
         began = time.perf_counter()
-        hidden = model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            hidden = model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
         share = mask[:, :, None].float()
-        parts = [normalize((hidden[layer] * share).sum(1) / share.sum(1), dim=1) for layer in POOLED]
+        parts = [normalize((hidden[layer].float() * share).sum(1) / share.sum(1), dim=1) for layer in POOLED]
         loss = cross_entropy(head(torch.cat(parts, 1)), labels, label_smoothing=0.1)
         optimiser.zero_grad()
         loss.backward()
@@ -74,21 +76,21 @@ def main():
     wanted = (asked.steps + 1) * BATCH
     table = [table[position * len(table) // wanted] for position in range(wanted)]
     rows = [(tokenizer(text, truncation=True, max_length=256)["input_ids"], names[label]) for text, label in table]
-    found = {"sizewise": [], "PyTorch " + torch.__version__: []}
-    ours, peer = found.values()
+    found = {(name, precision): [] for precision in ("f32", "bf16") for name in ("sizewise", "PyTorch " + torch.__version__)}
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(rows, file)
         file.flush()
         for _ in range(asked.rounds):
-            done = subprocess.run(
-                [asked.ours, file.name, "--threads", str(asked.threads)], check=True, capture_output=True, text=True
-            )
-            ours += json.loads(done.stdout)
-            peer += theirs(folder, rows, tokenizer.pad_token_id, len(names))
-    print(f"A step of {BATCH} rows of BANKING77, {asked.threads} threads, {asked.rounds} rounds, float32, AdamW")
+            for (name, precision), steps in found.items():
+                if name == "sizewise":
+                    command = [asked.ours, file.name, "--threads", str(asked.threads), "--precision", precision]
+                    steps += json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+                else:
+                    steps += theirs(folder, rows, tokenizer.pad_token_id, len(names), precision)
+    print(f"A step of {BATCH} rows of BANKING77, {asked.threads} threads, {asked.rounds} rounds, AdamW")
     print(f"{'':<24}{'median':>12}{'fastest':>12}")
-    for name, steps in found.items():
-        print(f"{name:<24}{statistics.median(steps):>9.1f} ms{min(steps):>9.1f} ms")
+    for (name, precision), steps in found.items():
+        print(f"{name + ', ' + precision:<24}{statistics.median(steps):>9.1f} ms{min(steps):>9.1f} ms")
 
 
 if __name__ == "__main__":

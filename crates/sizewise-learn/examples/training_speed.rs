@@ -1,10 +1,10 @@
 //! How long does a step of full fine-tuning take?
 //!
-//! `training_speed ROWS.json [--threads N]`: rows are `[[ids…], label]`; prints milliseconds of every step of 32 rows as a JSON
-//! list. `benches/peers/training` puts it beside PyTorch.
+//! `training_speed ROWS.json [--threads N] [--precision f32|bf16]`: rows are `[[ids…], label]`; prints milliseconds of every step of
+//! 32 rows as a JSON list. `benches/peers/training` puts it beside PyTorch.
 
 use sizewise_learn::{
-    adapt::{self, Method, Progress, Question, Rows, Settings, Watch},
+    adapt::{self, Method, Precision, Progress, Question, Rows, Settings, Watch},
     fit::Target,
 };
 use sizewise_models::builtin;
@@ -16,10 +16,18 @@ use std::{
 
 fn run() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let path = arguments.first().ok_or("usage: training_speed ROWS.json [--threads N]")?;
-    let threads = match arguments.iter().position(|argument| argument == "--threads") {
-        Some(at) => arguments.get(at + 1).ok_or("--threads wants a number")?.parse()?,
-        None => 2,
+    let path =
+        arguments.first().ok_or("usage: training_speed ROWS.json [--threads N] [--precision f32|bf16]")?;
+    let option = |name: &str| {
+        let at = arguments.iter().position(|argument| argument == name)?;
+        arguments.get(at + 1).map(String::as_str)
+    };
+    let threads = option("--threads").unwrap_or("2").parse()?;
+    let precision = match option("--precision") {
+        None => Precision::of_this_machine(),
+        Some("f32") => Precision::Float32,
+        Some("bf16") => Precision::BFloat16,
+        Some(other) => return Err(format!("--precision is f32 or bf16, not {other}").into()),
     };
     let rows: Vec<(Vec<u32>, u16)> = serde_json::from_slice(&std::fs::read(path)?)?;
     let classes = rows.iter().map(|(_, label)| usize::from(*label) + 1).max().unwrap_or(1);
@@ -38,6 +46,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         batch: 32,
         temperature: None,
         threads,
+        precision,
         ..Settings::new(Method::Full, rows.len(), classes)
     };
     let (times, stop) = (Mutex::new(Vec::new()), AtomicBool::new(false));

@@ -23,6 +23,7 @@
 
 mod adapter;
 mod attention;
+mod brains;
 mod checkpoint;
 mod floats;
 mod matrix;
@@ -55,6 +56,7 @@ use run::Run;
 use sizewise_contract::{ContentHash, Example, Label, Task, task::Overflow};
 use sizewise_models::{
     encoder::{BaseWeights, Encoder, EncoderFiles, LoraChange},
+    products::Products,
     tensors::{self, Output},
 };
 use std::{collections::BTreeMap, path::Path, sync::atomic::AtomicBool};
@@ -63,6 +65,23 @@ use std::{collections::BTreeMap, path::Path, sync::atomic::AtomicBool};
 const MOST_TOKENS: usize = 256;
 /// With at most so many rows a class, pairs teach more than labels.
 const FEW_PER_CLASS: usize = 16;
+
+/// The numbers that the layers' matrices are multiplied in; weights and sums have 32 bits in both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// 32 bits.
+    Float32,
+    /// 16 bits with the exponents of 32 (brain floating point).
+    BFloat16,
+}
+
+impl Precision {
+    /// The faster one on this machine.
+    #[must_use]
+    pub fn of_this_machine() -> Self {
+        if Products::pay() { Self::BFloat16 } else { Self::Float32 }
+    }
+}
 
 /// How an encoder is trained.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,6 +106,8 @@ pub struct Settings {
     pub temperature: Option<f32>,
     /// Share of the way from the weights as they were to the trained ones at which the encoder ends.
     pub kept_change: f32,
+    /// What matrices are multiplied in.
+    pub precision: Precision,
     /// Decides splits, order and dropout.
     pub seed: u64,
     /// Threads to use; the result does not depend on it.
@@ -116,6 +137,7 @@ impl Settings {
             dropout: 0.1,
             temperature: few.then_some(0.1),
             kept_change: 1.0,
+            precision: Precision::of_this_machine(),
             method,
             seed: 1,
             threads: 1,
@@ -318,7 +340,8 @@ pub fn train(
         return Err(Error::Internal("every word piece has an embedding"));
     }
     let fingerprint = fingerprint(base, rows, settings);
-    let network = Network::new(weights, &settings.method);
+    let network =
+        Network::new(weights, &settings.method).with_precision(settings.precision, settings.threads);
     Run { network, rows, settings, watch, fingerprint }.train()
 }
 

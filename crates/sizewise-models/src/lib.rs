@@ -24,6 +24,7 @@ pub mod neighbours;
 pub mod ngrams;
 pub mod nibbles;
 pub mod package;
+pub mod products;
 pub mod remote;
 pub mod static_embeddings;
 pub mod static_head;

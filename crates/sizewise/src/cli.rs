@@ -276,6 +276,9 @@ pub struct Adapt {
     /// Rows of one step.
     #[arg(long, value_name = "N", requires = "method", value_parser = clap::value_parser!(u16).range(1..=4_096))]
     pub batch: Option<u16>,
+    /// The numbers that matrices are multiplied in; by default the faster ones on this machine. Weights and sums have 32 bits in both.
+    #[arg(long, value_name = "NUMBERS", requires = "method")]
+    pub precision: Option<AdaptPrecision>,
     /// Keep low-rank changes (--adapt lora) beside the encoder in place of a changed copy: tasks with the same encoder then share it, in
     /// memory and in batches. Less than a megabyte a task, and a text takes longer.
     #[arg(long, requires = "method")]
@@ -283,6 +286,15 @@ pub struct Adapt {
     /// Go on where an interrupted adaptation was.
     #[arg(long, requires = "method")]
     pub resume: bool,
+}
+
+/// The numbers that matrices are multiplied in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum AdaptPrecision {
+    /// 32 bits.
+    F32,
+    /// 16 bits with the exponents of 32 (bfloat16).
+    Bf16,
 }
 
 /// What of the encoder is trained.

@@ -9,7 +9,7 @@ use crate::{
 };
 use sizewise_contract::Tier;
 use sizewise_learn::{
-    adapt::{self, Adaptation, Method, Plan, Progress, Settings, Split, Watch},
+    adapt::{self, Adaptation, Method, Plan, Precision, Progress, Settings, Split, Watch},
     train::Unseen,
 };
 use sizewise_models::{builtin, encoder::Encoder};
@@ -39,6 +39,7 @@ fn settings_of(wanted: &str, (rows, classes, seed): (usize, usize, u64)) -> Outc
             "head" => settings.head_learning_rate = value.parse()?,
             "batch" => settings.batch = value.parse()?,
             "dropout" => settings.dropout = value.parse()?,
+            "precision" if value == "float" => settings.precision = Precision::Float32,
             "smoothing" => settings.label_smoothing = value.parse()?,
             "decay" => settings.weight_decay = value.parse()?,
             "kept" => settings.kept_change = value.parse()?,
@@ -133,17 +134,20 @@ pub(crate) fn run(world: &World) -> Outcome<()> {
     Ok(())
 }
 
-/// Settings side by side, from `ADAPT` with semicolons between them, on a draw of so many rows a label (`TRIAL=rows,judged,seed`),
-/// judged on other training rows.
+/// Settings side by side, from `ADAPT` with semicolons between them, on a draw of so many rows a label (`TRIAL=rows,judged,seed`;
+/// 0 are all that are not judged), judged on other training rows.
 pub(crate) fn trial(world: &World) -> Outcome<()> {
     let numbers = std::env::var("TRIAL").unwrap_or_else(|_| "8,500,1".into());
     let numbers: Vec<usize> = numbers.split(',').map(str::parse).collect::<Result<_, _>>()?;
     let (many, judged, seed) = (numbers[0], numbers[1], numbers[2] as u64);
     for set in wanted(world)? {
-        let rows = set.few(many, seed);
+        let mut others = set.few(usize::MAX, seed ^ 0xff);
+        let rows = match many {
+            0 => others.split_off(judged.min(others.len())),
+            many => set.few(many, seed),
+        };
         let mut all = rows.clone();
         let known: std::collections::HashSet<&str> = rows.iter().map(|(text, _)| text.as_str()).collect();
-        let mut others = set.few(usize::MAX, seed ^ 0xff);
         others.retain(|(text, _)| !known.contains(text.as_str()));
         others.truncate(judged);
         all.extend(others);

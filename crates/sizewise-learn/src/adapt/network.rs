@@ -4,7 +4,9 @@
 //! other, so nothing is computed for padding.
 
 use super::{
+    Precision,
     attention::Heads,
+    brains::Brains,
     floats::{NormTape, activate, activate_backward, dot, norm, norm_backward},
     matrix::{add_product, matrix},
     weights::{LinearPlace, Method, NormPlace, Weights},
@@ -20,6 +22,9 @@ use sizewise_models::{
 pub(super) struct Network {
     pub(super) base: BaseWeights,
     pub(super) weights: Weights,
+    /// Where products are of brain floating point numbers.
+    brains: Option<Brains>,
+    threads: usize,
 }
 
 /// What the backward pass reads.
@@ -100,7 +105,26 @@ fn add(sums: &mut [f32], values: &[f32]) {
 impl Network {
     pub(super) fn new(base: BaseWeights, method: &Method) -> Self {
         let weights = Weights::new(&base, method);
-        Self { base, weights }
+        Self { base, weights, brains: None, threads: 1 }
+    }
+
+    /// Multiplies the layers' matrices in a precision, and arranges them on so many threads.
+    pub(super) fn with_precision(mut self, precision: Precision, threads: usize) -> Self {
+        self.threads = threads;
+        self.brains = (precision == Precision::BFloat16).then(|| {
+            let mut brains = Brains::default();
+            brains.take(&self.weights, 0, threads);
+            brains
+        });
+        self
+    }
+
+    /// Takes over the parameters.
+    pub(super) fn take(&mut self, parameters: &[f32]) {
+        self.weights.take(parameters);
+        if let Some(brains) = &mut self.brains {
+            brains.take(&self.weights, self.weights.first_trained(), self.threads);
+        }
     }
 
     /// Length of the vectors.
@@ -147,8 +171,13 @@ impl Network {
         let bias = self.weights.slice(&place.bias);
         let mut out = Vec::with_capacity(rows.len() / place.inputs.max(1) * bias.len());
         (0..rows.len() / place.inputs.max(1)).for_each(|_| out.extend_from_slice(bias));
-        let weights = matrix(self.weights.slice(&place.weight), place.inputs);
-        add_product(1.0, matrix(rows, place.inputs), weights.reversed_axes(), &mut out);
+        match &self.brains {
+            Some(brains) => brains.add_forward(place, rows, &mut out),
+            None => {
+                let weights = matrix(self.weights.slice(&place.weight), place.inputs);
+                add_product(1.0, matrix(rows, place.inputs), weights.reversed_axes(), &mut out);
+            }
+        }
         out
     }
 
@@ -296,16 +325,21 @@ impl Network {
         norm_backward(slopes, &kept.norm, weights.slice(&places.norm.weight), into);
         let mut update = slopes.to_vec();
         scale_by(&mut update, &kept.wide_kept);
-        weights.add_linear(gradient, (&places.down, parameters), (&kept.wide, &update));
+        weights.add_linear(gradient, (&places.down, parameters), (&kept.wide, &update), self.brains.as_ref());
         let mut wide = self.linear_backward(&places.down, &update, Vec::new());
         activate_backward(self.base.shape.activation, &kept.before, &mut wide);
-        weights.add_linear(gradient, (&places.up, parameters), (&kept.middle, &wide));
+        weights.add_linear(gradient, (&places.up, parameters), (&kept.middle, &wide), self.brains.as_ref());
         let mut middle = self.linear_backward(&places.up, &wide, slopes.to_vec());
         let into = weights.norm_gradient(gradient, &places.attention_norm);
         norm_backward(&mut middle, &kept.attention_norm, weights.slice(&places.attention_norm.weight), into);
         let mut update = middle.clone();
         scale_by(&mut update, &kept.attention_kept);
-        weights.add_linear(gradient, (&places.attention_out, parameters), (&kept.context, &update));
+        weights.add_linear(
+            gradient,
+            (&places.attention_out, parameters),
+            (&kept.context, &update),
+            self.brains.as_ref(),
+        );
         let context = self.linear_backward(&places.attention_out, &update, Vec::new());
         let mut rows = vec![0.0; kept.query_key_value.len()];
         let (mut at, mut weights_at) = (0, 0);
@@ -321,7 +355,12 @@ impl Network {
             }
             (at, weights_at) = (at + length, weights_at + many);
         }
-        weights.add_linear(gradient, (&places.query_key_value, parameters), (inputs, &rows));
+        weights.add_linear(
+            gradient,
+            (&places.query_key_value, parameters),
+            (inputs, &rows),
+            self.brains.as_ref(),
+        );
         match wanted_below {
             true => self.linear_backward(&places.query_key_value, &rows, middle),
             false => middle,
@@ -332,8 +371,13 @@ impl Network {
     fn linear_backward(&self, place: &LinearPlace, slopes: &[f32], mut sums: Vec<f32>) -> Vec<f32> {
         let outputs = place.bias.len().max(1);
         sums.resize(slopes.len() / outputs * place.inputs, 0.0);
-        let weights = matrix(self.weights.slice(&place.weight), place.inputs);
-        add_product(1.0, matrix(slopes, outputs), weights, &mut sums);
+        match &self.brains {
+            Some(brains) => brains.add_back(place, slopes, &mut sums),
+            None => {
+                let weights = matrix(self.weights.slice(&place.weight), place.inputs);
+                add_product(1.0, matrix(slopes, outputs), weights, &mut sums);
+            }
+        }
         sums
     }
 }

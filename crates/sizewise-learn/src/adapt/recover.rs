@@ -6,7 +6,7 @@
 //! of its own. Part of the texts are spliced from two, which teaches the encoder about more texts than there are.
 
 use super::{
-    Watch,
+    Precision, Watch,
     checkpoint::State,
     network::{Dropout, Network, Tape},
     optimizer::{Group, Optimizer, schedule},
@@ -168,14 +168,16 @@ pub(crate) fn recover(
     settings: &Recovery,
     watch: &Watch<'_>,
 ) -> Result<Recovered> {
-    let network = Network::new(BaseWeights::read(student)?, &Method::Full);
+    let precision = Precision::of_this_machine();
+    let network =
+        Network::new(BaseWeights::read(student)?, &Method::Full).with_precision(precision, settings.threads);
     if network.dimensions() != sizewise_contract::Embed::dimensions(teacher) {
         return Err(Error::Internal("an encoder that recovers pools as many layers as its teacher"));
     }
     let mut hash = ContentHash::builder();
     hash.field(teacher.hash().as_bytes());
     hash.field(student.hash().as_bytes());
-    hash.field(format!("{:?}", Recovery { threads: 0, ..settings.clone() }).as_bytes());
+    hash.field(format!("{:?} {precision:?}", Recovery { threads: 0, ..settings.clone() }).as_bytes());
     for ids in ids {
         hash.field(&ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>());
     }
@@ -218,7 +220,7 @@ impl Student<'_> {
         };
         let groups = self.groups();
         let mut gradients = Gradients::default();
-        self.network.weights.take(&state.parameters);
+        self.network.take(&state.parameters);
         while state.epochs.len() < self.settings.epochs {
             self.epoch(&mut state, (&pace, &groups, &mut gradients))?;
             if let Some(folder) = self.watch.checkpoint {
@@ -267,7 +269,7 @@ impl Student<'_> {
                 let share = schedule(state.optimizer.steps, pace.warm_up(), pace.steps);
                 let gradient = gradients.sum(threads)?;
                 state.optimizer.step(&mut state.parameters, gradient, groups, (share, threads));
-                self.network.weights.take(&state.parameters);
+                self.network.take(&state.parameters);
                 batches += 1;
                 (self.watch.progress)(&Progress {
                     training: 1,

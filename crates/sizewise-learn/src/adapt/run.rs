@@ -222,7 +222,7 @@ impl<'a> Run<'a> {
 
     fn take(&mut self, parameters: &[f32]) {
         let encoder = parameters.get(..self.network.weights.parameters()).unwrap_or_default();
-        self.network.weights.take(encoder);
+        self.network.take(encoder);
     }
 
     /// Goes a share of the way from the weights as they were to trained ones (Wortsman et al. 2022: what lies between is often
@@ -231,7 +231,7 @@ impl<'a> Run<'a> {
         let trained = parameters.get(..self.network.weights.parameters()).unwrap_or_default();
         let before = self.network.weights.initial(self.settings.seed);
         let between: Vec<f32> = before.iter().zip(trained).map(|(a, b)| a + share * (b - a)).collect();
-        self.network.weights.take(&between);
+        self.network.take(&between);
         between
     }
 

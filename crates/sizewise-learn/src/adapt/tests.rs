@@ -184,6 +184,41 @@ fn slopes_of_low_rank_changes_are_those_of_the_function() {
     check_slopes(&some, 0.1, true);
 }
 
+#[test]
+fn brain_floating_point_gives_nearly_the_slopes_of_32_bits() {
+    let files = sizewise_models::builtin::encoder_files();
+    let encoder = Encoder::from_files(&files).unwrap();
+    let texts =
+        ["my card was stolen", "how do I top up?", "I would like a refund for the shoes of last week"];
+    let texts: Vec<Vec<u32>> = texts.iter().map(|text| ids(&encoder, text).unwrap()).collect();
+    let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
+    let cosine = |a: &[f32], b: &[f32]| floats::dot(a, b) / (floats::dot(a, a) * floats::dot(b, b)).sqrt();
+    for method in [Method::Full, Method::LastLayers(2)] {
+        let exact = Network::new(BaseWeights::read(&files).unwrap(), &method);
+        let mut rounded =
+            Network::new(BaseWeights::read(&files).unwrap(), &method).with_precision(Precision::BFloat16, 2);
+        let mut random = Random(5);
+        let moved = |value: &f32, random: &mut Random| value + random.below(201) as f32 / 1e5 - 1e-3;
+        let parameters: Vec<f32> =
+            exact.weights.initial(3).iter().map(|value| moved(value, &mut random)).collect();
+        let mut exact = exact;
+        exact.take(&parameters);
+        rounded.take(&parameters);
+        let slopes: Vec<f32> =
+            (0..texts.len() * exact.dimensions()).map(|_| random.below(2001) as f32 / 1000.0 - 1.0).collect();
+        let both = [&exact, &rounded].map(|network| {
+            let tape = network.forward(&texts, &mut none());
+            let mut gradient = vec![0.0; parameters.len()];
+            network.backward(&tape, &slopes, &parameters, &mut gradient);
+            (tape.pooled, gradient)
+        });
+        let [(vectors, gradient), (rounded_vectors, rounded_gradient)] = &both;
+        assert_ne!(vectors, rounded_vectors);
+        let alike = (cosine(vectors, rounded_vectors), cosine(gradient, rounded_gradient));
+        assert!(alike.0 > 0.9999 && alike.1 > 0.999, "{method:?} {alike:?}");
+    }
+}
+
 /// Texts whose class is whether an animal comes before a number.
 fn toy() -> (Vec<Vec<u32>>, Vec<Question>) {
     let mut random = Random(2);
@@ -226,13 +261,16 @@ fn run(settings: &Settings, watch: &Watch<'_>) -> Result<Adapted> {
 fn a_toy_task_is_learnt_by_every_method() {
     let stop = AtomicBool::new(false);
     let watch = Watch { progress: &|_| (), stop: &stop, checkpoint: None, resume: false };
-    for (method, temperature) in [
-        (Method::Full, None),
-        (Settings::lora(4), None),
-        (Method::LastLayers(2), None),
-        (Method::Full, Some(0.1)),
+    use Precision::{BFloat16, Float32};
+    for (method, temperature, precision) in [
+        (Method::Full, None, Float32),
+        (Settings::lora(4), None, Float32),
+        (Method::LastLayers(2), None, Float32),
+        (Method::Full, Some(0.1), Float32),
+        (Method::Full, None, BFloat16),
+        (Settings::lora(4), None, BFloat16),
     ] {
-        let settings = Settings { temperature, ..toy_settings(method) };
+        let settings = Settings { temperature, precision, ..toy_settings(method) };
         let adapted = run(&settings, &watch).unwrap();
         let (first, last) = (adapted.epochs[1], adapted.epochs.last().unwrap());
         assert!(last.loss < 0.85 * first.loss, "{settings:?} {:?}", adapted.epochs);
@@ -248,25 +286,29 @@ fn a_toy_task_is_learnt_by_every_method() {
 fn the_seed_decides_and_the_number_of_threads_does_not() {
     let stop = AtomicBool::new(false);
     let watch = Watch { progress: &|_| (), stop: &stop, checkpoint: None, resume: false };
-    let with = |seed, threads| {
-        run(
-            &Settings { seed, threads, epochs: 2, batch: 48, dropout: 0.1, ..toy_settings(Method::Full) },
-            &watch,
-        )
-        .unwrap()
-        .tensors
-    };
-    let one = with(1, 1);
-    assert_eq!(one, with(1, 3));
-    assert_ne!(one, with(2, 1));
+    for precision in [Precision::Float32, Precision::BFloat16] {
+        let with = |seed, threads| {
+            let settings = toy_settings(Method::Full);
+            let settings =
+                Settings { seed, threads, precision, epochs: 2, batch: 48, dropout: 0.1, ..settings };
+            run(&settings, &watch).unwrap().tensors
+        };
+        let one = with(1, 1);
+        assert_eq!(one, with(1, 3));
+        assert_ne!(one, with(2, 1));
+    }
 }
 
 #[test]
 fn an_interrupted_training_goes_on_bit_for_bit() {
     let stop = AtomicBool::new(false);
     let folder = tempfile::tempdir().unwrap();
-    for method in [Method::Full, Settings::lora(2)] {
-        let settings = Settings { epochs: 3, dropout: 0.1, ..toy_settings(method) };
+    for (method, precision) in [
+        (Method::Full, Precision::Float32),
+        (Settings::lora(2), Precision::Float32),
+        (Method::Full, Precision::BFloat16),
+    ] {
+        let settings = Settings { epochs: 3, dropout: 0.1, precision, ..toy_settings(method) };
         let whole = Watch { progress: &|_| (), stop: &stop, checkpoint: None, resume: false };
         let expected = run(&settings, &whole).unwrap();
         // Stops in the middle of the second epoch.

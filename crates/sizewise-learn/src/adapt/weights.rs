@@ -6,11 +6,17 @@
 //! Low-rank adapters (LoRA, Hu et al. 2021) are merged into the weights after every step, which costs a hundredth of the
 //! step; forward and backward passes then run at full speed, and the result needs no merging.
 
-use super::matrix::{add_product, add_rows, matrix};
+use super::{
+    brains::Brains,
+    matrix::{add_product, add_rows, matrix},
+};
 use crate::fit::Random;
 use ndarray::s;
 use sizewise_models::encoder::{BaseMatrix, BaseNorm, BaseWeights, EncoderShape, LoraChange, LoraMatrix};
 use std::{collections::BTreeMap, ops::Range};
+
+/// Linear layers of a layer.
+const LINEAR: usize = 4;
 
 /// Which weights of the encoder are trained.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +46,9 @@ pub(super) struct LinearPlace {
     /// `[outputs]`
     pub(super) bias: Range<usize>,
     pub(super) inputs: usize,
+    pub(super) layer: usize,
+    /// Its place among those of all layers.
+    pub(super) number: usize,
 }
 
 /// A normalisation's place.
@@ -60,6 +69,17 @@ pub(super) struct LayerPlaces {
     pub(super) norm: NormPlace,
     /// From the first weight of the layer on.
     pub(super) begin: usize,
+}
+
+impl LayerPlaces {
+    /// All linear layers, in their order.
+    pub(super) fn linear(&self) -> [&LinearPlace; LINEAR] {
+        [&self.query_key_value, &self.attention_out, &self.up, &self.down]
+    }
+
+    fn linear_mut(&mut self) -> [&mut LinearPlace; LINEAR] {
+        [&mut self.query_key_value, &mut self.attention_out, &mut self.up, &mut self.down]
+    }
 }
 
 /// A low-rank change of one matrix.
@@ -105,7 +125,8 @@ fn place(values: &mut Vec<f32>, parts: &[&[f32]]) -> Range<usize> {
 fn linear(values: &mut Vec<f32>, parts: &[&BaseMatrix], inputs: usize) -> LinearPlace {
     let weights: Vec<&[f32]> = parts.iter().map(|part| part.weight.as_slice()).collect();
     let biases: Vec<&[f32]> = parts.iter().map(|part| part.bias.as_slice()).collect();
-    LinearPlace { weight: place(values, &weights), bias: place(values, &biases), inputs }
+    // Where it stands is said when all of a layer are there.
+    LinearPlace { weight: place(values, &weights), bias: place(values, &biases), inputs, layer: 0, number: 0 }
 }
 
 fn norm(values: &mut Vec<f32>, from: &BaseNorm) -> NormPlace {
@@ -117,7 +138,7 @@ impl Weights {
     pub(super) fn new(base: &BaseWeights, method: &Method) -> Self {
         let EncoderShape { hidden, heads, .. } = base.shape;
         let mut values = Vec::new();
-        let layers: Vec<LayerPlaces> = base
+        let mut layers: Vec<LayerPlaces> = base
             .layers
             .iter()
             .map(|layer| LayerPlaces {
@@ -134,6 +155,11 @@ impl Weights {
                 norm: norm(&mut values, &layer.norm),
             })
             .collect();
+        for (number, layer) in layers.iter_mut().enumerate() {
+            for (place, linear) in layer.linear_mut().into_iter().enumerate() {
+                (linear.layer, linear.number) = (number, number * LINEAR + place);
+            }
+        }
         let parameters = match method {
             Method::Head => Parameters::Nothing,
             Method::Full => Parameters::From(0),
@@ -195,10 +221,7 @@ impl Weights {
         match &self.parameters {
             Parameters::Nothing => Vec::new(),
             Parameters::From(first) => {
-                let matrices = self.layers.iter().flat_map(|layer| {
-                    [&layer.query_key_value, &layer.attention_out, &layer.up, &layer.down]
-                        .map(|l| l.weight.clone())
-                });
+                let matrices = self.layers.iter().flat_map(|layer| layer.linear().map(|l| l.weight.clone()));
                 matrices
                     .filter(|range| range.start >= *first)
                     .map(|range| range.start - first..range.end - first)
@@ -260,17 +283,19 @@ impl Weights {
         gradient: &mut [f32],
         (place, parameters): (&LinearPlace, &[f32]),
         (inputs, slopes): (&[f32], &[f32]),
+        brains: Option<&Brains>,
     ) {
         let outputs = place.bias.len();
         match &self.parameters {
             Parameters::From(first) if place.weight.start >= *first => {
-                if let Some(out) = gradient.get_mut(place.weight.start - first..place.weight.end - first) {
-                    add_product(
-                        1.0,
-                        matrix(slopes, outputs).reversed_axes(),
-                        matrix(inputs, place.inputs),
-                        out,
-                    );
+                let out = gradient.get_mut(place.weight.start - first..place.weight.end - first);
+                match (out, brains) {
+                    (Some(out), Some(brains)) => brains.add_gradient(place, slopes, inputs, out),
+                    (Some(out), None) => {
+                        let slopes = matrix(slopes, outputs).reversed_axes();
+                        add_product(1.0, slopes, matrix(inputs, place.inputs), out);
+                    }
+                    (None, _) => {}
                 }
                 if let Some(out) = gradient.get_mut(place.bias.start - first..place.bias.end - first) {
                     add_rows(slopes, out);

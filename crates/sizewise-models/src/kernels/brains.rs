@@ -5,7 +5,7 @@
 //! on one machine a row's result does not depend on the rows beside it.
 
 use super::{Block, STEP, Scratch, TILE, TILE_ROWS, aligned::Aligned, widest};
-use crate::memory::InMemory;
+use crate::{memory::InMemory, products::Order};
 
 /// Outputs that are computed side by side.
 const PANEL: usize = super::PANEL;
@@ -63,6 +63,65 @@ impl PackedBrains {
             }
         }
         Self { inputs, outputs, packed, bias }
+    }
+
+    /// Takes and arranges weights anew, without a bias. `weights` is `[inputs, outputs]`; what does not fill a row or a column is
+    /// left out.
+    pub(crate) fn arrange(&mut self, weights: &[f32], inputs: usize, order: Order) {
+        let outputs = weights.len() / inputs.max(1);
+        let (steps, panels) = (inputs.div_ceil(BRAIN_STEP), outputs.div_ceil(PANEL));
+        if (inputs, outputs) != (self.inputs, self.outputs) {
+            // What fills up must be zero, and buffers keep what was there.
+            (self.inputs, self.outputs) = (inputs, outputs);
+            self.bias = vec![0.0; outputs];
+            self.packed.set_length(panels * steps * BRAIN_PANEL_STEP);
+            self.packed.fill(0);
+        }
+        widest(
+            #[inline(always)]
+            || match order {
+                Order::Rows => self.arrange_rows(weights, steps),
+                Order::Columns => self.arrange_columns(weights, steps),
+            },
+        );
+    }
+
+    /// Two inputs of many outputs at a time.
+    #[inline(always)]
+    fn arrange_rows(&mut self, weights: &[f32], steps: usize) {
+        let rows = weights.get(..self.inputs * self.outputs).unwrap_or_default();
+        let nothing = vec![0.0; self.outputs];
+        for (pair, rows) in rows.chunks(BRAIN_GROUP * self.outputs.max(1)).enumerate() {
+            let (even, odd) = rows.split_at(self.outputs);
+            let odd = if odd.is_empty() { &nothing } else { odd };
+            let (step, group) = (pair / 16, pair % 16);
+            for (number, (even, odd)) in even.chunks(16).zip(odd.chunks(16)).enumerate() {
+                let (panel, tile) = (number / 4, number % 4);
+                let first =
+                    (panel * steps + step) * BRAIN_PANEL_STEP + tile * BRAIN_TILE + group * BRAIN_STEP;
+                let slots = self.packed.get_mut(first..first + BRAIN_STEP).unwrap_or_default();
+                for (slots, values) in slots.as_chunks_mut().0.iter_mut().zip(even.iter().zip(odd)) {
+                    *slots = round_both(*values.0, *values.1);
+                }
+            }
+        }
+    }
+
+    /// All inputs of one output at a time.
+    #[inline(always)]
+    fn arrange_columns(&mut self, weights: &[f32], steps: usize) {
+        let columns = weights.chunks_exact(self.inputs.max(1)).take(self.outputs);
+        for (output, column) in columns.enumerate() {
+            let (panel, tile, lane) = (output / PANEL, output % PANEL / 16, output % 16);
+            for (step, inputs) in column.chunks(BRAIN_STEP).enumerate() {
+                let first =
+                    (panel * steps + step) * BRAIN_PANEL_STEP + tile * BRAIN_TILE + lane * BRAIN_GROUP;
+                let groups = self.packed.get_mut(first..).unwrap_or_default().chunks_mut(BRAIN_STEP);
+                for (slots, group) in groups.zip(inputs.chunks(BRAIN_GROUP)) {
+                    slots.iter_mut().zip(group).for_each(|(slot, weight)| *slot = round(*weight));
+                }
+            }
+        }
     }
 
     /// Inputs of the layer.
@@ -145,6 +204,47 @@ impl BrainRows {
             },
         );
     }
+
+    /// Rounds rows of `inputs` numbers that lie column after column; what was here before is gone, and what does not fill a column is
+    /// left out.
+    pub(crate) fn set_columns(&mut self, activations: &[f32], inputs: usize) {
+        let steps = inputs.div_ceil(BRAIN_STEP);
+        self.rows = activations.len() / inputs.max(1);
+        self.inputs = inputs;
+        self.values.set_length(self.rows.div_ceil(TILE_ROWS) * steps * BRAIN_TILE);
+        let activations = activations.get(..self.rows * inputs).unwrap_or_default();
+        let rows = self.rows.max(1);
+        let nothing = vec![0.0; rows];
+        widest(
+            #[inline(always)]
+            || {
+                // A tile is zero beyond the last input, and filled from pieces of columns that fit into a cache line.
+                for (step, columns) in activations.chunks(BRAIN_STEP * rows).take(steps).enumerate() {
+                    for first in (0..rows).step_by(TILE_ROWS) {
+                        let tile = (first / TILE_ROWS * steps + step) * BRAIN_TILE;
+                        let tile = self.values.get_mut(tile..tile + BRAIN_TILE).unwrap_or_default();
+                        if columns.len() < BRAIN_STEP * rows {
+                            tile.fill(0);
+                        }
+                        for (pair, columns) in columns.chunks(BRAIN_GROUP * rows).enumerate() {
+                            let (even, odd) = columns.split_at(rows);
+                            let odd = if odd.is_empty() { &nothing } else { odd };
+                            let [even, odd] =
+                                [even, odd].map(|column| column.get(first..).unwrap_or_default());
+                            let mut both = [[0; BRAIN_GROUP]; TILE_ROWS];
+                            for (both, values) in both.iter_mut().zip(even.iter().zip(odd)) {
+                                *both = round_both(*values.0, *values.1);
+                            }
+                            for (slots, both) in tile.chunks_exact_mut(BRAIN_STEP).zip(&both) {
+                                let slots = slots.as_chunks_mut().0;
+                                slots.iter_mut().skip(pair).take(1).for_each(|slot| *slot = *both);
+                            }
+                        }
+                    }
+                }
+            },
+        );
+    }
 }
 
 /// The bits of the nearest brain floating point number, ties to even.
@@ -152,6 +252,14 @@ impl BrainRows {
 fn round(value: f32) -> u16 {
     let bits = value.to_bits();
     (bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16) as u16
+}
+
+/// Two numbers that one instruction multiplies.
+#[inline(always)]
+fn round_both(first: f32, second: f32) -> [u16; BRAIN_GROUP] {
+    let both = u32::from(round(first)) | u32::from(round(second)) << 16;
+    // One store.
+    [both as u16, (both >> 16) as u16]
 }
 
 /// Sums the products of a block in plain loops.

@@ -4,7 +4,7 @@
 //! epoch.
 
 use crate::{
-    cli::{AdaptMethod, Train},
+    cli::{AdaptMethod, AdaptPrecision, Train},
     clock,
     error::{Error, Result},
     project::Project,
@@ -14,7 +14,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use sizewise_contract::{Task, Tier};
 use sizewise_learn::{
-    adapt::{self, Adaptation, EpochSummary, Method, Plan, Progress, Settings, Watch},
+    adapt::{self, Adaptation, EpochSummary, Method, Plan, Precision, Progress, Settings, Watch},
     dataset::TrainingRows,
     train::{TierSummary, TrainSummary, Unseen},
 };
@@ -163,6 +163,11 @@ fn settings(
     settings.epochs = asked.epochs.map_or(settings.epochs, usize::from);
     settings.batch = asked.batch.map_or(settings.batch, usize::from);
     settings.learning_rate = asked.learning_rate.unwrap_or(settings.learning_rate);
+    settings.precision = match asked.precision {
+        Some(AdaptPrecision::F32) => Precision::Float32,
+        Some(AdaptPrecision::Bf16) => Precision::BFloat16,
+        None => settings.precision,
+    };
     settings
 }
 
