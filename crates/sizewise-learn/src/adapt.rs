@@ -6,8 +6,8 @@
 //!             └► training rows ─► forward ─► loss ─► backward ─► AdamW ─► 8 bits ─────┘
 //! ```
 //!
-//! Fine-tuning of all layers or some, or low-rank changes, in float32 on the cores at hand; the result is an ordinary
-//! 8-bit encoder.
+//! Fine-tuning of all layers or some, or low-rank changes, on the cores at hand: weights and sums in 32 bits, the products of large
+//! matrices in bfloat16 where the processor is faster with it. The result is an ordinary 8-bit encoder.
 //!
 //! **Why some rows are never seen.** Calibrators, and with them the plan of a certificate, are fitted to answers that the
 //! tiers give to rows they have not seen. Cross-fitting a head does not help when the encoder below it has seen every row: its
@@ -217,8 +217,8 @@ pub struct Adaptation {
 
 /// Adapts an encoder to the questions of a task.
 ///
-/// **Determinism.** The same rows, settings and base weights give the same bytes, on any number of threads and with any number
-/// of interruptions.
+/// **Determinism.** On one machine the same rows, settings and base weights give the same bytes, on any number of threads and with
+/// any number of interruptions.
 ///
 /// # Errors
 /// Fails when the encoder cannot be trained, a checkpoint does not fit, or the user stopped the work; what was finished is in

@@ -1,4 +1,4 @@
-//! How are the matrices of training multiplied?
+//! How are matrices of 32-bit numbers multiplied in training?
 //!
 //! By `ndarray`, on one thread: training spreads texts over the cores, not matrices. A kernel of our own that the compiler
 //! turns into vector instructions was ten times slower; `gemm` was a fifth faster and would be one more tree of packages.

@@ -47,48 +47,42 @@ pub(crate) struct BrainRows {
 impl PackedBrains {
     /// Arranges weights, given as bits. `weights` is `[outputs, inputs]`, `bias` is `[outputs]`.
     pub(crate) fn new(weights: &[u16], bias: Vec<f32>) -> Self {
-        let outputs = bias.len();
-        let inputs = weights.len() / outputs.max(1);
-        let (steps, panels) = (inputs.div_ceil(BRAIN_STEP), outputs.div_ceil(PANEL));
-        let mut packed = Aligned::zeros(panels * steps * BRAIN_PANEL_STEP);
-        for (output, row) in weights.chunks_exact(inputs.max(1)).enumerate() {
-            let (panel, tile, lane) = (output / PANEL, output % PANEL / 16, output % 16);
-            for (step, inputs) in row.chunks(BRAIN_STEP).enumerate() {
-                let first =
-                    (panel * steps + step) * BRAIN_PANEL_STEP + tile * BRAIN_TILE + lane * BRAIN_GROUP;
-                let groups = packed.get_mut(first..).unwrap_or_default().chunks_mut(BRAIN_STEP);
-                for (slots, group) in groups.zip(inputs.chunks(BRAIN_GROUP)) {
-                    slots.iter_mut().zip(group).for_each(|(slot, weight)| *slot = *weight);
-                }
-            }
-        }
-        Self { inputs, outputs, packed, bias }
+        let (outputs, packed) = (bias.len(), Aligned::new());
+        let mut arranged = Self { inputs: 0, outputs: 0, packed, bias: Vec::new() };
+        arranged.make_room(weights.len() / outputs.max(1), outputs);
+        arranged.arrange_columns(weights, |bits| bits);
+        arranged.bias = bias;
+        arranged
+    }
+
+    /// Zeros for a layer of another shape: buffers keep what was there, and what fills up must be zero.
+    fn make_room(&mut self, inputs: usize, outputs: usize) {
+        (self.inputs, self.outputs) = (inputs, outputs);
+        self.bias = vec![0.0; outputs];
+        self.packed.set_length(outputs.div_ceil(PANEL) * inputs.div_ceil(BRAIN_STEP) * BRAIN_PANEL_STEP);
+        self.packed.fill(0);
     }
 
     /// Takes and arranges weights anew, without a bias. `weights` is `[inputs, outputs]`; what does not fill a row or a column is
     /// left out.
     pub(crate) fn arrange(&mut self, weights: &[f32], inputs: usize, order: Order) {
         let outputs = weights.len() / inputs.max(1);
-        let (steps, panels) = (inputs.div_ceil(BRAIN_STEP), outputs.div_ceil(PANEL));
         if (inputs, outputs) != (self.inputs, self.outputs) {
-            // What fills up must be zero, and buffers keep what was there.
-            (self.inputs, self.outputs) = (inputs, outputs);
-            self.bias = vec![0.0; outputs];
-            self.packed.set_length(panels * steps * BRAIN_PANEL_STEP);
-            self.packed.fill(0);
+            self.make_room(inputs, outputs);
         }
         widest(
             #[inline(always)]
             || match order {
-                Order::Rows => self.arrange_rows(weights, steps),
-                Order::Columns => self.arrange_columns(weights, steps),
+                Order::Rows => self.arrange_rows(weights),
+                Order::Columns => self.arrange_columns(weights, round),
             },
         );
     }
 
     /// Two inputs of many outputs at a time.
     #[inline(always)]
-    fn arrange_rows(&mut self, weights: &[f32], steps: usize) {
+    fn arrange_rows(&mut self, weights: &[f32]) {
+        let steps = self.inputs.div_ceil(BRAIN_STEP);
         let rows = weights.get(..self.inputs * self.outputs).unwrap_or_default();
         let nothing = vec![0.0; self.outputs];
         for (pair, rows) in rows.chunks(BRAIN_GROUP * self.outputs.max(1)).enumerate() {
@@ -109,7 +103,8 @@ impl PackedBrains {
 
     /// All inputs of one output at a time.
     #[inline(always)]
-    fn arrange_columns(&mut self, weights: &[f32], steps: usize) {
+    fn arrange_columns<T: Copy>(&mut self, weights: &[T], bits: impl Fn(T) -> u16) {
+        let steps = self.inputs.div_ceil(BRAIN_STEP);
         let columns = weights.chunks_exact(self.inputs.max(1)).take(self.outputs);
         for (output, column) in columns.enumerate() {
             let (panel, tile, lane) = (output / PANEL, output % PANEL / 16, output % 16);
@@ -118,7 +113,7 @@ impl PackedBrains {
                     (panel * steps + step) * BRAIN_PANEL_STEP + tile * BRAIN_TILE + lane * BRAIN_GROUP;
                 let groups = self.packed.get_mut(first..).unwrap_or_default().chunks_mut(BRAIN_STEP);
                 for (slots, group) in groups.zip(inputs.chunks(BRAIN_GROUP)) {
-                    slots.iter_mut().zip(group).for_each(|(slot, weight)| *slot = round(*weight));
+                    slots.iter_mut().zip(group).for_each(|(slot, weight)| *slot = bits(*weight));
                 }
             }
         }
