@@ -2,7 +2,7 @@
 import { check, open } from "./browser.mjs";
 import { serve } from "./server.mjs";
 
-const MOST_MS = 1000;
+const MOST_MS = Number(process.env.SIZEWISE_FIRST_VIEW_MS ?? 1000);
 const ROUNDS = 5;
 
 export async function manyRecords(browser, project, records) {

@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus");
+
 /// Damaged copies of each target's seeds, besides those that are cut off.
 const MUTATIONS: usize = 2_000;
 /// Seeds up to this length are cut off at every position, longer ones at this many.
@@ -37,7 +39,7 @@ impl XorShift {
 
 /// The seeds of a target in the order of their names; what a fuzzer has found is named by a hash and left out.
 fn seeds(target: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    let folder = Path::new(CORPUS).join(target);
     let mut paths: Vec<_> = fs::read_dir(folder)
         .expect("a folder of seeds")
         .map(|entry| entry.expect("a readable folder").path())
@@ -106,7 +108,7 @@ macro_rules! targets {
 
         #[test]
         fn every_folder_of_seeds_has_a_target() {
-            let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+            let corpus = Path::new(CORPUS);
             let found = fs::read_dir(corpus).expect("a folder of seeds");
             let mut names: Vec<_> = found.map(|entry| entry.expect("a readable folder").file_name()).collect();
             names.sort();

@@ -1,6 +1,6 @@
 //! How were the seeds made that are no text?
 //!
-//! `cargo run --example binary_seeds` writes them anew, with the product's own writers and the one of `parquet`.
+//! `cargo run --package sizewise-fuzz --example binary_seeds` writes them anew, with the product's own writers and the one of `parquet`.
 
 use parquet::{
     data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, Int32Type, Int64Type, Int96, Int96Type},
@@ -12,7 +12,7 @@ use sizewise_learn::table::{TableWriter, TableWriterOptions};
 use std::{error::Error, fs, path::Path, sync::Arc};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
     for (number, part) in fixture::parts().iter().enumerate() {
         let name = part.name.replace(['/', '.'], "_");
         write(&corpus.join("safetensors").join(name), &number.to_string(), &part.bytes)?;

@@ -1,7 +1,7 @@
 //! What must no bytes from a stranger be able to do?
 //!
 //! One function per reader of such bytes. Each only has to return: a panic, an overflow, a broken promise (`assert`) or
-//! a run without end is a find. `fuzz_targets` hands them to cargo-fuzz, `tests/seeds.rs` runs them on stable.
+//! a run without end is a find. `fuzz/` hands them to cargo-fuzz, `tests/seeds.rs` runs them on stable.
 
 pub mod fixture;
 mod quiet;
