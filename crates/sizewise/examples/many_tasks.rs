@@ -3,14 +3,14 @@
 //! `many_tasks FOLDER [TASKS [RANK]]` trains eight small tasks on parts of the bundled example (two to five teams, 120 to 480
 //! rows) and publishes their releases under as many names as are asked for, each with a contract of its own: in memory every
 //! task has its own models, as a thousand trainings would have made them. With a rank each task also changes the encoder, by an
-//! adapter of that rank that was trained for an epoch. The folder is a project that `sizewise serve` serves
-//! afterwards. Then it loads all of them into one engine and asks it: resident memory, and the latency of one task next to that
+//! adapter of that rank that was trained for an epoch; of the eight only those are published again for which that bought something, as
+//! the others left the encoder as it was. The folder is a project that `sizewise serve` serves afterwards. Then it loads all of them into one engine and asks it: resident memory, and the latency of one task next to that
 //! of tasks drawn at random, in turns. `scripts/measure-many-tasks` calls it.
 
 use clap::Parser;
 use sizewise::{cli::Cli, commands, screen::Screen};
 use sizewise_contract::{Task, Tier};
-use sizewise_engine::{Engine, InputValue, Request, Settings};
+use sizewise_engine::{ENCODER_ADAPTER, Engine, InputValue, Request, Settings};
 use sizewise_learn::table::TableReader;
 use sizewise_store::{NewRelease, Store};
 use std::{
@@ -37,7 +37,7 @@ fn main() -> Outcome<()> {
     for kind in 0..KINDS.min(tasks) {
         train(&folder, kind, &rows, rank.as_deref())?;
     }
-    let names = publish(&folder, tasks)?;
+    let names = publish(&folder, tasks, rank.is_some())?;
     measure(&folder, &names, &rows)
 }
 
@@ -85,19 +85,28 @@ fn name(number: usize) -> String {
     format!("task-{number:04}")
 }
 
-/// Publishes the trained releases again under the other names.
-fn publish(folder: &Path, tasks: usize) -> Outcome<Vec<String>> {
+/// Publishes the trained releases again under the other names, or only those with an adapter. Returns the names of the tasks with
+/// the same models, kind by kind.
+fn publish(folder: &Path, tasks: usize, adapters: bool) -> Outcome<Vec<Vec<String>>> {
     let store = Store::open(&folder.join(".sizewise"))?;
-    let mut kinds = Vec::new();
-    for kind in 0..KINDS.min(tasks) {
+    let (mut kinds, mut names) = (Vec::new(), Vec::new());
+    let trained = KINDS.min(tasks);
+    for kind in 0..trained {
         let release = store.in_force(&name(kind))?.ok_or("a release")?;
         let parts = release.manifest.parts.iter();
         let parts = parts.map(|part| Ok((part.name.clone(), store.part(&release, &part.name)?)));
         let parts = parts.collect::<Result<Vec<_>, sizewise_store::Error>>()?;
-        kinds.push((release, parts));
+        if !adapters || parts.iter().any(|(name, _)| name == ENCODER_ADAPTER) {
+            names.push(vec![name(kind)]);
+            kinds.push((release, parts));
+        }
     }
-    for number in kinds.len()..tasks {
-        let Some((release, parts)) = kinds.get(number % KINDS) else { continue };
+    if adapters {
+        println!("{} of {trained} trainings changed the encoder", kinds.len());
+    }
+    for number in trained..tasks {
+        let kind = number % kinds.len().max(1);
+        let (release, parts) = kinds.get(kind).ok_or("no training changed the encoder")?;
         let (old, new) = (&release.manifest.task, name(number));
         let line = |name: &str| format!("\nname = \"{name}\"\n");
         let task_file = release.manifest.task_file.replacen(&line(old), &line(&new), 1);
@@ -115,14 +124,16 @@ fn publish(folder: &Path, tasks: usize) -> Outcome<Vec<String>> {
             parts,
             made_by: &release.manifest.made_by,
         })?;
+        names[kind].push(new);
     }
-    Ok((0..tasks).map(name).collect())
+    Ok(names)
 }
 
-fn measure(folder: &Path, names: &[String], rows: &[(String, String)]) -> Outcome<()> {
+fn measure(folder: &Path, kinds: &[Vec<String>], rows: &[(String, String)]) -> Outcome<()> {
     let store = Arc::new(Store::open(&folder.join(".sizewise"))?);
     let settings = Settings { allow_uncertified: true, encoder_workers: 1, record: false };
     let engine = Engine::start(store, settings)?;
+    let names = kinds.concat();
     let one = &names[..1];
     let fail = |problems: Vec<(String, sizewise_engine::Error)>| match problems.into_iter().next() {
         Some((name, error)) => Err(format!("{name}: {error}")),
@@ -131,7 +142,7 @@ fn measure(folder: &Path, names: &[String], rows: &[(String, String)]) -> Outcom
     fail(engine.load(one))?;
     let before = resident()?;
     let began = Instant::now();
-    fail(engine.load(names))?;
+    fail(engine.load(&names))?;
     let took = began.elapsed();
     let after = resident()?;
     let each = after.saturating_sub(before) as f64 / names.len().saturating_sub(1).max(1) as f64;
@@ -161,22 +172,21 @@ fn measure(folder: &Path, names: &[String], rows: &[(String, String)]) -> Outcom
         let path = decided.iter().flat_map(|decision| &decision.answers).flat_map(|answer| &answer.path);
         Ok((took, path.into_iter().any(|step| step.tier == Tier::Encoder)))
     };
-    // The eight kinds are not equally large: both orders ask all of them equally often, with the same texts.
+    // The kinds are not equally large: both orders ask all of them equally often, with the same texts.
     let (mut alone, mut random) = (Figures::default(), Figures::default());
     for _ in 0..ROUNDS {
         let mut round = Vec::new();
-        for task in names.iter().take(KINDS) {
-            for number in 0..ASKED / KINDS {
-                round.push(ask(task, &rows[number * 7 % rows.len()].0)?);
+        for tasks in kinds {
+            for number in 0..ASKED / kinds.len() {
+                round.push(ask(&tasks[0], &rows[number * 7 % rows.len()].0)?);
             }
         }
         alone.add(&round);
         round.clear();
-        for number in 0..ASKED {
-            let kind = number % KINDS;
-            let same = names.len().saturating_sub(kind).div_ceil(KINDS).max(1);
-            let task = &names[(kind + KINDS * draw(same)).min(names.len() - 1)];
-            round.push(ask(task, &rows[number / KINDS * 7 % rows.len()].0)?);
+        for number in 0..ASKED / kinds.len() {
+            for tasks in kinds {
+                round.push(ask(&tasks[draw(tasks.len())], &rows[number * 7 % rows.len()].0)?);
+            }
         }
         random.add(&round);
     }
