@@ -1,9 +1,8 @@
 //! How does an encoder become better at one task?
 //!
 //! ```text
-//!   rows ─► plan ──────────────► unseen rows: calibration and plan ───────────────► train
-//!             └► held-out rows: which epoch is best ─┐                                ▲
-//!             └► training rows ─► forward ─► loss ─► backward ─► AdamW ─► 8 bits ─────┘
+//!   rows ─► plan ─► unseen rows: which epoch is best, calibration and plan ─────────► train
+//!             └► training rows ─► forward ─► loss ─► backward ─► AdamW ─► 8 bits ──────┘
 //! ```
 //!
 //! Fine-tuning of all layers or some, or low-rank changes, on the cores at hand: weights and sums in 32 bits, the products of large
@@ -12,9 +11,13 @@
 //! **Why some rows are never seen.** Calibrators, and with them the plan of a certificate, are fitted to answers that the
 //! tiers give to rows they have not seen. Cross-fitting a head does not help when the encoder below it has seen every row: its
 //! vectors of training rows are drawn to their classes, the head's answers to them look too good, and a certificate's test would
-//! begin at a threshold that it cannot reject. So of a large table a fifth of the rows is set aside before anything else; equal
+//! begin at a threshold that it cannot reject. So of a large table some rows are set aside before anything else; equal
 //! texts and groups stay together. The static tier and all heads still learn from every row, and the heads' cross-fitted answers
 //! to rows that the encoder has not seen are what new rows will get.
+//!
+//! **The same rows say which of a few epochs is best**, which favours the answers that are calibrated on by less than chance moves
+//! them. Rows of their own for it cost more: with 5,752 rows of BANKING77 to learn from and 640 others to choose by, adapting was
+//! refused; with 7,002, and the thousand unseen ones to choose by, it gained 0.65 points on rows of neither.
 //!
 //! **Small tables are crossed.** With fewer than two thousand rows each of them is needed to learn from. There three encoders,
 //! each trained without a third of the rows, give the answers to that third, and a fourth that has seen all rows serves. What is
@@ -39,7 +42,7 @@ mod weights;
 
 pub use adapter::{AdapterFiles, merge};
 pub use objective::Question;
-pub use plan::{Plan, Split};
+pub use plan::{Plan, SPLIT_RULE, Split};
 pub use run::{EpochSummary, Progress};
 pub use sizewise_models::encoder::LoraMatrix;
 pub use weights::Method;
@@ -315,7 +318,7 @@ fn adapt_to<L: Label>(
         ids: &ids,
         questions: &questions,
         train: split.train.clone(),
-        held_out: split.held_out.clone(),
+        held_out: split.judged(),
         choose: split.choose,
     };
     train(base, &rows, settings, watch)

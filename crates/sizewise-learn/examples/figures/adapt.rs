@@ -12,6 +12,7 @@ use sizewise_learn::{
     adapt::{self, Adaptation, Method, Plan, Precision, Progress, Settings, Split, Watch},
     train::Unseen,
 };
+use sizewise_measure::random::Random;
 use sizewise_models::{builtin, encoder::Encoder};
 use std::{sync::atomic::AtomicBool, time::Instant};
 
@@ -57,9 +58,12 @@ pub(crate) fn wanted(world: &World) -> Outcome<Vec<Set>> {
 }
 
 pub(crate) fn adapted(set: &Set, rows: &[Row], seed: u64) -> Outcome<Adaptation> {
-    let settings = settings(rows.len(), set.classes.len(), seed)?;
+    adapted_with(set, rows, &settings(rows.len(), set.classes.len(), seed)?)
+}
+
+fn adapted_with(set: &Set, rows: &[Row], settings: &Settings) -> Outcome<Adaptation> {
     let (task, rows) = (set.task()?, set.training_rows(rows)?);
-    let plan = Plan::of(&rows, seed);
+    let plan = Plan::of(&rows, settings.seed);
     let stop = AtomicBool::new(false);
     let began = Instant::now();
     let progress = |progress: &Progress| {
@@ -78,7 +82,7 @@ pub(crate) fn adapted(set: &Set, rows: &[Row], seed: u64) -> Outcome<Adaptation>
         }
     };
     let watch = Watch { progress: &progress, stop: &stop, checkpoint: None, resume: false };
-    let adapted = adapt::adapt(&builtin::encoder_files(), (&task, &rows, plan), (&settings, false), &watch)?;
+    let adapted = adapt::adapt(&builtin::encoder_files(), (&task, &rows, plan), (settings, false), &watch)?;
     for one in adapted.folds.iter().chain([&adapted.serving]) {
         for (number, epoch) in one.epochs.iter().enumerate() {
             println!(
@@ -155,7 +159,6 @@ pub(crate) fn trial(world: &World) -> Outcome<()> {
         let split = Split {
             unseen: (0..all.len()).map(|row| row >= rows.len()).collect(),
             train: (0..rows.len()).collect(),
-            held_out: (rows.len()..all.len()).collect(),
             choose: true,
         };
         let plan = Plan { splits: vec![split], folds: Vec::new() };
@@ -172,6 +175,40 @@ pub(crate) fn trial(world: &World) -> Outcome<()> {
                 .map(|epoch| format!("{:.3}", epoch.accuracy().unwrap_or(0.0)))
                 .collect();
             println!("{} {wanted}: {} in {:.0} s", set.name, curve.join(" "), adapted.seconds);
+        }
+    }
+    Ok(())
+}
+
+/// Settings side by side as they serve: trained on all training rows but so many (`TRIAL=judged,seed`), which then judge accuracy and
+/// certificates; before them the encoder as it was.
+pub(crate) fn cascade_trial(world: &World) -> Outcome<()> {
+    const PROMISES: [f64; 3] = [0.02, 0.03, 0.05];
+    let numbers = std::env::var("TRIAL").unwrap_or_else(|_| "2000,1".into());
+    let numbers: Vec<usize> = numbers.split(',').map(str::parse).collect::<Result<_, _>>()?;
+    let (judged, seed) = (numbers[0], numbers[1] as u64);
+    for set in wanted(world)? {
+        let mut judging = set.train.clone();
+        Random::new(seed ^ 0xff).shuffle(&mut judging);
+        let rows = judging.split_off(judged.min(judging.len()));
+        let report = |name: &str, world: &World, unseen: Option<Unseen<'_>>| -> Outcome<()> {
+            let (task, trained) = world.train_with(&set, &rows, (seed, unseen))?;
+            let pool = world.judge(&set, &task, &trained, &judging)?;
+            println!(
+                "  {name}: {:.4} right of the development rows, {:.4} of those that judge",
+                accuracy(&trained.development[0], Tier::Encoder),
+                accuracy(&pool, Tier::Encoder)
+            );
+            let draws = (judging.len() / 2, 200);
+            crate::certificates::report(&set, (&pool, &trained.development[0]), draws, &PROMISES);
+            Ok(())
+        };
+        report("frozen", world, None)?;
+        for wanted in std::env::var("ADAPT").unwrap_or_default().split(';') {
+            let settings = settings_of(wanted, (rows.len(), set.classes.len(), seed))?;
+            let tried = adapted_with(&set, &rows, &settings)?;
+            let encoder = Encoder::from_files(&tried.serving.files(&builtin::encoder_files())?.as_ref())?;
+            report(wanted, &world.with_encoder(encoder)?, tried.unseen(&[]))?;
         }
     }
     Ok(())
@@ -225,12 +262,8 @@ pub(crate) fn plan(world: &World, resamples: usize) -> Outcome<()> {
             println!("plan from {name}:");
             let (task, trained) = world.train_with(&set, &set.train, (1, unseen))?;
             let pool = world.judge(&set, &task, &trained, &set.test)?;
-            crate::certificates::report(
-                &set,
-                (&pool, &trained.development[0]),
-                (1_500, resamples),
-                &[0.02, 0.03, 0.05],
-            );
+            let rows = (pool.as_slice(), trained.development[0].as_slice());
+            crate::certificates::report(&set, rows, (1_500, resamples), &[0.02, 0.03, 0.05]);
         }
     }
     Ok(())

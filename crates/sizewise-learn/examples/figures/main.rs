@@ -43,8 +43,11 @@ const FIGURES: [(&str, Figure); 15] = [
     ("queue", |world, _| queue::run(world)),
 ];
 /// What is printed only where it is asked for by name: settings on trial, judged on training rows.
-const TRIALS: [(&str, Figure); 2] =
-    [("adapt-trial", |world, _| adapt::trial(world)), ("queue-trial", |world, _| queue::trial(world))];
+const TRIALS: [(&str, Figure); 3] = [
+    ("adapt-trial", |world, _| adapt::trial(world)),
+    ("adapt-cascade", |world, _| adapt::cascade_trial(world)),
+    ("queue-trial", |world, _| queue::trial(world)),
+];
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);

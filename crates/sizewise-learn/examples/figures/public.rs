@@ -122,6 +122,33 @@ impl World {
         Ok(Some(Set::halves("Tatoeba, 20 languages", rows)))
     }
 
+    /// Lines of five systems' logs as they came, repeats among them, and the template that each is of, where there are ten lines of it;
+    /// three quarters to learn from.
+    pub(crate) fn logs(&self) -> Outcome<Option<Set>> {
+        let mut rows: Vec<Row> = Vec::new();
+        for system in ["Apache", "BGL", "HDFS", "Linux", "OpenSSH"] {
+            let Some(path) = self.file(&format!("loghub-2k/{system}/{system}_2k.log_structured.csv")) else {
+                return Ok(None);
+            };
+            let mut table = TableReader::open(&path)?;
+            let place =
+                |name: &str| table.columns().iter().position(|column| column == name).ok_or("no such column");
+            let (line, template) = (place("Content")?, place("EventId")?);
+            let mut row = Vec::new();
+            while table.next_row(&mut row)?.is_some() {
+                rows.push((row[line].clone(), Some(format!("{system} {}", row[template]))));
+            }
+        }
+        let mut lines = std::collections::BTreeMap::new();
+        for (_, template) in &rows {
+            *lines.entry(template.clone()).or_insert(0) += 1;
+        }
+        rows.retain(|(_, template)| lines[template] >= 10);
+        Random::new(7).shuffle(&mut rows);
+        let test = rows.split_off(rows.len() / 4 * 3);
+        Ok(Some(Set::new("Loghub, lines of 5 systems", rows, test)))
+    }
+
     /// Trains both tiers on rows.
     pub(crate) fn train(&self, set: &Set, rows: &[Row], seed: u64) -> Outcome<(Task, Trained)> {
         self.train_with(set, rows, (seed, None))

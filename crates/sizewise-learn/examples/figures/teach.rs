@@ -57,12 +57,13 @@ pub(crate) fn run(world: &World) -> Outcome<()> {
         "{:<24}{:>7}{:>14}{:>16}{:>14}{:>18}{:>16}",
         "", "wrong", "5,000 random", "doubted aside", "2,500 chosen", "doubted aside", "labels needed"
     );
-    let only = std::env::var("SIZEWISE_SETS").unwrap_or_else(|_| "bclp".into());
+    let only = std::env::var("SIZEWISE_SETS").unwrap_or_else(|_| "bclpg".into());
     for name in only.chars() {
         let set = match name {
             'b' => world.banking77()?,
             'c' => world.clinc150()?,
             'l' => world.languages()?,
+            'g' => world.logs()?,
             _ => world.polarity()?,
         };
         let Some(set) = set else { continue };

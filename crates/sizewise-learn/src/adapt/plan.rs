@@ -1,7 +1,8 @@
 //! Which rows does an encoder learn from, and which tell how good it is?
 //!
-//! Of a large table a fifth is never seen. A small one cannot spare that: three encoders are trained, each without a third of
-//! the rows, which it then judges, and a fourth on all of them serves. Trainings are short there.
+//! Of a large table some rows are never seen: a fifth, and from five thousand rows on a thousand of them. A small table cannot
+//! spare that: three encoders are trained, each without a third of the rows, which it then judges, and a fourth on all of them
+//! serves. Trainings are short there.
 
 use super::Adapted;
 use crate::{dataset::TrainingRows, train::folds::Folds};
@@ -11,14 +12,17 @@ use sizewise_contract::{Example, Label};
 const FEW_ROWS: usize = 2_000;
 /// Folds of such a table.
 const FOLDS: usize = 3;
-/// A fifth of the rows is never seen by the encoder; of small tables up to a third, so that a calibrator has a few hundred.
+/// Of very small tables up to a third of the rows is unseen, so that a calibrator has a few hundred; of others a fifth.
 const UNSEEN_PARTS: (usize, usize) = (3, 5);
-/// Unseen rows that are wanted at least.
+/// Unseen rows that are wanted of such tables at least.
 const UNSEEN_WANTED: usize = 200;
-/// One of so many of the other rows says which epoch is best.
-const HELD_OUT_PART: usize = 10;
-/// From so many held-out rows on, their accuracy tells epochs apart.
-const FEWEST_HELD_OUT: usize = 100;
+/// So many calibrate well enough: a large table keeps no more from its encoder.
+const UNSEEN_ENOUGH: usize = 1_000;
+/// But one row of so many at least: what a very large table can spare makes its certificate's plan surer.
+const MOST_PARTS: usize = 20;
+
+/// Which rule says what is unseen; a release that was adapted under another one has seen rows that this one calls unseen.
+pub const SPLIT_RULE: u8 = 1;
 
 /// The trainings that a table needs; the last is that of the encoder that serves.
 #[derive(Debug, Clone)]
@@ -32,13 +36,11 @@ pub struct Plan {
 /// What became of the rows of a table.
 #[derive(Debug, Clone)]
 pub struct Split {
-    /// Rows that the encoder never sees. `[rows]`
+    /// Rows that the encoder never learns from; they are judged after an epoch. `[rows]`
     pub unseen: Vec<bool>,
     /// Rows to learn from.
     pub train: Vec<usize>,
-    /// Rows that are judged after an epoch.
-    pub held_out: Vec<usize>,
-    /// Whether they say which epoch is best.
+    /// Whether the unseen rows say which epoch is best.
     pub choose: bool,
 }
 
@@ -62,12 +64,7 @@ impl Plan {
 
     fn crossed<L: Label>(examples: &[Example<L>], seed: u64) -> Self {
         let folds = Folds::spread(examples, seed ^ 0x0b5e_55ed, FOLDS);
-        let without = |fold: usize| {
-            let (held_out, train): (Vec<usize>, Vec<usize>) =
-                (0..examples.len()).partition(|row| folds.holds(fold, *row));
-            let unseen = (0..examples.len()).map(|row| folds.holds(fold, row)).collect();
-            Split { unseen, train, held_out, choose: false }
-        };
+        let without = |fold: usize| Split::without(&folds, fold, false);
         // No row is in the fold behind the last.
         let splits = (0..=FOLDS).map(without).collect();
         Self { splits, folds: folds.of }
@@ -95,18 +92,21 @@ impl Split {
 
     /// Splits rows by seed, so that equal texts and groups stay together.
     pub(super) fn new<L: Label>(examples: &[Example<L>], seed: u64) -> Self {
-        let parts = (examples.len() / UNSEEN_WANTED).clamp(UNSEEN_PARTS.0, UNSEEN_PARTS.1);
-        let folds = Folds::spread(examples, seed ^ 0x0b5e_55ed, parts);
-        let unseen: Vec<bool> = (0..examples.len()).map(|row| folds.holds(0, row)).collect();
-        let folds = Folds::spread(examples, seed ^ 0x57_0b, HELD_OUT_PART);
-        let seen = |row: &usize| !unseen.get(*row).copied().unwrap_or(false);
-        let (mut held_out, mut train): (Vec<usize>, Vec<usize>) =
-            (0..examples.len()).filter(seen).partition(|row| folds.holds(0, *row));
-        if held_out.len() < FEWEST_HELD_OUT {
-            train.append(&mut held_out);
-            train.sort_unstable();
-        }
-        Self { unseen, train, held_out, choose: true }
+        let few = (examples.len() / UNSEEN_WANTED).clamp(UNSEEN_PARTS.0, UNSEEN_PARTS.1);
+        let parts = few.max((examples.len() / UNSEEN_ENOUGH).min(MOST_PARTS));
+        Self::without(&Folds::spread(examples, seed ^ 0x0b5e_55ed, parts), 0, true)
+    }
+
+    /// All rows but those of a fold.
+    fn without(folds: &Folds, fold: usize, choose: bool) -> Self {
+        let unseen: Vec<bool> = (0..folds.of.len()).map(|row| folds.holds(fold, row)).collect();
+        let train = (0..unseen.len()).filter(|row| !folds.holds(fold, *row)).collect();
+        Self { unseen, train, choose }
+    }
+
+    /// The rows that are judged after an epoch.
+    pub(super) fn judged(&self) -> Vec<usize> {
+        self.unseen.iter().enumerate().filter(|(_, unseen)| **unseen).map(|(row, _)| row).collect()
     }
 }
 
@@ -142,11 +142,15 @@ mod tests {
     }
 
     #[test]
-    fn a_large_table_sets_rows_aside() {
-        let plan = Plan::new(&examples(FEW_ROWS), 1);
-        assert_eq!((plan.splits.len(), plan.folds.len()), (1, 0));
-        let split = &plan.splits[0];
-        assert!(split.train.iter().chain(&split.held_out).all(|row| !split.unseen[*row]));
-        assert!(split.unseen.iter().filter(|unseen| **unseen).count() >= FEW_ROWS / 6);
+    fn a_large_table_sets_enough_rows_aside_and_not_more() {
+        for (rows, parts) in [(FEW_ROWS, 5), (6_000, 6), (15_500, 15), (50_000, 20)] {
+            let plan = Plan::new(&examples(rows), 1);
+            assert_eq!((plan.splits.len(), plan.folds.len()), (1, 0));
+            let split = &plan.splits[0];
+            let judged = split.judged();
+            assert!(judged.len().abs_diff(rows / parts) <= 4, "{} of {rows}", judged.len());
+            assert_eq!(judged.len() + split.train.len(), rows);
+            assert!(split.train.iter().all(|row| !split.unseen[*row]));
+        }
     }
 }

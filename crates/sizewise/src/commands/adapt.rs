@@ -14,7 +14,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use sizewise_contract::{Task, Tier};
 use sizewise_learn::{
-    adapt::{self, Adaptation, EpochSummary, Method, Plan, Precision, Progress, Settings, Watch},
+    adapt::{self, Adaptation, EpochSummary, Method, Plan, Precision, Progress, SPLIT_RULE, Settings, Watch},
     dataset::TrainingRows,
     train::{TierSummary, TrainSummary, Unseen},
 };
@@ -67,6 +67,9 @@ pub(super) struct Origin {
     pub(super) seed: u64,
     /// Whether rows were set aside; of a small table each row teaches.
     pub(super) set_aside: bool,
+    /// Which rule said what rows.
+    #[serde(default)]
+    pub(super) rule: u8,
     /// The epoch whose weights were kept.
     pub(super) best_epoch: usize,
 }
@@ -136,7 +139,7 @@ pub(super) fn run(
 fn epoch(progress: &Progress, epochs: usize) -> String {
     let before = progress
         .accuracy
-        .map_or_else(String::new, |share| format!(", {} of the held-out rows right so far", percent(share)));
+        .map_or_else(String::new, |share| format!(", {} of the rows set aside right so far", percent(share)));
     let left = clock::duration(progress.seconds_left);
     let training = match progress.trainings {
         0 | 1 => String::new(),
@@ -185,7 +188,12 @@ impl AdaptedEncoder {
             unseen_rows: self.adapted.unseen_rows(),
             epochs: serving.epochs.clone(),
             seconds: serving.seconds + folds.iter().map(|fold| fold.seconds).sum::<f64>(),
-            origin: Origin { seed, set_aside: folds.is_empty(), best_epoch: serving.best_epoch },
+            origin: Origin {
+                seed,
+                set_aside: folds.is_empty(),
+                rule: SPLIT_RULE,
+                best_epoch: serving.best_epoch,
+            },
             frozen: encoder_tiers(frozen).map(|tier| tier.cloned()).collect(),
         }
     }

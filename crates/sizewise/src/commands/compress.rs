@@ -23,6 +23,7 @@ use crate::{
 use serde::Serialize;
 use sizewise_contract::{ContentHash, Task, Tier};
 use sizewise_learn::{
+    adapt::SPLIT_RULE,
     compress::{self, Bound, Compressed, Progress, Settings, Variant, Watch},
     dataset::{Locked, TrainingRows, read_gold},
     train::{self, Tools, TrainSummary, Unseen},
@@ -193,6 +194,7 @@ fn adapted(
         Origin { best_epoch: 0, .. } => return Ok(None),
         Origin { set_aside: false, .. } => "has learnt from every row, so none is left to judge by",
         Origin { seed: other, .. } if other != seed => "was adapted with another --seed",
+        Origin { rule, .. } if rule != SPLIT_RULE => "was adapted when other rows were set aside",
         _ => {
             screen.remark(&format!("Beginning with the adapted encoder of release {}.", release.id.short()));
             let Some(files) = whole_encoder_files(&store, &release)? else { return Ok(None) };
