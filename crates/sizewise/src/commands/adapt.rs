@@ -67,9 +67,9 @@ pub(super) struct Origin {
     pub(super) seed: u64,
     /// Whether rows were set aside; of a small table each row teaches.
     pub(super) set_aside: bool,
-    /// Which rule said what rows.
+    /// By which rule; a release from before rules had numbers has 0.
     #[serde(default)]
-    pub(super) rule: u8,
+    pub(super) split_rule: u8,
     /// The epoch whose weights were kept.
     pub(super) best_epoch: usize,
 }
@@ -112,7 +112,7 @@ pub(super) fn run(
     let adapted = adapt::adapt(&base, (task, rows, plan), (&settings, arguments.balance), &watch);
     bar.end();
     if matches!(adapted, Err(sizewise_learn::Error::Interrupted)) {
-        screen.remark("Finished epochs are kept: the same command with --resume goes on behind them.");
+        screen.remark(epochs_kept(arguments.adapt.resume));
     }
     let adapted = adapted?;
     if arguments.adapt.as_adapter {
@@ -133,6 +133,14 @@ pub(super) fn run(
     let files = adapted.serving.files(&base)?;
     let encoder = Encoder::from_files(&files.as_ref())?.with_threads(threads);
     Ok(AdaptedEncoder { encoder, files: Some(files), adapter: None, checkpoint, folds, adapted })
+}
+
+/// How to go on after an interruption; `resumes` is what the command that was interrupted does with such epochs.
+pub(super) fn epochs_kept(resumes: bool) -> &'static str {
+    match resumes {
+        true => "Finished epochs are kept: the same command goes on behind them.",
+        false => "Finished epochs are kept: the same command with --resume goes on behind them.",
+    }
 }
 
 /// One line when an epoch begins.
@@ -191,7 +199,7 @@ impl AdaptedEncoder {
             origin: Origin {
                 seed,
                 set_aside: folds.is_empty(),
-                rule: SPLIT_RULE,
+                split_rule: SPLIT_RULE,
                 best_epoch: serving.best_epoch,
             },
             frozen: encoder_tiers(frozen).map(|tier| tier.cloned()).collect(),

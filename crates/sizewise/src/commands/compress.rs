@@ -6,7 +6,7 @@
 
 use super::{
     DONE,
-    adapt::Origin,
+    adapt::{Origin, epochs_kept},
     distil, models,
     recipe::{self, ModelUsed, Recipe},
     train::{Made, json, text as trained_text},
@@ -116,7 +116,7 @@ pub(super) fn make(
         let found = compress::compress(&base, (&task, &sent, &unseen), &settings, &watch);
         bar.end();
         if matches!(found, Err(sizewise_learn::Error::Interrupted)) {
-            screen.remark("Finished epochs are kept: the same command with --resume goes on behind them.");
+            screen.remark(epochs_kept(arguments.resume));
         }
         found?
     };
@@ -194,7 +194,7 @@ fn adapted(
         Origin { best_epoch: 0, .. } => return Ok(None),
         Origin { set_aside: false, .. } => "has learnt from every row, so none is left to judge by",
         Origin { seed: other, .. } if other != seed => "was adapted with another --seed",
-        Origin { rule, .. } if rule != SPLIT_RULE => "was adapted when other rows were set aside",
+        Origin { split_rule, .. } if split_rule != SPLIT_RULE => "was adapted when other rows were set aside",
         _ => {
             screen.remark(&format!("Beginning with the adapted encoder of release {}.", release.id.short()));
             let Some(files) = whole_encoder_files(&store, &release)? else { return Ok(None) };
