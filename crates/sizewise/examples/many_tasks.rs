@@ -4,8 +4,8 @@
 //! rows) and publishes their releases under as many names as are asked for, each with a contract of its own: in memory every
 //! task has its own models, as a thousand trainings would have made them. With a rank each task also changes the encoder, by an
 //! adapter of that rank that was trained for an epoch; of the eight only those are published again for which that bought something, as
-//! the others left the encoder as it was. The folder is a project that `sizewise serve` serves afterwards. Then it loads all of them into one engine and asks it: resident memory, and the latency of one task next to that
-//! of tasks drawn at random, in turns. `scripts/measure-many-tasks` calls it.
+//! the others left the encoder as it was. The folder is a project that `sizewise serve` serves afterwards. Then it loads all of them
+//! into one engine and asks it: resident memory, and the latency of one task next to that of tasks drawn at random, in turns. `scripts/measure-many-tasks` calls it.
 
 use clap::Parser;
 use sizewise::{cli::Cli, commands, screen::Screen};
@@ -104,9 +104,12 @@ fn publish(folder: &Path, tasks: usize, adapters: bool) -> Outcome<Vec<Vec<Strin
     if adapters {
         println!("{} of {trained} trainings changed the encoder", kinds.len());
     }
+    if kinds.is_empty() {
+        return Err("no training changed the encoder".into());
+    }
     for number in trained..tasks {
-        let kind = number % kinds.len().max(1);
-        let (release, parts) = kinds.get(kind).ok_or("no training changed the encoder")?;
+        let kind = number % kinds.len();
+        let (release, parts) = &kinds[kind];
         let (old, new) = (&release.manifest.task, name(number));
         let line = |name: &str| format!("\nname = \"{name}\"\n");
         let task_file = release.manifest.task_file.replacen(&line(old), &line(&new), 1);

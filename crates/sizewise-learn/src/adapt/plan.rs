@@ -1,7 +1,7 @@
 //! Which rows does an encoder learn from, and which tell how good it is?
 //!
-//! Of a large table some rows are never seen: a fifth, and from five thousand rows on a thousand of them. A small table cannot
-//! spare that: three encoders are trained, each without a third of the rows, which it then judges, and a fourth on all of them
+//! Of a large table some rows are never seen: a fifth; of five to twenty thousand some thousand; of more a twentieth. A small table
+//! cannot spare that: three encoders are trained, each without a third of the rows, which it then judges, and a fourth on all of them
 //! serves. Trainings are short there.
 
 use super::Adapted;
