@@ -14,6 +14,7 @@ mod choice;
 mod dots;
 mod portable;
 mod prefetch;
+mod rows;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
 #[cfg(target_arch = "x86_64")]
@@ -24,12 +25,14 @@ mod wide_brains;
 
 pub(crate) use brains::{BrainRows, PackedBrains};
 pub use choice::Kernel;
-pub(crate) use dots::{STEP as DOTS_STEP, dots};
+pub(crate) use dots::{LONGEST as LONGEST_DOTS, STEP as DOTS_STEP, dots};
 pub(crate) use prefetch::prefetch;
+pub(crate) use rows::{MOST as MOST_ROWS, WeightedRows};
 pub use wide::widest;
 
+pub(crate) use aligned::Aligned;
+
 use crate::memory::InMemory;
-use aligned::Aligned;
 
 /// Outputs that are computed side by side: four vectors of sixteen, four tiles.
 const PANEL: usize = 64;

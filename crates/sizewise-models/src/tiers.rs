@@ -286,8 +286,7 @@ impl Decide for StaticTier {
     fn decide(&self, evidence: Evidence<'_>) -> Result<Judgement> {
         let features =
             evidence.features.ok_or(Error::Internal("the static tier is asked with its features"))?;
-        let mut logits = vec![0.0; self.head.classes()];
-        self.head.logits(features.values, features.embedding, &mut logits);
+        let logits = self.head.logits(features.values, features.embedding);
         let scores = Scores::of_owned(logits, self.classes);
         let signals = static_signals(&scores, &self.head, features);
         Ok(Judgement {

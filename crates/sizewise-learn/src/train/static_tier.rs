@@ -224,9 +224,7 @@ pub(crate) fn fit(
         let fold = corpus.folds.of.get(row).copied().unwrap_or(0);
         let (_, head) = heads.get(usize::from(fold)).ok_or(Error::Internal("every fold has a head"))?;
         let found = corpus.with_held_out(row, &mut reader, |features| {
-            let mut logits = vec![0.0; labels.outputs];
-            head.logits(features.values, features.embedding, &mut logits);
-            let scores = Scores::of(&logits, labels.classes);
+            let scores = Scores::of(&head.logits(features.values, features.embedding), labels.classes);
             let signals = static_signals(&scores, head, features);
             let novelty = scores.outside().max(1.0 - features.seen_words);
             (scores, signals, novelty)

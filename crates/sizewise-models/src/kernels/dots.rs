@@ -1,28 +1,31 @@
-//! What are the products of one vector with many, in 16-bit integers?
+//! What are the products of one vector with many, in bytes?
 //!
-//! The compiler makes good code of the plain loop for 256 bits. For 512 it multiplies halves of a vector and adds whole ones, which
-//! takes three times as long as need be, so that is written out here: four rows side by side, added up together in the end. Sums of
-//! integers are the same in any order.
+//! The vector's bytes are unsigned, as those of activations are, and the rows' are signed. With the vector neural network
+//! instructions of AVX-512, four rows side by side, added up together in the end; elsewhere the compiler makes good code of the plain
+//! loop. Sums of integers are the same in any order.
 
 #![allow(unsafe_code)]
 
 use super::widest;
 
-/// Numbers that are multiplied at once; vectors are filled with zeros up to a multiple of this.
-pub(crate) const STEP: usize = 32;
+/// Bytes that are multiplied at once; vectors are filled up to a multiple of this, rows with zeros.
+pub(crate) const STEP: usize = 64;
+/// The longest vector: no sum of so many products leaves 32 bits.
+pub(crate) const LONGEST: usize = 1 << 16;
 /// Rows side by side.
+#[cfg(target_arch = "x86_64")]
 const ROWS: usize = 4;
 
 /// Stores the product of each row with the vector. `rows` is `[sums, vector]`
 ///
-/// **Bounds.** No sum may leave 32 bits. The length of the vector is a multiple of [`STEP`], else all sums are zero.
-pub(crate) fn dots(rows: &[i16], vector: &[i16], sums: &mut [i32]) {
+/// **Bounds.** The length of the vector is a multiple of [`STEP`] and at most [`LONGEST`], else all sums are zero.
+pub(crate) fn dots(rows: &[i8], vector: &[u8], sums: &mut [i32]) {
     let length = vector.len();
-    if length == 0 || !length.is_multiple_of(STEP) || rows.len() < sums.len() * length {
+    if length == 0 || length > LONGEST || !length.is_multiple_of(STEP) || rows.len() < sums.len() * length {
         return sums.fill(0);
     }
     #[cfg(target_arch = "x86_64")]
-    if super::wide::is_512() {
+    if super::vnni::is_here_with_bytes() {
         // SAFETY: the machine has the instructions, and the lengths were looked at above.
         return unsafe { wide(rows, vector, sums) };
     }
@@ -33,23 +36,23 @@ pub(crate) fn dots(rows: &[i16], vector: &[i16], sums: &mut [i32]) {
 }
 
 #[inline(always)]
-fn plain(rows: &[i16], vector: &[i16], sums: &mut [i32]) {
+fn plain(rows: &[i8], vector: &[u8], sums: &mut [i32]) {
     for (sum, row) in sums.iter_mut().zip(rows.chunks_exact(vector.len())) {
         *sum = row.iter().zip(vector).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum();
     }
 }
 
 /// # Safety
-/// The machine has AVX-512 with BW. The length of `vector` is a multiple of 32, above zero, and `rows` holds as many of them as there
-/// are sums.
+/// The machine has AVX-512F, VL and VNNI. The length of `vector` is a multiple of 64, above zero, and `rows` holds as many of them as
+/// there are sums.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn wide(rows: &[i16], vector: &[i16], sums: &mut [i32]) {
+#[target_feature(enable = "avx512f,avx512vl,avx512vnni")]
+unsafe fn wide(rows: &[i8], vector: &[u8], sums: &mut [i32]) {
     use std::arch::x86_64::{
-        _mm_add_epi32, _mm_storeu_si128, _mm256_add_epi32, _mm256_castsi256_si128, _mm256_extracti128_si256,
-        _mm512_add_epi32, _mm512_castsi512_si256, _mm512_extracti64x4_epi64, _mm512_loadu_si512,
-        _mm512_madd_epi16, _mm512_setzero_si512, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
-        _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+        _mm_add_epi32, _mm_mask_storeu_epi32, _mm256_add_epi32, _mm256_castsi256_si128,
+        _mm256_extracti128_si256, _mm512_add_epi32, _mm512_castsi512_si256, _mm512_dpbusd_epi32,
+        _mm512_extracti64x4_epi64, _mm512_loadu_si512, _mm512_setzero_si512, _mm512_unpackhi_epi32,
+        _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
     };
     let length = vector.len();
     for (number, sums) in sums.chunks_mut(ROWS).enumerate() {
@@ -58,13 +61,13 @@ unsafe fn wide(rows: &[i16], vector: &[i16], sums: &mut [i32]) {
         let starts: [usize; ROWS] =
             std::array::from_fn(|row| (number * ROWS + row.min(sums.len() - 1)) * length);
         for step in (0..length).step_by(STEP) {
-            // SAFETY: `step + 32` is at most the vector's length, and `start` is where a row of this length begins.
+            // SAFETY: `step + 64` is at most the vector's length, and `start` is where a row of this length begins.
             let (own, others) = unsafe {
                 let own = _mm512_loadu_si512(vector.as_ptr().add(step).cast());
                 (own, starts.map(|start| _mm512_loadu_si512(rows.as_ptr().add(start + step).cast())))
             };
             for (total, other) in totals.iter_mut().zip(others) {
-                *total = _mm512_add_epi32(*total, _mm512_madd_epi16(own, other));
+                *total = _mm512_dpbusd_epi32(*total, own, other);
             }
         }
         let [a, b, c, d] = totals;
@@ -75,10 +78,9 @@ unsafe fn wide(rows: &[i16], vector: &[i16], sums: &mut [i32]) {
         let halves =
             _mm256_add_epi32(_mm512_castsi512_si256(quarters), _mm512_extracti64x4_epi64::<1>(quarters));
         let whole = _mm_add_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256::<1>(halves));
-        let mut four = [0i32; ROWS];
-        // SAFETY: `four` has room for four numbers of 32 bits.
-        unsafe { _mm_storeu_si128(four.as_mut_ptr().cast(), whole) };
-        sums.iter_mut().zip(four).for_each(|(sum, total)| *sum = total);
+        let mask = u8::MAX >> (8 - sums.len());
+        // SAFETY: only as many numbers are written as the slice holds.
+        unsafe { _mm_mask_storeu_epi32(sums.as_mut_ptr(), mask, whole) };
     }
 }
 
@@ -93,11 +95,11 @@ mod tests {
             let mut state = u64::from(seed);
             let mut next = || {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                // The largest and the least are often among them, and no sum leaves 32 bits.
-                (((state >> 33) % 5_001) as i16).saturating_sub(2_500)
+                // The largest and the least are often among them.
+                (((state >> 33) % 384) as i16 - 64).clamp(0, 255) as u8
             };
-            let vector: Vec<i16> = (0..steps * STEP).map(|_| next()).collect();
-            let rows: Vec<i16> = (0..count * vector.len()).map(|_| next()).collect();
+            let vector: Vec<u8> = (0..steps * STEP).map(|_| next()).collect();
+            let rows: Vec<i8> = (0..count * vector.len()).map(|_| next().wrapping_sub(128) as i8).collect();
             let (mut sums, mut expected) = (vec![7; count], vec![0; count]);
             dots(&rows, &vector, &mut sums);
             plain(&rows, &vector, &mut expected);
@@ -107,14 +109,15 @@ mod tests {
 
     #[test]
     fn extremes_are_multiplied_as_they_are() {
-        let mut vector = [0; STEP];
-        (vector[0], vector[31]) = (i16::MIN, i16::MAX);
-        let mut row = [0; STEP];
-        (row[0], row[31]) = (i16::MAX, 1);
-        let mut sums = [0];
-        dots(&row, &vector, &mut sums);
-        assert_eq!(sums, [i32::from(i16::MIN) * i32::from(i16::MAX) + i32::from(i16::MAX)]);
-        dots(&row, &vector[1..], &mut sums);
-        assert_eq!(sums, [0]);
+        for (byte, weight) in [(u8::MAX, i8::MIN), (u8::MAX, i8::MAX), (0, i8::MIN)] {
+            let mut sums = [0];
+            dots(&[weight; LONGEST], &[byte; LONGEST], &mut sums);
+            assert_eq!(sums, [i32::from(byte) * i32::from(weight) * LONGEST as i32]);
+        }
+        for length in [0, STEP - 1, LONGEST + STEP] {
+            let mut sums = [7];
+            dots(&vec![1; length], &vec![1; length], &mut sums);
+            assert_eq!(sums, [0]);
+        }
     }
 }

@@ -13,6 +13,12 @@ pub(super) fn is_here() -> bool {
     std::arch::is_x86_feature_detected!("avx512vnni") && std::arch::is_x86_feature_detected!("avx512f")
 }
 
+/// Whether it has those for single bytes and for shorter vectors as well.
+pub(super) fn is_here_with_bytes() -> bool {
+    use std::arch::is_x86_feature_detected as has;
+    is_here() && has!("avx512bw") && has!("avx512vl")
+}
+
 /// Sums the products of a block whose lengths [`super::Kernel::run`] has checked.
 pub(super) fn run(block: Block<'_>) {
     let Block { activations, rows, weights, steps, sums } = block;

@@ -34,12 +34,6 @@ impl Width {
     }
 }
 
-/// Whether this machine has vectors of 512 bits with what is needed for bytes and pairs of them.
-#[cfg(target_arch = "x86_64")]
-pub(super) fn is_512() -> bool {
-    matches!(Width::here(), Width::Avx512)
-}
-
 /// Runs loops compiled for the widest vectors of this machine. The closure must be marked `#[inline(always)]`, and so must
 /// what it calls: code that stays a function of its own is compiled for every processor.
 #[inline]
