@@ -12,6 +12,8 @@ use super::widest;
 pub(crate) const STEP: usize = 64;
 /// The longest vector: no sum of so many products leaves 32 bits.
 pub(crate) const LONGEST: usize = 1 << 16;
+/// Bytes of the vector that the plain loop widens at a time.
+const WIDENED: usize = 512;
 /// Rows side by side.
 #[cfg(target_arch = "x86_64")]
 const ROWS: usize = 4;
@@ -37,8 +39,16 @@ pub(crate) fn dots(rows: &[i8], vector: &[u8], sums: &mut [i32]) {
 
 #[inline(always)]
 fn plain(rows: &[i8], vector: &[u8], sums: &mut [i32]) {
-    for (sum, row) in sums.iter_mut().zip(rows.chunks_exact(vector.len())) {
-        *sum = row.iter().zip(vector).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum();
+    sums.fill(0);
+    for (part, bytes) in vector.chunks(WIDENED).enumerate() {
+        // Widened once for all rows.
+        let mut widened = [0i16; WIDENED];
+        widened.iter_mut().zip(bytes).for_each(|(wide, byte)| *wide = i16::from(*byte));
+        let widened = widened.get(..bytes.len()).unwrap_or_default();
+        for (sum, row) in sums.iter_mut().zip(rows.chunks_exact(vector.len())) {
+            let row = row.iter().skip(part * WIDENED);
+            *sum += row.zip(widened).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum::<i32>();
+        }
     }
 }
 

@@ -8,7 +8,7 @@
 
 use super::widest;
 
-/// Most rows in one call; no sum of so many leaves 32 bits.
+/// Most rows in one call; no sum of so many products of bytes leaves the 24 bits that floating point holds as they are.
 pub(crate) const MOST: usize = 128;
 
 /// Rows of a table, each with a weight.
@@ -45,21 +45,31 @@ impl WeightedRows {
         );
     }
 
+    /// In floating point, which holds sums of so few products as they are.
     #[inline(always)]
     fn plain(&self, table: &[i8], scale: f32, sums: &mut [f32]) {
         let columns = sums.len();
+        let (fours, _) = self.rows.as_chunks::<4>();
+        let (weights, _) = self.weights.as_chunks::<4>();
         for (block, sums) in sums.chunks_mut(BLOCK).enumerate() {
-            let mut totals = [0i32; BLOCK];
-            for (row, weight) in self.rows.iter().zip(&self.weights).take(self.count) {
-                let begin = *row as usize * columns + block * BLOCK;
-                let bytes = table.get(begin..begin + sums.len()).unwrap_or_default();
-                for (total, byte) in totals.iter_mut().zip(bytes) {
-                    // The product of a signed and an unsigned byte fits into sixteen bits.
-                    *total += i32::from(i16::from(*byte) * i16::from(*weight));
+            let mut totals = [0.0f32; BLOCK];
+            // What fills up the last four has no weight.
+            for (rows, weights) in fours.iter().zip(weights).take(self.count.div_ceil(4)) {
+                let [p, q, r, s] = rows.map(|row| {
+                    let begin = row as usize * columns + block * BLOCK;
+                    table
+                        .get(begin..begin + sums.len())
+                        .unwrap_or(NOTHING.get(..sums.len()).unwrap_or_default())
+                });
+                let [a, b, c, d] = weights.map(f32::from);
+                let rows = p.iter().zip(q).zip(r.iter().zip(s));
+                for (total, ((p, q), (r, s))) in totals.iter_mut().zip(rows) {
+                    *total +=
+                        (a * f32::from(*p) + b * f32::from(*q)) + (c * f32::from(*r) + d * f32::from(*s));
                 }
             }
             for (sum, total) in sums.iter_mut().zip(totals) {
-                *sum += total as f32 * scale;
+                *sum += total * scale;
             }
         }
     }
@@ -132,6 +142,8 @@ impl WeightedRows {
 
 /// Columns that are summed side by side.
 const BLOCK: usize = 64;
+/// A row that a table does not have.
+const NOTHING: [i8; BLOCK] = [0; BLOCK];
 
 #[cfg(test)]
 mod tests {
