@@ -1,9 +1,8 @@
 //! How are 8-bit matrices multiplied on this machine?
 //!
-//! Activations are rounded row by row to unsigned bytes, from the least to the largest of the row: a few channels lie far
-//! to one side, and bytes around a fixed middle would waste half of their steps. Weights are signed bytes with one scale per
-//! output, products are summed in 32-bit integers. The integer part is exact, so every kernel gives the same bits and a
-//! release answers alike on every machine. The folder beside this file is the one place with `unsafe` code: the vector and
+//! Activations are rounded row by row to unsigned bytes ([`rounded`]). Weights are signed bytes with one scale per output,
+//! products are summed in 32-bit integers. The integer part is exact, so every kernel gives the same bits and a release
+//! answers alike on every machine. The folder beside this file is the one place with `unsafe` code: the vector and
 //! tile kernels read through pointers, and every length they rely on is asserted here.
 
 mod aligned;
@@ -14,6 +13,7 @@ mod choice;
 mod dots;
 mod portable;
 mod prefetch;
+mod rounded;
 mod rows;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
@@ -27,6 +27,7 @@ pub(crate) use brains::{BrainRows, PackedBrains};
 pub use choice::Kernel;
 pub(crate) use dots::{LONGEST as LONGEST_DOTS, STEP as DOTS_STEP, dots};
 pub(crate) use prefetch::prefetch;
+pub(crate) use rounded::Rounded;
 pub(crate) use rows::{MOST as MOST_ROWS, WeightedRows};
 pub use wide::widest;
 
@@ -63,18 +64,8 @@ pub(crate) struct PackedWeights {
     scales: Vec<f32>,
     /// `[outputs]`
     bias: Vec<f32>,
-}
-
-/// Rows of activations as bytes, each row with its scale and the byte that stands for zero.
-#[derive(Debug)]
-pub(crate) struct Rounded {
-    /// Tiles. `[rows / 16, steps, 16 rows, 64 inputs]`; what lies beyond the last row and the last input is never used.
-    bytes: Aligned<u8>,
-    /// `[rows]`
-    scales: Vec<f32>,
-    /// The bytes of zero. `[rows]`
-    zeros: Vec<i32>,
-    inputs: usize,
+    /// Whether activations far beyond the others of their row are multiplied apart.
+    outliers_apart: bool,
 }
 
 /// What a multiplication needs beside its operands.
@@ -120,12 +111,12 @@ impl PackedWeights {
             }
             *sum = row.iter().map(|weight| i32::from(*weight)).sum();
         }
-        Self { inputs, outputs, packed, weight_sums, scales, bias }
+        Self { inputs, outputs, packed, weight_sums, scales, bias, outliers_apart: false }
     }
 
-    /// Inputs of the layer.
-    pub(crate) fn inputs(&self) -> usize {
-        self.inputs
+    /// Has activations far beyond the others of their row multiplied apart: closer, and some per cent slower.
+    pub(crate) fn with_outliers_apart(self) -> Self {
+        Self { outliers_apart: true, ..self }
     }
 
     /// Outputs of the layer.
@@ -157,6 +148,7 @@ impl PackedWeights {
                 let begin = number * BLOCK;
                 let end = rows.min(begin + BLOCK);
                 kernel.run(Block { activations, rows: end - begin, weights, steps, sums });
+                rounded.add_outliers(begin..end, weights, sums);
                 let Some(scales) = rounded.scales.get(begin..end) else { return };
                 let Some(zeros) = rounded.zeros.get(begin..end) else { return };
                 let Some(out) = out.get_mut(begin * self.outputs..end * self.outputs) else { return };
@@ -197,72 +189,6 @@ impl PackedWeights {
     }
 }
 
-impl Rounded {
-    pub(crate) fn new() -> Self {
-        Self { bytes: Aligned::new(), scales: Vec::new(), zeros: Vec::new(), inputs: 0 }
-    }
-
-    /// Rounds rows of `inputs` numbers; what was here before is gone.
-    pub(crate) fn set(&mut self, activations: &[f32], inputs: usize) {
-        widest(
-            #[inline(always)]
-            || {
-                self.begin(activations.len() / inputs.max(1), inputs);
-                for row in activations.chunks_exact(inputs.max(1)) {
-                    self.push(row);
-                }
-            },
-        );
-    }
-
-    /// Empties it and makes room for so many rows.
-    #[inline(always)]
-    pub(crate) fn begin(&mut self, rows: usize, inputs: usize) {
-        self.bytes.set_length(rows.div_ceil(TILE_ROWS) * inputs.div_ceil(STEP) * TILE);
-        self.scales.clear();
-        self.zeros.clear();
-        self.inputs = inputs;
-    }
-
-    /// Rounds one more row, as long as there is room.
-    #[inline(always)]
-    pub(crate) fn push(&mut self, row: &[f32]) {
-        let (tiles, in_tile) = (self.scales.len() / TILE_ROWS, self.scales.len() % TILE_ROWS);
-        let first = tiles * self.inputs.div_ceil(STEP) * TILE + in_tile * STEP;
-        let (least, most) = range(row);
-        let width = most - least;
-        let scale = if width > 1e-30 { width / 254.0 } else { 1.0 };
-        let inverse = 1.0 / scale;
-        // Rounded up, so that the least is at most one step above byte 0 and the largest at byte 255 or below.
-        let zero = (-least * inverse).ceil();
-        let tiles = self.bytes.get_mut(first..).unwrap_or_default().chunks_mut(TILE);
-        for (bytes, values) in tiles.zip(row.chunks(STEP)) {
-            for (byte, value) in bytes.iter_mut().zip(values) {
-                // Adding 1.5 · 2²³ rounds to the nearest integer and leaves it in the low bits.
-                *byte = (value * inverse + (12_582_912.0 + zero)).to_bits() as u8;
-            }
-        }
-        self.scales.push(scale);
-        self.zeros.push(zero as i32);
-    }
-}
-
-/// The least and the largest number, zero among them.
-#[inline(always)]
-fn range(row: &[f32]) -> (f32, f32) {
-    let (mut least, mut most) = ([0.0f32; 16], [0.0f32; 16]);
-    let chunks = row.chunks_exact(16);
-    let tail = chunks.remainder();
-    for chunk in chunks {
-        for ((least, most), value) in least.iter_mut().zip(&mut most).zip(chunk) {
-            *least = if *value < *least { *value } else { *least };
-            *most = if *value > *most { *value } else { *most };
-        }
-    }
-    let least = least.iter().chain(tail).fold(0.0f32, |least, value| least.min(*value));
-    (least, most.iter().chain(tail).fold(0.0f32, |most, value| most.max(*value)))
-}
-
 impl Scratch {
     pub(crate) fn new(kernel: Kernel) -> Self {
         Self { kernel, sums: Aligned::new(), brain_sums: Aligned::new() }
@@ -283,8 +209,8 @@ mod tests {
 
     fn product(packed: &PackedWeights, activations: &[f32], kernel: Kernel) -> Vec<f32> {
         let mut rounded = Rounded::new();
-        rounded.set(activations, packed.inputs());
-        let mut out = vec![0.0; activations.len() / packed.inputs() * packed.outputs()];
+        rounded.set(activations, packed);
+        let mut out = vec![0.0; activations.len() / packed.inputs * packed.outputs()];
         packed.multiply(&rounded, &mut out, &mut Scratch::new(kernel), |slot, value| *slot = value);
         out
     }

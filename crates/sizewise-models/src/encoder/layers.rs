@@ -105,6 +105,15 @@ impl Linear {
         }
     }
 
+    /// Multiplies what lies far beyond the other inputs of a text's token by itself, where the weights are bytes. It is for what
+    /// reads the states of tokens first: attention is where the error of a few channels reaches every token.
+    fn with_outliers_apart(self) -> Self {
+        match self {
+            Self::Bytes(packed) => Self::Bytes(packed.with_outliers_apart()),
+            other => other,
+        }
+    }
+
     /// Stores inputs · weightsᵀ + bias number by number in the way that `store` says. `rows` is `[tokens, inputs]`; `out` is
     /// `[tokens, outputs]`. The closure must be marked `#[inline(always)]`.
     pub(super) fn apply(
@@ -117,7 +126,7 @@ impl Linear {
         let Products { rounded, brains, scratch, floats } = products;
         match self {
             Self::Bytes(packed) => {
-                rounded.set(rows, packed.inputs());
+                rounded.set(rows, packed);
                 packed.multiply(rounded, out, scratch, store);
             }
             Self::Brains(packed) => {
@@ -414,7 +423,7 @@ impl<'a> Source<'a> {
             let attention_norm = if is_first { "embeddings.norm".to_owned() } else { name("attn_norm") };
             layers.push(Layer {
                 heads: config.heads,
-                query_key_value: matrix(name("attn.Wqkv"), 3 * hidden, hidden)?,
+                query_key_value: matrix(name("attn.Wqkv"), 3 * hidden, hidden)?.with_outliers_apart(),
                 attention_out: matrix(name("attn.Wo"), hidden, hidden)?,
                 attention_norm: norm(&attention_norm)?,
                 up: matrix(name("mlp.Wi"), 2 * intermediate, hidden)?,
@@ -437,11 +446,9 @@ impl<'a> Source<'a> {
         let (hidden, attended) = (config.hidden, heads * (config.hidden / config.heads));
         Ok(Layer {
             heads,
-            query_key_value: self.linear(
-                &[name(names.query), name(names.key), name(names.value)],
-                attended,
-                hidden,
-            )?,
+            query_key_value: self
+                .linear(&[name(names.query), name(names.key), name(names.value)], attended, hidden)?
+                .with_outliers_apart(),
             attention_out: self.linear(&[name(names.attention_out)], hidden, attended)?,
             attention_norm: self.norm(&name(names.attention_norm), config)?,
             up: self.linear(&[name(names.up)], intermediate, hidden)?,
