@@ -1,38 +1,31 @@
 //! How is an encoder tier fitted?
 //!
-//! A linear head on the encoder's vectors, blended with what the static tier thought, and a calibrator. Where rows are few, what
-//! a class is called counts as rows of it too; how many is decided, like the blend, by the cross-fitted answers.
+//! A linear head on the encoder's vectors ([`head`]), blended with what the static tier thought, and a calibrator.
 
+mod head;
+
+pub(crate) use head::Standard;
+
+use self::head::Chosen;
 use super::{Labels, Shared, Tools, Unseen, embed, folds::Folds, jobs, static_tier};
 use crate::{
     calibrate::{self, Observation},
     error::{Error, Result},
-    fit::{Target, lbfgs},
 };
 use sizewise_contract::{
-    Embed, Embeddings, Judgement, Question, Tier,
+    Embeddings, Judgement, Question, Tier,
     task::{Overflow, QuestionKind},
 };
 use sizewise_measure::cascade::{RowOutcome, TierOutcome};
 use sizewise_models::{
-    encoder::Encoder,
-    linear_head::LinearHead,
     neighbours::Neighbours,
     tiers::{ENCODER_SIGNALS, EncoderTier, LabelledNeighbours, NO_CLASS, Scores, blend, encoder_signals},
 };
 use std::time::Instant;
 
-/// Shares of the static tier in this tier's answer that are tried.
-const BLENDS: [f32; 4] = [0.0, 0.15, 0.3, 0.45];
-
 /// Most rows that the encoder reads in training; of a larger table an even sample. Half as many cost half a point of accuracy
 /// at most, and the memory for their vectors stays below a few hundred megabytes.
 const MOST_ENCODED: usize = 40_000;
-
-/// How often what a class is called counts as one of its rows: tried where rows are few.
-const NAMED: [usize; 3] = [0, 1, 4];
-/// From so many rows a class on names teach nothing more.
-const NAMED_BELOW: usize = 32;
 
 /// What the classes of a question are called, in words.
 pub(crate) fn names(question: &Question) -> Vec<String> {
@@ -181,38 +174,7 @@ pub(crate) fn neighbours(all: &Embeddings, rows: &[usize], tools: Tools<'_>) -> 
 /// Fits the encoder tier of one question.
 pub(crate) fn fit(data: &Data<'_>, labels: &Labels, tools: Tools<'_>) -> Result<Fitted> {
     let began = Instant::now();
-    let folds = data.folds();
-    let layers = tools.encoder.map_or(1, |e| e.dimensions() / e.last_layer_dimensions().max(1));
-    let standards: Vec<Standard> = match data.views {
-        [] => vec![Standard::of(data.embeddings, layers); folds + 1],
-        _ => (0..=folds).map(|fold| Standard::of(data.embeddings(fold), layers)).collect(),
-    };
-    let named = named(data, labels, (folds, tools))?;
-    let ways = if named.is_empty() { 1 } else { NAMED.len() };
-    let done = std::sync::atomic::AtomicUsize::new(0);
-    let heads = jobs::run(ways * (folds + 1), tools.threads, |job| {
-        // The largest fit, on all rows, goes first so that no core waits for it at the end.
-        let (way, number) = (job / (folds + 1), (job + folds) % (folds + 1));
-        let names = (named.get(number).map_or(&[][..], |names| names), NAMED.get(way).copied()?);
-        let head = fit_head(data, labels, standards.get(number)?, (number, names, tools))?;
-        let done = done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
-        (tools.progress)("encoder head", done, ways * (folds + 1));
-        Some((way, number, head))
-    });
-    let mut heads = heads.ok_or(Error::Interrupted)?;
-    heads.sort_by_key(|(way, number, _)| (*way, *number));
-    let mut best: Option<(f64, f32, LinearHead, Vec<Vec<f32>>)> = None;
-    for _ in 0..ways {
-        let rest = heads.split_off((folds + 1).min(heads.len()));
-        let (_, _, head) = heads.pop().ok_or(Error::Internal("the last fit is on all rows"))?;
-        let logits = held_out_logits(data, labels, &heads)?;
-        let (loss, share) = best_blend(data, labels, &logits);
-        if best.as_ref().is_none_or(|(least, ..)| loss < *least) {
-            best = Some((loss, share, head, logits));
-        }
-        heads = rest;
-    }
-    let (_, share, head, logits) = best.ok_or(Error::Internal("one way is tried at least"))?;
+    let Chosen { head, logits, share } = head::choose(data, labels, tools)?;
     let classes = labels
         .targets
         .iter()
@@ -226,119 +188,6 @@ pub(crate) fn fit(data: &Data<'_>, labels: &Labels, tools: Tools<'_>) -> Result<
     let answers = observed.iter().map(|(o, class)| (calibrator.confidence(&o.signals), *class)).collect();
     let tier = EncoderTier { head, calibrator, classes: labels.classes, neighbours: near, blend: share };
     Ok(Fitted { tier, answers, seconds: began.elapsed().as_secs_f64() })
-}
-
-/// What the classes are called, as each fold's encoder and at last the one that serves reads it; nothing where the rows say it
-/// well enough. `[folds + 1][classes, dimensions]`
-fn named(data: &Data<'_>, labels: &Labels, (folds, tools): (usize, Tools<'_>)) -> Result<Vec<Vec<f32>>> {
-    let (Some(encoder), false) = (tools.encoder, labels.names.is_empty()) else { return Ok(Vec::new()) };
-    if data.labelled(labels).count() >= NAMED_BELOW * labels.classes {
-        return Ok(Vec::new());
-    }
-    let texts: Vec<&str> = labels.names.iter().map(String::as_str).collect();
-    let read = |encoder: &Encoder| Ok(encoder.embed(&texts, Overflow::HeadTail)?.values);
-    match tools.unseen {
-        Some(Unseen::Folds { encoders, .. }) => encoders.iter().chain([encoder]).map(read).collect(),
-        _ => Ok(vec![read(encoder)?; folds + 1]),
-    }
-}
-
-/// How embeddings are shifted and scaled for the fit: the mean of each dimension, and one scale for all.
-#[derive(Debug, Clone)]
-pub(crate) struct Standard {
-    /// `[dimensions]`
-    pub(crate) mean: Vec<f32>,
-    pub(crate) scale: f32,
-}
-
-impl Standard {
-    pub(crate) fn applied(&self, row: &[f32]) -> impl Iterator<Item = f32> {
-        row.iter().zip(&self.mean).map(|(value, mean)| (value - mean) / self.scale)
-    }
-
-    pub(crate) fn of(embeddings: &Embeddings, layers: usize) -> Self {
-        let rows = embeddings.tokens.len().max(1) as f64;
-        let mut mean = vec![0.0f64; embeddings.dimensions];
-        let mut square = vec![0.0f64; embeddings.dimensions];
-        for row in embeddings.rows() {
-            for ((value, mean), square) in row.iter().zip(&mut mean).zip(&mut square) {
-                *mean += f64::from(*value) / rows;
-                *square += f64::from(*value).powi(2) / rows;
-            }
-        }
-        let deviation: f64 =
-            mean.iter().zip(&square).map(|(mean, square)| (square - mean * mean).max(0.0).sqrt()).sum();
-        let scale = deviation / embeddings.dimensions.max(1) as f64 * (layers.max(1) as f64).sqrt();
-        Self { mean: mean.iter().map(|value| *value as f32).collect(), scale: scale.max(1e-6) as f32 }
-    }
-}
-
-/// Fits one head on all labelled rows outside a fold; the number after the last fold stands for all rows.
-fn fit_head(
-    data: &Data<'_>,
-    labels: &Labels,
-    standard: &Standard,
-    (number, (names, often), tools): (usize, (&[f32], usize), Tools<'_>),
-) -> Option<LinearHead> {
-    let dimensions = data.embeddings.dimensions;
-    let used = |row: usize| number == data.folds() || !data.holds(number, row);
-    let mut rows = Vec::new();
-    let mut targets = Vec::new();
-    for Encoded { position, row, target } in data.all(labels).filter(|encoded| used(encoded.row)) {
-        for _ in 0..labels.times(row) {
-            rows.extend(standard.applied(data.embedding(number, position)?));
-            targets.push(Target::Class(target));
-        }
-    }
-    for _ in 0..often {
-        for (class, name) in names.chunks_exact(dimensions.max(1)).enumerate() {
-            rows.extend(standard.applied(name));
-            targets.push(Target::Class(class as u16));
-        }
-    }
-    let weights = labels.class_weights(tools.balance);
-    let examples =
-        lbfgs::Examples { embeddings: &rows, dimensions, targets: &targets, class_weights: &weights };
-    let head = lbfgs::fit(examples, &lbfgs::Settings::default(), &|_| (), tools.stop)?;
-    Some(LinearHead::from_standardised(&head.weights, &head.bias, &standard.mean, standard.scale))
-}
-
-/// What the heads think of the rows they were not fitted to. One row of logits per labelled row.
-fn held_out_logits(
-    data: &Data<'_>,
-    labels: &Labels,
-    heads: &[(usize, usize, LinearHead)],
-) -> Result<Vec<Vec<f32>>> {
-    let logits = |Encoded { position, row, .. }: Encoded| {
-        let fold = data.fold(row)?;
-        let (_, _, head) = heads.get(fold)?;
-        let mut logits = vec![0.0; labels.outputs];
-        head.logits(data.embedding(fold, position)?, &mut logits);
-        Some(logits)
-    };
-    data.judged(labels)
-        .map(|row| logits(row).ok_or(Error::Internal("every labelled row has an embedding and a head")))
-        .collect()
-}
-
-/// The share of the static tier that makes the held-out answers likeliest, after the loss at that share.
-fn best_blend(data: &Data<'_>, labels: &Labels, logits: &[Vec<f32>]) -> (f64, f32) {
-    let loss = |share: f32| -> f64 {
-        let inside = |encoded: &Encoded| usize::from(encoded.target) < labels.classes;
-        let rows = data.judged(labels).zip(logits).filter(|(encoded, _)| inside(encoded));
-        rows.map(|(Encoded { row, target, .. }, logits)| {
-            let mut mixed = logits.clone();
-            blend(&mut mixed, data.earlier.get(row).and_then(Option::as_ref), share);
-            let scores = Scores::of(&mixed, labels.classes);
-            -f64::from(scores.given_inside().get(usize::from(target)).copied().unwrap_or(0.0).max(1e-9).ln())
-        })
-        .sum()
-    };
-    BLENDS
-        .into_iter()
-        .map(|share| (loss(share), share))
-        .min_by(|a, b| a.0.total_cmp(&b.0))
-        .unwrap_or_default()
 }
 
 /// What the tier would have noticed about each held-out answer, and the answer.
