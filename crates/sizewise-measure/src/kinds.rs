@@ -24,6 +24,7 @@
 //! cheaper tier answers have no vector until somebody reads them.
 
 mod known;
+mod packed;
 
 pub use known::{Border, Known, KnownParts, middle};
 
@@ -285,8 +286,8 @@ impl Watch {
                 .collect();
             near.sort_by(|a, b| b.total_cmp(a));
             let Some(reach) = near.get(NEIGHBOURS - 1) else { continue };
-            let rows = known.references.chunks_exact(known.width);
-            let known_near = rows.filter(|row| dot(&look.vector, row) >= *reach).count();
+            let cosines = known.references.products(&look.vector);
+            let known_near = cosines.filter(|cosine| cosine >= reach).count();
             dense.push((1.0 / (known_near as f64 + 1.0), place));
         }
         dense.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));

@@ -26,7 +26,7 @@ impl Vocabulary {
         tensors::write(
             VOCABULARY_FORMAT,
             &[
-                Output::longs("hashes", &[self.len()], self.hashes()),
+                Output::longs("hashes", &[self.len()], &self.hashes()),
                 Output::floats("idf", &[self.len()], self.idf()),
                 Output::floats("unseen_idf", &[1], &[self.unseen_idf()]),
             ],
@@ -42,7 +42,7 @@ impl Vocabulary {
         tensors.expect_format(VOCABULARY_FORMAT)?;
         let shape = tensors.shape("hashes")?;
         let unseen = tensors.floats("unseen_idf", &[1])?.first().copied().unwrap_or(1.0);
-        Ok(Self::from_parts(tensors.longs("hashes", &shape)?, tensors.floats("idf", &shape)?, unseen))
+        Ok(Self::from_parts(&tensors.longs("hashes", &shape)?, tensors.floats("idf", &shape)?, unseen))
     }
 }
 
@@ -242,8 +242,12 @@ fn turned(matrix: &[f32], columns: usize) -> Vec<f32> {
 
 /// Fills rows up to `stride`.
 fn fill<T: Copy + Default>(rows: &[T], classes: usize, stride: usize) -> Vec<T> {
-    let filling = std::iter::repeat_n(T::default(), stride - classes);
-    rows.chunks_exact(classes).flat_map(|row| row.iter().copied().chain(filling.clone())).collect()
+    let mut filled = Vec::with_capacity(rows.len() / classes * stride);
+    for row in rows.chunks_exact(classes) {
+        filled.extend_from_slice(row);
+        filled.resize(filled.len() + stride - classes, T::default());
+    }
+    filled
 }
 
 /// Takes out what [`fill`] put in.

@@ -15,11 +15,9 @@ use buckets::Buckets;
 /// The n-grams of the training rows.
 #[derive(Debug, Clone)]
 pub struct Vocabulary {
-    /// The hash of every row. `[rows]`
-    hashes: Vec<u64>,
     /// Inverse document frequency of every row. `[rows]`
     idf: Vec<f32>,
-    /// Where the rows of hashes are found.
+    /// The hash of every row, and where it is found.
     buckets: Buckets,
     /// What an n-gram counts that no training row had.
     unseen_idf: f32,
@@ -52,31 +50,31 @@ impl Vocabulary {
         let idf = |rows_with: f32| ((1.0 + training_rows as f32) / (1.0 + rows_with)).ln() + 1.0;
         let hashes: Vec<u64> = counted.iter().map(|(hash, _)| *hash).collect();
         let weights = counted.iter().map(|(_, rows_with)| idf(*rows_with as f32)).collect();
-        Self::from_parts(hashes, weights, idf(0.0))
+        Self::from_parts(&hashes, weights, idf(0.0))
     }
 
     /// Puts a stored vocabulary together again.
     #[must_use]
-    pub fn from_parts(hashes: Vec<u64>, idf: Vec<f32>, unseen_idf: f32) -> Self {
-        Self { buckets: Buckets::new(&hashes), hashes, idf, unseen_idf }
+    pub fn from_parts(hashes: &[u64], idf: Vec<f32>, unseen_idf: f32) -> Self {
+        Self { buckets: Buckets::new(hashes), idf, unseen_idf }
     }
 
     /// How many n-grams it knows.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.hashes.len()
+        self.idf.len()
     }
 
     /// Whether it knows none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.hashes.is_empty()
+        self.idf.is_empty()
     }
 
     /// The hash of every row. `[rows]`
     #[must_use]
-    pub fn hashes(&self) -> &[u64] {
-        &self.hashes
+    pub fn hashes(&self) -> Vec<u64> {
+        self.buckets.hashes()
     }
 
     /// The inverse document frequency of every row. `[rows]`
@@ -108,7 +106,7 @@ impl Vocabulary {
             Block::Run => &ngrams.runs,
         };
         let Features { values, rows, counted, places, .. } = features;
-        places.resize(places.len().max(self.hashes.len()), 0);
+        places.resize(places.len().max(self.idf.len()), 0);
         rows.resize(rows.len().max(hashes.len()), 0);
         counted.resize(counted.len().max(hashes.len()), (0, 0));
         let first = values.len();
@@ -171,7 +169,7 @@ fn weight_of(times: u32) -> f32 {
 
 impl InMemory for Vocabulary {
     fn held_bytes(&self) -> usize {
-        self.hashes.held_bytes() + self.idf.held_bytes() + self.buckets.held_bytes()
+        self.idf.held_bytes() + self.buckets.held_bytes()
     }
 }
 

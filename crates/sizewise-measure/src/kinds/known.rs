@@ -3,7 +3,10 @@
 //! Centres of classes and one covariance (linear discriminants), with reference rows that nothing here was fitted to: they alone say
 //! how much of what is known a region holds.
 
-use super::{REFERENCES, SHRINKAGE};
+use super::{
+    REFERENCES, SHRINKAGE,
+    packed::{Rows, Symmetric},
+};
 use crate::random::Random;
 use std::sync::OnceLock;
 
@@ -12,10 +15,10 @@ use std::sync::OnceLock;
 pub struct Known {
     pub(super) width: usize,
     /// Inverse of the covariance within classes. `[width, width]`
-    precision: Vec<f32>,
+    precision: Symmetric,
     pub(super) classes: Forms,
     /// Rows that nothing here was fitted to. `[references, width]`
-    pub(super) references: Vec<f32>,
+    pub(super) references: Rows,
     /// How well each fits the class it fits best; not known before somebody asks, as most tasks never see anything new. `[references]`
     fits: OnceLock<Vec<f32>>,
     /// How near the nearest other reference rows are to each; not known before somebody asks. `[references]`
@@ -60,11 +63,10 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
 }
 
 impl Forms {
-    fn push(&mut self, known: (&[f32], usize), centre: &[f32], rows: f64) {
-        let (precision, width) = known;
-        let direction: Vec<f32> = precision.chunks_exact(width.max(1)).map(|row| dot(row, centre)).collect();
+    fn push(&mut self, precision: &Symmetric, centre: &[f32], rows: f64) {
+        let direction = precision.times(centre);
         // A centre of few rows lies too far out by its own noise, half a square for each dimension and row.
-        let offset = 0.5 * (dot(&direction, centre) - width as f32 / rows.max(1.0) as f32);
+        let offset = 0.5 * (dot(&direction, centre) - direction.len() as f32 / rows.max(1.0) as f32);
         self.directions.extend(direction);
         self.offsets.push(offset);
     }
@@ -140,9 +142,10 @@ impl Known {
             }
         });
         let precision: Vec<f32> = inverse(covariance, width)?.into_iter().map(|value| value as f32).collect();
+        let precision = Symmetric::new(&precision, width);
         let mut forms = Forms::default();
         for (centre, size) in centres.chunks_exact(width).zip(&sizes).filter(|(_, size)| **size > 0.0) {
-            forms.push((&precision, width), centre, *size);
+            forms.push(&precision, centre, *size);
         }
         let step = references.len().div_ceil(REFERENCES).max(1);
         let references: Vec<f32> = references.into_iter().step_by(step).flatten().copied().collect();
@@ -150,7 +153,7 @@ impl Known {
             width,
             precision,
             classes: forms,
-            references,
+            references: Rows::new(&references, width),
             fits: OnceLock::new(),
             crowds: OnceLock::new(),
         })
@@ -169,8 +172,14 @@ impl Known {
         if !fits {
             return None;
         }
-        let classes = Forms { directions, offsets };
-        Some(Self { width, precision, classes, references, fits: OnceLock::new(), crowds: OnceLock::new() })
+        Some(Self {
+            width,
+            precision: Symmetric::new(&precision, width),
+            classes: Forms { directions, offsets },
+            references: Rows::new(&references, width),
+            fits: OnceLock::new(),
+            crowds: OnceLock::new(),
+        })
     }
 
     /// Takes it apart into plain numbers.
@@ -178,10 +187,10 @@ impl Known {
     pub fn parts(&self) -> KnownParts {
         KnownParts {
             width: self.width,
-            precision: self.precision.clone(),
+            precision: self.precision.whole(),
             directions: self.classes.directions.clone(),
             offsets: self.classes.offsets.clone(),
-            references: self.references.clone(),
+            references: self.references.whole(),
         }
     }
 
@@ -194,15 +203,17 @@ impl Known {
     /// The discriminant of a centre.
     pub(super) fn form(&self, centre: &[f32], rows: f64) -> Form {
         let mut forms = Forms::default();
-        forms.push((&self.precision, self.width), centre, rows);
+        forms.push(&self.precision, centre, rows);
         Form { direction: forms.directions, offset: forms.offsets.first().copied().unwrap_or(0.0) }
     }
 
     /// By how much each reference row fits a form better than every class, least first.
     pub(super) fn reference_margins(&self, form: &Form) -> Vec<f32> {
-        let rows = || self.references.chunks_exact(self.width);
-        let fits = self.fits.get_or_init(|| rows().map(|vector| self.classes.best(vector).1).collect());
-        rows().zip(fits).map(|(vector, fit)| form.value(vector) - fit).collect()
+        let fits = self
+            .fits
+            .get_or_init(|| self.references.iter().map(|vector| self.classes.best(&vector).1).collect());
+        let values = self.references.products(&form.direction);
+        values.zip(fits).map(|(value, fit)| value - form.offset - fit).collect()
     }
 
     /// A border around some vectors of one kind, with so wide a reach that at most `lost` of the reference rows are within.
@@ -230,11 +241,11 @@ impl Known {
         if members.len() < NEAREST * self.width {
             return self.border(members, lost);
         }
-        let rows = || self.references.chunks_exact(self.width);
-        let crowds = self.crowds.get_or_init(|| {
-            rows().enumerate().map(|(row, vector)| nearness(&self.references, vector, Some(row))).collect()
-        });
-        let margins = rows().zip(crowds).map(|(vector, crowd)| nearness(members, vector, None) - crowd);
+        let rows = || self.references.iter();
+        let crowds = self
+            .crowds
+            .get_or_init(|| rows().enumerate().map(|(row, vector)| self.crowd(&vector, Some(row))).collect());
+        let margins = rows().zip(crowds).map(|(vector, crowd)| nearness_to(members, &vector) - crowd);
         Border { least: reached(margins.collect(), lost), shape: Shape::Members(members.to_vec()) }
     }
 
@@ -271,12 +282,17 @@ impl Known {
                     form.value(vector) - *fit.get_or_insert_with(|| self.classes.best(vector).1)
                 }
                 Shape::Members(members) => {
-                    let crowd = crowd.get_or_insert_with(|| nearness(&self.references, vector, None));
-                    nearness(members, vector, None) - *crowd
+                    let crowd = crowd.get_or_insert_with(|| self.crowd(vector, None));
+                    nearness_to(members, vector) - *crowd
                 }
             };
             margin > border.least
         })
+    }
+
+    /// How near a vector is to the reference rows, of which one may be left out.
+    fn crowd(&self, vector: &[f32], except: Option<usize>) -> f32 {
+        nearness(self.references.products(vector), except)
     }
 }
 
@@ -322,11 +338,15 @@ enum Shape {
 /// Rows that tell how near some rows are.
 const NEAREST: usize = 5;
 
-/// The mean cosine of a vector to the nearest of some rows, of which one may be left out; all of unit length.
-fn nearness(rows: &[f32], vector: &[f32], except: Option<usize>) -> f32 {
+/// The mean cosine of a vector to the nearest of some rows; all of unit length.
+fn nearness_to(rows: &[f32], vector: &[f32]) -> f32 {
+    nearness(rows.chunks_exact(vector.len().max(1)).map(|row| dot(vector, row)), None)
+}
+
+/// The mean of the largest of some rows' cosines, of which one may be left out.
+fn nearness(cosines: impl Iterator<Item = f32>, except: Option<usize>) -> f32 {
     let mut nearest = [f32::NEG_INFINITY; NEAREST];
-    for (row, other) in rows.chunks_exact(vector.len().max(1)).enumerate() {
-        let cosine = dot(vector, other);
+    for (row, cosine) in cosines.enumerate() {
         if Some(row) == except || nearest.last().is_none_or(|last| cosine <= *last) {
             continue;
         }

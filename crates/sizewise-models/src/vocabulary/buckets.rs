@@ -9,6 +9,10 @@ use crate::memory::InMemory;
 const WIDTH: usize = 8;
 /// Rows per bucket on the average: of those so full that a look-up goes on to the next there are few.
 const FILLED: usize = 4;
+/// The same of a small table. It stays in the processor's near memory, where going on costs little, and a server has many of them.
+const FILLED_WHEN_SMALL: usize = 6;
+/// Rows up to which a table is small.
+const SMALL: usize = 16_384;
 /// Marks a row whose tag belongs to several hashes; the rest of the bits are no row then.
 const TWINS: u32 = 1 << 31;
 
@@ -18,6 +22,8 @@ pub(super) struct Buckets {
     buckets: Vec<Bucket>,
     /// Hashes that share a tag with another, and their rows, sorted.
     twins: Vec<(u64, u32)>,
+    /// The lower half of every row's hash; the tag is the upper one. `[rows]`
+    lower: Vec<u32>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -46,15 +52,36 @@ impl Bucket {
 impl Buckets {
     /// Arranges the rows of hashes; of a hash that is there twice the first.
     pub(super) fn new(hashes: &[u64]) -> Self {
-        let mut table =
-            Self { buckets: vec![Bucket::default(); hashes.len() / FILLED + 1], twins: Vec::new() };
+        let filled = if hashes.len() > SMALL { FILLED } else { FILLED_WHEN_SMALL };
+        let mut table = Self {
+            buckets: vec![Bucket::default(); hashes.len() / filled + 1],
+            twins: Vec::new(),
+            lower: hashes.iter().map(|hash| *hash as u32).collect(),
+        };
         for (row, hash) in hashes.iter().enumerate().take(TWINS as usize - 1) {
             table.insert(*hash, row as u32, hashes);
         }
         table.twins.sort_unstable();
-        table.twins.dedup_by_key(|(hash, _)| *hash);
         table.twins.shrink_to_fit();
         table
+    }
+
+    /// The hash of every row, put together again. `[rows]`
+    pub(super) fn hashes(&self) -> Vec<u64> {
+        let mut hashes: Vec<u64> = self.lower.iter().map(|lower| u64::from(*lower)).collect();
+        for bucket in &self.buckets {
+            for (tag, row) in bucket.tags.iter().zip(&bucket.rows).filter(|(_, row)| **row & TWINS == 0) {
+                if let Some(hash) = row.checked_sub(1).and_then(|row| hashes.get_mut(row as usize)) {
+                    *hash |= u64::from(*tag) << 32;
+                }
+            }
+        }
+        for (twin, row) in &self.twins {
+            if let Some(hash) = hashes.get_mut(*row as usize) {
+                *hash = *twin;
+            }
+        }
+        hashes
     }
 
     fn insert(&mut self, hash: u64, row: u32, hashes: &[u64]) {
@@ -99,7 +126,7 @@ impl Buckets {
     #[inline(always)]
     fn find(&self, hash: u64) -> u32 {
         let (tag, mut at) = (tag_of(hash), self.home(hash));
-        // There is twice the room that is taken, so the search ends.
+        // There is more room than is taken, so the search ends.
         while let Some(bucket) = self.buckets.get(at) {
             let found = bucket.find(tag);
             if found == 0 && bucket.is_full() {
@@ -113,8 +140,8 @@ impl Buckets {
 
     #[cold]
     fn find_twin(&self, hash: u64) -> u32 {
-        let at = self.twins.binary_search_by_key(&hash, |(hash, _)| *hash);
-        at.ok().and_then(|at| self.twins.get(at)).map_or(0, |(_, row)| row + 1)
+        let first = self.twins.partition_point(|(other, _)| *other < hash);
+        self.twins.get(first).filter(|(other, _)| *other == hash).map_or(0, |(_, row)| row + 1)
     }
 
     /// The bucket in which a search begins, by the lower half of the hash.
@@ -131,7 +158,7 @@ fn tag_of(hash: u64) -> u32 {
 
 impl InMemory for Buckets {
     fn held_bytes(&self) -> usize {
-        self.buckets.held_bytes() + self.twins.held_bytes()
+        self.buckets.held_bytes() + self.twins.held_bytes() + self.lower.held_bytes()
     }
 }
 
@@ -143,6 +170,7 @@ mod tests {
 
     fn check(hashes: &[u64], others: &[u64]) {
         let table = Buckets::new(hashes);
+        assert_eq!(table.hashes(), hashes);
         let mut first = HashMap::new();
         hashes.iter().enumerate().for_each(|(row, hash)| _ = first.entry(*hash).or_insert(row as u32 + 1));
         let mut rows = vec![0; hashes.len()];
@@ -159,7 +187,10 @@ mod tests {
     fn every_hash_is_found_again() {
         let number = |i: u64| i.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let hashes: Vec<u64> = (0..50_000).map(number).collect();
-        check(&hashes, &(50_000..100_000).map(number).collect::<Vec<_>>());
+        let others: Vec<u64> = (50_000..100_000).map(number).collect();
+        for rows in [1, 6, 7, 8, SMALL, SMALL + 1, 50_000] {
+            check(&hashes[..rows], &others);
+        }
         check(&[], &[0, 1, u64::MAX]);
     }
 
@@ -179,6 +210,7 @@ mod tests {
         ) {
             let hashes: Vec<u64> = parts.iter().map(|(tag, low)| tag << 32 | low << spread & 0xffff_ffff).collect();
             let table = Buckets::new(&hashes);
+            prop_assert_eq!(&table.hashes(), &hashes);
             for (row, hash) in hashes.iter().enumerate() {
                 let first = hashes.iter().position(|other| other == hash).unwrap_or(row) as u32;
                 prop_assert_eq!(table.find(*hash), first + 1);
