@@ -3,14 +3,16 @@
 //! One graph of operator set 17 in floating point: `input_ids` and `attention_mask` go in, `last_hidden_state` and
 //! `sentence_embedding` come out, pooled as the encoder's files say and of unit length. Texts stand at the left of a batch,
 //! padding at their right. Bytes are multiplied by their scales, so the graph computes what the encoder computes but for the
-//! rounding of activations. Matrices are stored turned round, as the graph multiplies them.
+//! rounding of activations. Matrices are stored turned round, as the graph multiplies them. A ModernBERT's graph takes as many tokens as
+//! this program reads at once.
 
 mod wire;
 
 use crate::error::{Error, Result};
 use sizewise_models::encoder::{
-    Activation, BaseLayer, BaseMatrix, BaseNorm, BaseWeights, EncoderFiles, EncoderShape, Pooling,
+    Activation, BaseLayer, BaseMatrix, BaseNorm, BaseWeights, EncoderFiles, EncoderShape, Pooling, PreNorm,
 };
+use std::{borrow::Cow, collections::BTreeSet};
 use wire::{Attribute, Axis, Graph};
 
 /// Protocol buffers end at two gigabytes.
@@ -21,18 +23,11 @@ const MASKED: f32 = -1e9;
 /// The graph of an encoder as the bytes of a `.onnx` file.
 ///
 /// # Errors
-/// Fails when a file is damaged, of a family that this build does not write (ModernBERT), or larger than ONNX allows.
+/// Fails when a file is damaged, of a family that this build cannot run, or larger than ONNX allows.
 pub fn graph(files: &EncoderFiles<&[u8]>) -> Result<Vec<u8>> {
-    let weights = BaseWeights::read(files).map_err(|error| match error {
-        sizewise_models::Error::Unsupported { file, problem } if problem.contains("modernbert") => {
-            let problem =
-                "this build writes bert, distilbert, roberta and xlm-roberta as ONNX, not modernbert".into();
-            sizewise_models::Error::Unsupported { file, problem }
-        }
-        other => other,
-    })?;
+    let weights = BaseWeights::read(files)?;
     check_size(&weights.shape)?;
-    let mut writer = Writer { graph: Graph::default(), shape: &weights.shape };
+    let mut writer = Writer { graph: Graph::default(), shape: &weights.shape, kinds: BTreeSet::new() };
     writer.write(&weights);
     Ok(writer.graph.into_model("encoder"))
 }
@@ -56,6 +51,21 @@ fn check_size(shape: &EncoderShape) -> Result<()> {
 struct Writer<'a> {
     graph: Graph,
     shape: &'a EncoderShape,
+    /// Whose angles are in the graph.
+    kinds: BTreeSet<&'static str>,
+}
+
+/// Layers of one kind share their angles.
+fn kind(own: &PreNorm<BaseNorm>) -> &'static str {
+    if own.window.is_some() { "window" } else { "whole" }
+}
+
+/// A part of what has one name in the encoder's file, under a name of its own.
+fn with_part<'m>(matrix: &'m BaseMatrix, part: Option<&str>) -> Cow<'m, BaseMatrix> {
+    match part {
+        None => Cow::Borrowed(matrix),
+        Some(part) => Cow::Owned(BaseMatrix { name: format!("{}.{part}", matrix.name), ..matrix.clone() }),
+    }
 }
 
 impl Writer<'_> {
@@ -68,6 +78,7 @@ impl Writer<'_> {
         self.graph.output("sentence_embedding", &[free[0], hidden]);
         self.constants();
         self.embeddings(weights);
+        self.positions(weights);
         let mut below = "embedded".to_owned();
         for (number, layer) in weights.layers.iter().enumerate() {
             let is_last = number + 1 == weights.layers.len();
@@ -109,51 +120,161 @@ impl Writer<'_> {
     fn embeddings(&mut self, weights: &BaseWeights) {
         let shape = self.shape;
         self.graph.floats("words", &[shape.vocabulary, shape.hidden], weights.words.iter().copied());
-        self.graph.floats("positions", &[shape.positions, shape.hidden], weights.positions.iter().copied());
         self.op("Gather", &["words", "input_ids"], "word_vectors");
         let last = [("start", Attribute::Integer(1)), ("end", Attribute::Integer(2))];
         self.graph.node("Shape", (&["input_ids"], "tokens"), &last);
-        self.op("Slice", &["positions", "axis.0", "tokens", "axis.0"], "position_vectors");
-        self.op("Add", &["word_vectors", "position_vectors"], "embedding_sum");
-        self.norm(&weights.norm, ("embedding_sum", "embedded"));
+        if weights.layers.iter().any(|layer| layer.pre_norm.is_none()) {
+            let table = [shape.positions, shape.hidden];
+            self.graph.floats("positions", &table, weights.positions.iter().copied());
+            self.op("Slice", &["positions", "axis.0", "tokens", "axis.0"], "position_vectors");
+            self.op("Add", &["word_vectors", "position_vectors"], "embedding_sum");
+            self.norm(&weights.norm, ("embedding_sum", "embedded"));
+        } else {
+            self.norm(&weights.norm, ("word_vectors", "embedded"));
+        }
         self.graph.node("Cast", (&["attention_mask"], "mask"), &[("to", Attribute::Integer(1))]);
         self.op("Sub", &["one", "mask"], "padding");
         self.op("Mul", &["padding", "masked"], "padding_scores");
         self.op("Unsqueeze", &["padding_scores", "axes.heads"], "mask_scores");
     }
 
+    /// Where an encoder turns queries and keys by their positions: the angles, and what a window hides.
+    fn positions(&mut self, weights: &BaseWeights) {
+        let positions = self.shape.positions;
+        let size = self.shape.hidden / self.shape.heads;
+        for own in weights.layers.iter().filter_map(|layer| layer.pre_norm.as_ref()) {
+            let kind = kind(own);
+            if !self.kinds.insert(kind) {
+                continue;
+            }
+            for (name, table) in ["cosines", "sines"].into_iter().zip(own.rotary.tables()) {
+                let (all, seen) = (format!("{name}.{kind}"), format!("{name}.{kind}.seen"));
+                self.graph.floats(&all, &[positions, size], table.into_iter());
+                self.op("Slice", &[&all, "axis.0", "tokens", "axis.0"], &seen);
+            }
+            let Some(window) = own.window else { continue };
+            let score = |(from, to): (usize, usize)| if from.abs_diff(to) > window { MASKED } else { 0.0 };
+            let pairs = (0..positions).flat_map(|from| (0..positions).map(move |to| (from, to)));
+            self.graph.floats("window", &[positions, positions], pairs.map(score));
+            self.op("Slice", &["window", "axis.0", "tokens", "axis.0"], "window.rows");
+            self.op("Slice", &["window.rows", "axis.0", "tokens", "axis.1"], "window.seen");
+            self.op("Add", &["mask_scores", "window.seen"], "mask_scores.window");
+        }
+        if self.kinds.is_empty() {
+            return;
+        }
+        // (a, b) becomes (-b, a).
+        let half = size / 2;
+        let turned = (0..size).flat_map(|from| {
+            (0..size).map(move |to| match from {
+                _ if from == to + half => -1.0,
+                _ if from + half == to => 1.0,
+                _ => 0.0,
+            })
+        });
+        self.graph.floats("quarter_turn", &[size, size], turned);
+    }
+
+    /// Turns what every token has in every head by the token's position.
+    fn rotate(&mut self, own: &PreNorm<BaseNorm>, input: &str, output: &str) {
+        let name = |part: &str| format!("{output}.{part}");
+        let [cosines, sines] = ["cosines", "sines"].map(|table| format!("{table}.{}.seen", kind(own)));
+        self.op("Mul", &[input, &cosines], &name("along"));
+        self.op("MatMul", &[input, "quarter_turn"], &name("across"));
+        self.op("Mul", &[&name("across"), &sines], &name("across.share"));
+        self.op("Add", &[&name("along"), &name("across.share")], output);
+    }
+
     fn layer(&mut self, layer: &BaseLayer, number: usize, (below, output): (&str, &str)) {
         let name = |part: &str| format!("layer.{number}.{part}");
+        let own = layer.pre_norm.as_ref();
+        let read = match (own, &layer.attention_norm) {
+            (Some(_), Some(norm)) => {
+                self.norm(norm, (below, &name("read")));
+                name("read")
+            }
+            _ => below.to_owned(),
+        };
         for (matrix, part, order) in [
             (&layer.query, "query", [0, 2, 1, 3]),
             (&layer.key, "key", [0, 2, 3, 1]),
             (&layer.value, "value", [0, 2, 1, 3]),
         ] {
-            let (flat, split, turned) =
-                (name(part), name(&format!("{part}.split")), name(&format!("{part}.heads")));
-            self.linear(matrix, (below, &flat));
+            let [flat, split, turned] =
+                [part.to_owned(), format!("{part}.split"), format!("{part}.heads")].map(|part| name(&part));
+            self.linear(&with_part(matrix, own.map(|_| part)), (&read, &flat));
             self.op("Reshape", &[&flat, "shape.heads"], &split);
-            self.turn(&split, &turned, &order);
+            let Some(own) = own.filter(|_| part != "value") else {
+                self.turn(&split, &turned, &order);
+                continue;
+            };
+            let [plain, placed] = ["plain", "placed"].map(|step| name(&format!("{part}.{step}")));
+            self.turn(&split, &plain, &[0, 2, 1, 3]);
+            if part == "key" {
+                self.rotate(own, &plain, &placed);
+                self.turn(&placed, &turned, &[0, 1, 3, 2]);
+            } else {
+                self.rotate(own, &plain, &turned);
+            }
         }
         let [products, scaled, scores, shares] = ["products", "scaled", "scores", "shares"].map(name);
         self.op("MatMul", &[&name("query.heads"), &name("key.heads")], &products);
         self.op("Mul", &[&products, "attention_scale"], &scaled);
-        self.op("Add", &[&scaled, "mask_scores"], &scores);
+        let hidden = own.and_then(|own| own.window).map_or("mask_scores", |_| "mask_scores.window");
+        self.op("Add", &[&scaled, hidden], &scores);
         self.graph.node("Softmax", (&[&scores], &shares), &[("axis", Attribute::Integer(-1))]);
         let [seen, turned, context, attention] = ["seen", "seen.turned", "context", "attention"].map(name);
         self.op("MatMul", &[&shares, &name("value.heads")], &seen);
         self.turn(&seen, &turned, &[0, 2, 1, 3]);
         self.op("Reshape", &[&turned, "shape.hidden"], &context);
         self.linear(&layer.attention_out, (&context, &attention));
-        let [attention_sum, middle] = ["attention.sum", "middle"].map(name);
-        self.op("Add", &[&attention, below], &attention_sum);
-        self.norm(&layer.attention_norm, (&attention_sum, &middle));
-        let [wide, active, narrow, sum] = ["wide", "active", "narrow", "sum"].map(name);
-        self.linear(&layer.up, (&middle, &wide));
-        self.activation(&wide, &active);
-        self.linear(&layer.down, (&active, &narrow));
-        self.op("Add", &[&narrow, &middle], &sum);
-        self.norm(&layer.norm, (&sum, output));
+        let [middle, active, narrow, sum] = ["middle", "active", "narrow", "sum"].map(name);
+        match own {
+            None => {
+                let [attention_sum, wide] = ["attention.sum", "wide"].map(name);
+                self.op("Add", &[&attention, below], &attention_sum);
+                if let Some(norm) = &layer.attention_norm {
+                    self.norm(norm, (&attention_sum, &middle));
+                }
+                self.linear(&layer.up, (&middle, &wide));
+                self.activation(&wide, &active);
+                self.linear(&layer.down, (&active, &narrow));
+                self.op("Add", &[&narrow, &middle], &sum);
+                self.norm(&layer.norm, (&sum, output));
+            }
+            Some(own) => {
+                let fed = name("fed");
+                self.op("Add", &[&attention, below], &middle);
+                self.norm(&layer.norm, (&middle, &fed));
+                self.gated(&layer.up, (&fed, &active));
+                self.linear(&layer.down, (&active, &narrow));
+                match &own.final_norm {
+                    None => self.op("Add", &[&narrow, &middle], output),
+                    Some(norm) => {
+                        self.op("Add", &[&narrow, &middle], &sum);
+                        self.norm(norm, (&sum, output));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The first feed-forward matrix where its lower half gates the activation of the upper one.
+    fn gated(&mut self, up: &BaseMatrix, (input, output): (&str, &str)) {
+        let name = |part: &str| format!("{output}.{part}");
+        let (weight, gate_weight) = up.weight.split_at(up.weight.len() / 2);
+        let (bias, gate_bias) = up.bias.split_at(up.bias.len() / 2);
+        for (part, weight, bias) in [("wide", weight, bias), ("gates", gate_weight, gate_bias)] {
+            let half = BaseMatrix {
+                name: format!("{}.{part}", up.name),
+                weight: weight.to_vec(),
+                bias: bias.to_vec(),
+                outputs: up.outputs / 2,
+            };
+            self.linear(&half, (input, &name(part)));
+        }
+        self.activation(&name("wide"), &name("active"));
+        self.op("Mul", &[&name("active"), &name("gates")], output);
     }
 
     fn activation(&mut self, input: &str, output: &str) {
@@ -202,13 +323,15 @@ impl Writer<'_> {
 
     /// A linear layer. The weights of a file are `[outputs, inputs]`, those of the graph `[inputs, outputs]`.
     fn linear(&mut self, matrix: &BaseMatrix, (input, output): (&str, &str)) {
-        let BaseMatrix { name, weight, bias } = matrix;
-        let outputs = bias.len();
-        let inputs = weight.len() / outputs.max(1);
+        let BaseMatrix { name, weight, bias, outputs } = matrix;
+        let inputs = weight.len() / outputs.max(&1);
         let [weights, biases] = ["weight", "bias"].map(|part| format!("{name}.{part}"));
         let column = |input: usize| weight.iter().skip(input).step_by(inputs.max(1)).copied();
-        self.graph.floats(&weights, &[inputs, outputs], (0..inputs).flat_map(column));
-        self.graph.floats(&biases, &[outputs], bias.iter().copied());
+        self.graph.floats(&weights, &[inputs, *outputs], (0..inputs).flat_map(column));
+        if bias.is_empty() {
+            return self.op("MatMul", &[input, &weights], output);
+        }
+        self.graph.floats(&biases, &[*outputs], bias.iter().copied());
         let product = format!("{output}.product");
         self.op("MatMul", &[input, &weights], &product);
         self.op("Add", &[&product, &biases], output);
@@ -218,10 +341,14 @@ impl Writer<'_> {
         let BaseNorm { name, weight, bias } = norm;
         let [weights, biases] = ["weight", "bias"].map(|part| format!("{name}.{part}"));
         self.graph.floats(&weights, &[weight.len()], weight.iter().copied());
-        self.graph.floats(&biases, &[bias.len()], bias.iter().copied());
+        let mut inputs = vec![input, weights.as_str()];
+        if !bias.is_empty() {
+            self.graph.floats(&biases, &[bias.len()], bias.iter().copied());
+            inputs.push(&biases);
+        }
         let attributes =
             [("axis", Attribute::Integer(-1)), ("epsilon", Attribute::Float(self.shape.epsilon))];
-        self.graph.node("LayerNormalization", (&[input, &weights, &biases], output), &attributes);
+        self.graph.node("LayerNormalization", (&inputs, output), &attributes);
     }
 
     fn turn(&mut self, input: &str, output: &str, order: &[i64]) {

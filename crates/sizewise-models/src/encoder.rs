@@ -23,6 +23,7 @@ pub use base::{BaseLayer, BaseMatrix, BaseNorm, BaseWeights, EncoderShape};
 pub use config::{Activation, Pooling};
 pub use floats::exp;
 pub use folder::EncoderFiles;
+pub use pre_norm::{PreNorm, Rotary};
 pub use shape::LayerShape;
 
 use crate::{

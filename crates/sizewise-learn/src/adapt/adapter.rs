@@ -15,7 +15,7 @@ use sizewise_models::encoder::{
     BaseLayer, BaseMatrix, BaseWeights, Encoder, EncoderFiles, LoraChange, LoraMatrix, adapter_changes,
     adapter_to_bytes,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// An encoder that was adapted, as what it was and what was changed.
 #[derive(Debug)]
@@ -90,13 +90,23 @@ fn owned(files: &EncoderFiles<&[u8]>) -> EncoderFiles<Vec<u8>> {
 pub fn merge(base: &EncoderFiles<&[u8]>, adapter: &[u8]) -> Result<EncoderFiles<Vec<u8>>> {
     Encoder::from_files(base)?.with_adapter(adapter)?;
     let mut weights = BaseWeights::read(base)?;
-    let mut changed = BTreeMap::new();
+    let mut names = BTreeSet::new();
     for LoraChange { layer, matrix: which, rank, down, up } in adapter_changes(adapter)? {
         let layer = weights.layers.get_mut(layer).ok_or(Error::Internal("an adapter fits its encoder"))?;
         let target = matrix_of(layer, which);
         let inputs = down.len() / rank.max(1);
         add_product(1.0, matrix(&up, rank), matrix(&down, inputs), &mut target.weight);
-        changed.insert(format!("{}.weight", target.name), target.weight.clone());
+        names.insert(target.name.clone());
+    }
+    // Matrices of one name lie there one below the other.
+    let mut changed: BTreeMap<String, Vec<f32>> = BTreeMap::new();
+    for layer in &mut weights.layers {
+        for which in LoraMatrix::ALL {
+            let matrix = matrix_of(layer, which);
+            if names.contains(&matrix.name) {
+                changed.entry(format!("{}.weight", matrix.name)).or_default().append(&mut matrix.weight);
+            }
+        }
     }
     let weights = vec![("model.safetensors".into(), quantize::weights(base, &changed)?)];
     Ok(EncoderFiles { weights, ..owned(base) })

@@ -5,12 +5,15 @@
 
 use super::floats::{dot, exp};
 use sizewise_models::widest;
+use std::ops::Range;
 
 /// Sizes of one attention.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Heads {
     pub(super) hidden: usize,
     pub(super) heads: usize,
+    /// How far a token looks to either side; none for the whole text.
+    pub(super) window: Option<usize>,
 }
 
 /// Buffers that are reused from head to head.
@@ -66,6 +69,13 @@ impl Heads {
         self.hidden / self.heads.max(1)
     }
 
+    /// The tokens that one looks at.
+    #[inline(always)]
+    fn near(self, token: usize, tokens: usize) -> Range<usize> {
+        let window = self.window.unwrap_or(tokens);
+        token.saturating_sub(window)..token.saturating_add(window).saturating_add(1).min(tokens)
+    }
+
     /// Attends within one text. `rows` is `[tokens, 3 · hidden]`, queries, keys and values side by side; `out` is
     /// `[tokens, hidden]`; the weights are added to `kept`. `[heads, tokens, tokens]`
     pub(super) fn attend(self, rows: &[f32], out: &mut [f32], kept: &mut Vec<f32>) {
@@ -88,11 +98,15 @@ impl Heads {
             for token in 0..tokens {
                 let row = buffers.row.as_mut_slice();
                 scores(part(rows, stride, token, (first, size)), &buffers.turned, row);
-                let largest = row
+                let near = self.near(token, tokens);
+                let (before, rest) = row.split_at_mut(near.start);
+                let (seen, behind) = rest.split_at_mut(near.len());
+                before.iter_mut().chain(behind).for_each(|score| *score = 0.0);
+                let largest = seen
                     .iter()
                     .fold(f32::NEG_INFINITY, |most, score| if *score > most { *score } else { most });
-                row.iter_mut().for_each(|score| *score = exp((*score - largest) * scale));
-                let total = 1.0 / row.iter().sum::<f32>();
+                seen.iter_mut().for_each(|score| *score = exp((*score - largest) * scale));
+                let total = 1.0 / seen.iter().sum::<f32>();
                 row.iter_mut().for_each(|weight| *weight *= total);
                 let out = part_mut(out, hidden, token, (first, size));
                 for (other, weight) in row.iter().enumerate() {
@@ -163,7 +177,12 @@ mod tests {
 
     #[test]
     fn slopes_of_attention_are_those_of_the_function() {
-        let heads = Heads { hidden: 6, heads: 2 };
+        for window in [None, Some(1)] {
+            check(Heads { hidden: 6, heads: 2, window });
+        }
+    }
+
+    fn check(heads: Heads) {
         let mut random = Random(3);
         let mut numbers = |count: usize| -> Vec<f32> {
             (0..count).map(|_| random.below(2001) as f32 / 1000.0 - 1.0).collect()

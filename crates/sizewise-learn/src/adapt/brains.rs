@@ -48,7 +48,7 @@ impl Brains {
             let mut arranged = arranged.lock().ok()?;
             let values = weights.slice(&place.weight);
             arranged.forward.set(values, place.inputs, Order::Columns);
-            arranged.back.set(values, place.bias.len(), Order::Rows);
+            arranged.back.set(values, place.outputs, Order::Rows);
             Some(())
         });
         debug_assert!(taken.is_some(), "no matrix fails");

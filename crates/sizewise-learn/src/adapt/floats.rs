@@ -38,7 +38,7 @@ fn sum(values: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + tail.iter().sum::<f32>()
 }
 
-/// Normalises every row in place (Ba et al. 2016). `rows` is `[tokens, hidden]`.
+/// Normalises every row in place (Ba et al. 2016). `rows` is `[tokens, hidden]`; no bias means zeros.
 pub(super) fn norm(rows: &mut [f32], (weight, bias): (&[f32], &[f32]), epsilon: f32) -> NormTape {
     let size = weight.len().max(1);
     let mut tape = NormTape { normalised: Vec::with_capacity(rows.len()), scales: Vec::new() };
@@ -53,9 +53,8 @@ pub(super) fn norm(rows: &mut [f32], (weight, bias): (&[f32], &[f32]), epsilon: 
                 row.iter_mut().for_each(|value| *value *= scale);
                 tape.normalised.extend_from_slice(row);
                 tape.scales.push(scale);
-                for ((value, weight), bias) in row.iter_mut().zip(weight).zip(bias) {
-                    *value = *value * weight + bias;
-                }
+                row.iter_mut().zip(weight).for_each(|(value, weight)| *value *= weight);
+                row.iter_mut().zip(bias).for_each(|(value, bias)| *value += bias);
             }
         },
     );
@@ -77,11 +76,9 @@ pub(super) fn norm_backward(
             let rows = slopes.chunks_exact_mut(size).zip(tape.normalised.chunks_exact(size));
             for ((slopes, normalised), scale) in rows.zip(&tape.scales) {
                 if let Some((weight_slopes, bias_slopes)) = &mut wanted {
-                    let both = weight_slopes.iter_mut().zip(bias_slopes.iter_mut());
-                    for ((w, b), (slope, value)) in both.zip(slopes.iter().zip(normalised)) {
-                        *w += slope * value;
-                        *b += slope;
-                    }
+                    let products = slopes.iter().zip(normalised).map(|(slope, value)| slope * value);
+                    weight_slopes.iter_mut().zip(products).for_each(|(sum, product)| *sum += product);
+                    bias_slopes.iter_mut().zip(slopes.iter()).for_each(|(sum, slope)| *sum += slope);
                 }
                 slopes.iter_mut().zip(weight).for_each(|(slope, weight)| *slope *= weight);
                 let mean = sum(slopes) / size as f32;
@@ -131,6 +128,39 @@ pub(super) fn activate_backward(activation: Activation, before: &[f32], slopes: 
             }
         },
     );
+}
+
+/// Writes the activation of the first half of every row of `before`, times the second half, to `after`.
+/// `[tokens, 2 · width]` to `[tokens, width]`
+pub(super) fn gate(activation: Activation, (before, width): (&[f32], usize), after: &mut Vec<f32>) {
+    let [first, second] = halves(before, width);
+    activate(activation, &first, after);
+    after.iter_mut().zip(second).for_each(|(value, gate)| *value *= gate);
+}
+
+/// Turns the gradient of [`gate`]'s outputs into that of `before`.
+pub(super) fn gate_backward(
+    activation: Activation,
+    (before, width): (&[f32], usize),
+    mut slopes: Vec<f32>,
+) -> Vec<f32> {
+    let [first, second] = halves(before, width);
+    let mut active = Vec::new();
+    activate(activation, &first, &mut active);
+    active.iter_mut().zip(&slopes).for_each(|(value, slope)| *value *= slope);
+    slopes.iter_mut().zip(second).for_each(|(slope, gate)| *slope *= gate);
+    activate_backward(activation, &first, &mut slopes);
+    let rows = slopes.chunks_exact(width.max(1)).zip(active.chunks_exact(width.max(1)));
+    rows.flat_map(|(first, second)| first.iter().chain(second).copied()).collect()
+}
+
+/// The first and the second halves of all rows. `rows` is `[tokens, 2 · width]`.
+fn halves(rows: &[f32], width: usize) -> [Vec<f32>; 2] {
+    let half = |number: usize| {
+        let halves = rows.chunks_exact(width.max(1)).skip(number).step_by(2);
+        halves.flatten().copied().collect()
+    };
+    [half(0), half(1)]
 }
 
 /// Φ(x), the share of a normal distribution below x, by the error function to 1.5 · 10⁻⁷ (Abramowitz and Stegun 1964, 7.1.26).

@@ -7,13 +7,13 @@ use super::{
     Precision,
     attention::Heads,
     brains::Brains,
-    floats::{NormTape, activate, activate_backward, dot, norm, norm_backward},
+    floats::{NormTape, activate, activate_backward, dot, gate, gate_backward, norm, norm_backward},
     matrix::{add_product, matrix},
     weights::{LinearPlace, Method, NormPlace, Weights},
 };
 use crate::fit::Random;
 use sizewise_models::{
-    encoder::{BaseWeights, Pooling},
+    encoder::{BaseLayer, BaseWeights, Pooling},
     widest,
 };
 
@@ -44,7 +44,10 @@ pub(super) struct Tape {
 /// One layer's part of it.
 #[derive(Debug, Default)]
 struct LayerTape {
-    /// `[tokens, 3 · attended]`, where `attended` is what the layer's heads write
+    /// What attention reads, where it is not what the layer below wrote. `[tokens, hidden]`
+    read: Option<Vec<f32>>,
+    /// Queries and keys turned by their positions, where the encoder does. `[tokens, 3 · attended]`, where `attended` is what the layer's
+    /// heads write
     query_key_value: Vec<f32>,
     /// Of all texts one after the other, each `[heads, tokens, tokens]`.
     attention: Vec<f32>,
@@ -52,16 +55,19 @@ struct LayerTape {
     context: Vec<f32>,
     /// What dropout did to the output of attention: 0, or one over the share that is kept. `[tokens, hidden]`
     attention_kept: Vec<f32>,
-    attention_norm: NormTape,
+    attention_norm: Option<NormTape>,
     /// Between attention and the feed-forward matrices. `[tokens, hidden]`
     middle: Vec<f32>,
-    /// Before the activation. `[tokens, intermediate]`
+    /// What the feed-forward matrices read, where it is not `middle`. `[tokens, hidden]`
+    fed: Option<Vec<f32>>,
+    /// Before the activation. `[tokens, intermediate]`, with gates twice as many
     before: Vec<f32>,
     /// After it. `[tokens, intermediate]`
     wide: Vec<f32>,
     /// As above, of the feed-forward matrices' output.
     wide_kept: Vec<f32>,
     norm: NormTape,
+    final_norm: Option<NormTape>,
     /// `[tokens, hidden]`
     out: Vec<f32>,
 }
@@ -168,9 +174,11 @@ impl Network {
     }
 
     fn linear(&self, place: &LinearPlace, rows: &[f32]) -> Vec<f32> {
-        let bias = self.weights.slice(&place.bias);
-        let mut out = Vec::with_capacity(rows.len() / place.inputs.max(1) * bias.len());
-        (0..rows.len() / place.inputs.max(1)).for_each(|_| out.extend_from_slice(bias));
+        let (bias, tokens) = (self.weights.slice(&place.bias), rows.len() / place.inputs.max(1));
+        let mut out = match bias {
+            [] => vec![0.0; tokens * place.outputs],
+            _ => bias.repeat(tokens),
+        };
         match &self.brains {
             Some(brains) => brains.add_forward(place, rows, &mut out),
             None => {
@@ -187,38 +195,61 @@ impl Network {
     }
 
     /// The heads of a layer, and the numbers that they write.
-    fn heads(&self, layer: usize) -> Heads {
-        let shape = &self.base.shape;
-        let heads = self.base.layers.get(layer).map_or(0, |layer| layer.shape.heads);
-        Heads { hidden: shape.hidden / shape.heads.max(1) * heads, heads }
+    fn heads(&self, layer: &BaseLayer) -> Heads {
+        let (shape, heads) = (&self.base.shape, layer.shape.heads);
+        let window = layer.pre_norm.as_ref().and_then(|own| own.window);
+        Heads { hidden: shape.hidden / shape.heads.max(1) * heads, heads, window }
     }
 
     fn layer_forward(&self, number: usize, tape: &Tape, dropout: &mut Dropout) -> LayerTape {
         let mut found = LayerTape::default();
-        let (Some(places), Some(inputs)) = (self.weights.layers.get(number), tape.output(number)) else {
+        let (Some(base), Some(places), Some(inputs)) =
+            (self.base.layers.get(number), self.weights.layers.get(number), tape.output(number))
+        else {
             return found;
         };
-        let heads = self.heads(number);
+        let heads = self.heads(base);
         let hidden = heads.hidden;
-        found.query_key_value = self.linear(&places.query_key_value, inputs);
+        let pre_norm = base.pre_norm.as_ref();
+        if let (Some(_), Some(place)) = (pre_norm, &places.attention_norm) {
+            let read = found.read.insert(inputs.to_vec());
+            found.attention_norm = Some(self.norm(place, read));
+        }
+        found.query_key_value = self.linear(&places.query_key_value, found.read.as_deref().unwrap_or(inputs));
         found.context = vec![0.0; found.query_key_value.len() / 3];
-        let mut rest = (found.query_key_value.as_slice(), found.context.as_mut_slice());
+        let mut rest = (found.query_key_value.as_mut_slice(), found.context.as_mut_slice());
         for length in &tape.lengths {
-            let (rows, below) = rest.0.split_at(length * 3 * hidden);
+            let (rows, below) = rest.0.split_at_mut(length * 3 * hidden);
             let (out, out_below) = rest.1.split_at_mut(length * hidden);
+            if let Some(own) = pre_norm {
+                own.rotary.turn(rows, hidden);
+            }
             heads.attend(rows, out, &mut found.attention);
             rest = (below, out_below);
         }
         found.middle = self.linear(&places.attention_out, &found.context);
         found.attention_kept = dropout.apply(&mut found.middle);
         add(&mut found.middle, inputs);
-        found.attention_norm = self.norm(&places.attention_norm, &mut found.middle);
-        found.before = self.linear(&places.up, &found.middle);
-        activate(self.base.shape.activation, &found.before, &mut found.wide);
+        if let (None, Some(place)) = (pre_norm, &places.attention_norm) {
+            found.attention_norm = Some(self.norm(place, &mut found.middle));
+        }
+        if pre_norm.is_some() {
+            let fed = found.fed.insert(found.middle.clone());
+            found.norm = self.norm(&places.norm, fed);
+        }
+        let activation = self.base.shape.activation;
+        found.before = self.linear(&places.up, found.fed.as_ref().unwrap_or(&found.middle));
+        match pre_norm {
+            None => activate(activation, &found.before, &mut found.wide),
+            Some(_) => gate(activation, (&found.before, places.down.inputs), &mut found.wide),
+        }
         found.out = self.linear(&places.down, &found.wide);
         found.wide_kept = dropout.apply(&mut found.out);
         add(&mut found.out, &found.middle);
-        found.norm = self.norm(&places.norm, &mut found.out);
+        if pre_norm.is_none() {
+            found.norm = self.norm(&places.norm, &mut found.out);
+        }
+        found.final_norm = places.final_norm.as_ref().map(|place| self.norm(place, &mut found.out));
         found
     }
 
@@ -313,34 +344,74 @@ impl Network {
         (slopes, wanted_below): (&mut [f32], bool),
         (parameters, gradient): (&[f32], &mut [f32]),
     ) -> Vec<f32> {
-        let (Some(places), Some(kept), Some(inputs)) =
-            (self.weights.layers.get(number), tape.layers.get(number), tape.output(number))
-        else {
+        let (Some(base), Some(places), Some(kept), Some(inputs)) = (
+            self.base.layers.get(number),
+            self.weights.layers.get(number),
+            tape.layers.get(number),
+            tape.output(number),
+        ) else {
             return Vec::new();
         };
-        let weights = &self.weights;
-        let heads = self.heads(number);
-        let hidden = heads.hidden;
-        let into = weights.norm_gradient(gradient, &places.norm);
-        norm_backward(slopes, &kept.norm, weights.slice(&places.norm.weight), into);
+        let (weights, brains) = (&self.weights, self.brains.as_ref());
+        let pre_norm = base.pre_norm.as_ref();
+        if let (Some(place), Some(kept)) = (&places.final_norm, &kept.final_norm) {
+            self.norm_backward(slopes, (place, kept), gradient);
+        }
+        if pre_norm.is_none() {
+            self.norm_backward(slopes, (&places.norm, &kept.norm), gradient);
+        }
         let mut update = slopes.to_vec();
         scale_by(&mut update, &kept.wide_kept);
-        weights.add_linear(gradient, (&places.down, parameters), (&kept.wide, &update), self.brains.as_ref());
+        weights.add_linear(gradient, (&places.down, parameters), (&kept.wide, &update), brains);
         let mut wide = self.linear_backward(&places.down, &update, Vec::new());
-        activate_backward(self.base.shape.activation, &kept.before, &mut wide);
-        weights.add_linear(gradient, (&places.up, parameters), (&kept.middle, &wide), self.brains.as_ref());
-        let mut middle = self.linear_backward(&places.up, &wide, slopes.to_vec());
-        let into = weights.norm_gradient(gradient, &places.attention_norm);
-        norm_backward(&mut middle, &kept.attention_norm, weights.slice(&places.attention_norm.weight), into);
+        let activation = self.base.shape.activation;
+        match pre_norm {
+            None => activate_backward(activation, &kept.before, &mut wide),
+            Some(_) => wide = gate_backward(activation, (&kept.before, places.down.inputs), wide),
+        }
+        let fed = kept.fed.as_ref().unwrap_or(&kept.middle);
+        weights.add_linear(gradient, (&places.up, parameters), (fed, &wide), brains);
+        let mut middle = match pre_norm {
+            None => self.linear_backward(&places.up, &wide, slopes.to_vec()),
+            Some(_) => {
+                let mut middle = self.linear_backward(&places.up, &wide, Vec::new());
+                self.norm_backward(&mut middle, (&places.norm, &kept.norm), gradient);
+                add(&mut middle, slopes);
+                middle
+            }
+        };
+        let attention_norm = places.attention_norm.as_ref().zip(kept.attention_norm.as_ref());
+        if let (None, Some(norm)) = (pre_norm, attention_norm) {
+            self.norm_backward(&mut middle, norm, gradient);
+        }
         let mut update = middle.clone();
         scale_by(&mut update, &kept.attention_kept);
-        weights.add_linear(
-            gradient,
-            (&places.attention_out, parameters),
-            (&kept.context, &update),
-            self.brains.as_ref(),
-        );
+        weights.add_linear(gradient, (&places.attention_out, parameters), (&kept.context, &update), brains);
         let context = self.linear_backward(&places.attention_out, &update, Vec::new());
+        let rows = self.attention_backward(base, (tape, kept), &context);
+        let read = kept.read.as_deref().unwrap_or(inputs);
+        weights.add_linear(gradient, (&places.query_key_value, parameters), (read, &rows), brains);
+        match (pre_norm, attention_norm) {
+            (Some(_), Some(norm)) => {
+                let mut read = self.linear_backward(&places.query_key_value, &rows, Vec::new());
+                self.norm_backward(&mut read, norm, gradient);
+                add(&mut middle, &read);
+                middle
+            }
+            _ if wanted_below => self.linear_backward(&places.query_key_value, &rows, middle),
+            _ => middle,
+        }
+    }
+
+    /// Turns the gradient of what attention writes into that of the queries, keys and values before they were turned.
+    fn attention_backward(
+        &self,
+        base: &BaseLayer,
+        (tape, kept): (&Tape, &LayerTape),
+        context: &[f32],
+    ) -> Vec<f32> {
+        let heads = self.heads(base);
+        let hidden = heads.hidden;
         let mut rows = vec![0.0; kept.query_key_value.len()];
         let (mut at, mut weights_at) = (0, 0);
         for length in &tape.lengths {
@@ -352,24 +423,29 @@ impl Network {
                 rows.get_mut(at * 3 * hidden..(at + length) * 3 * hidden),
             ) {
                 heads.backward(forward, attention, slopes, out);
+                if let Some(own) = &base.pre_norm {
+                    own.rotary.turn_back(out, hidden);
+                }
             }
             (at, weights_at) = (at + length, weights_at + many);
         }
-        weights.add_linear(
-            gradient,
-            (&places.query_key_value, parameters),
-            (inputs, &rows),
-            self.brains.as_ref(),
-        );
-        match wanted_below {
-            true => self.linear_backward(&places.query_key_value, &rows, middle),
-            false => middle,
-        }
+        rows
+    }
+
+    /// Turns the gradient of a normalisation's outputs into that of its inputs, in place, and adds that of its weights.
+    fn norm_backward(
+        &self,
+        slopes: &mut [f32],
+        (place, kept): (&NormPlace, &NormTape),
+        gradient: &mut [f32],
+    ) {
+        let into = self.weights.norm_gradient(gradient, place);
+        norm_backward(slopes, kept, self.weights.slice(&place.weight), into);
     }
 
     /// Adds the gradient of a linear layer's inputs to `sums`; empty sums mean zeros.
     fn linear_backward(&self, place: &LinearPlace, slopes: &[f32], mut sums: Vec<f32>) -> Vec<f32> {
-        let outputs = place.bias.len().max(1);
+        let outputs = place.outputs.max(1);
         sums.resize(slopes.len() / outputs * place.inputs, 0.0);
         match &self.brains {
             Some(brains) => brains.add_back(place, slopes, &mut sums),

@@ -355,7 +355,10 @@ impl Student<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::tests::files, *};
+    use super::{
+        super::tests::{Family, files},
+        *,
+    };
     use crate::compress::prune::{KeptLayer, cut};
     use sizewise_models::tensors::{Output, Tensors, write};
     use std::sync::atomic::AtomicBool;
@@ -384,14 +387,14 @@ mod tests {
         ]
     }
 
-    fn pruned(distil: bool) -> EncoderFiles<Vec<u8>> {
-        let files = files(distil, 4, "gelu");
+    fn pruned(family: Family) -> EncoderFiles<Vec<u8>> {
+        let files = files(family, 4, "gelu");
         cut(&files.as_ref(), &BaseWeights::read(&files.as_ref()).unwrap(), &kept()).unwrap()
     }
 
     /// The same encoder with the columns set to zero that read what the pruned one no longer has.
-    fn zeroed(distil: bool) -> EncoderFiles<Vec<u8>> {
-        let files = files(distil, 4, "gelu");
+    fn zeroed(family: Family) -> EncoderFiles<Vec<u8>> {
+        let files = files(family, 4, "gelu");
         let base = BaseWeights::read(&files.as_ref()).unwrap();
         let file = Tensors::parse("t", &files.weights[0].1).unwrap();
         let mut outputs = Vec::new();
@@ -418,8 +421,8 @@ mod tests {
 
     #[test]
     fn a_pruned_encoder_is_the_whole_one_with_zeros_in_its_place() {
-        for distil in [false, true] {
-            let (pruned, zeroed) = (pruned(distil), zeroed(distil));
+        for family in Family::ALL {
+            let (pruned, zeroed) = (pruned(family), zeroed(family));
             let embed = |files: &EncoderFiles<Vec<u8>>| {
                 Encoder::from_files(&files.as_ref()).unwrap().embed_ids(&texts()).unwrap().values
             };
@@ -442,7 +445,13 @@ mod tests {
 
     #[test]
     fn slopes_of_a_pruned_encoder_are_those_of_the_function() {
-        let mut network = Network::new(BaseWeights::read(&pruned(false).as_ref()).unwrap(), &Method::Full);
+        for family in [Family::Bert, Family::Modern] {
+            check_slopes(&pruned(family));
+        }
+    }
+
+    fn check_slopes(pruned: &EncoderFiles<Vec<u8>>) {
+        let mut network = Network::new(BaseWeights::read(&pruned.as_ref()).unwrap(), &Method::Full);
         let parameters = network.weights.initial(1);
         let texts = texts();
         let texts: Vec<&[u32]> = texts.iter().take(3).map(Vec::as_slice).collect();
@@ -469,7 +478,8 @@ mod tests {
     fn what_nobody_reads_does_not_matter() {
         let stop = AtomicBool::new(false);
         let watch = Watch { progress: &|_| (), stop: &stop, checkpoint: None, resume: false };
-        let score = |threads| importance(&zeroed(false).as_ref(), &texts(), (1, threads), &watch).unwrap();
+        let score =
+            |threads| importance(&zeroed(Family::Bert).as_ref(), &texts(), (1, threads), &watch).unwrap();
         let found = score(1);
         assert_eq!(found, score(3));
         for (layer, kept) in kept().iter().enumerate() {
@@ -484,9 +494,9 @@ mod tests {
 
     #[test]
     fn recovery_goes_on_bit_for_bit_and_comes_nearer() {
-        let base = files(false, 4, "gelu");
+        let base = files(Family::Bert, 4, "gelu");
         let teacher = Encoder::from_files(&base.as_ref()).unwrap();
-        let student = pruned(false);
+        let student = pruned(Family::Bert);
         let settings = |threads| Recovery {
             epochs: 8,
             learning_rate: 3e-3,

@@ -1,6 +1,6 @@
 //! Does training compute what it should, whatever the threads and interruptions?
 //!
-//! On encoders of two layers with random weights, in the names of both families.
+//! On encoders of a few layers with random weights, of every family that is trained.
 
 use super::{
     network::{Dropout, Network},
@@ -15,78 +15,126 @@ const WIDE: usize = 12;
 const WORDS: [&str; 12] =
     ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "green", "blue", "cat", "dog", "one", "two"];
 
-/// An encoder with random weights. `distil` chooses the family.
-pub(crate) fn files(distil: bool, layers: usize, activation: &str) -> EncoderFiles<Vec<u8>> {
-    let mut random = Random(17);
-    let mut values = |count: usize, width: f32| -> Vec<f32> {
-        (0..count).map(|_| (random.below(2001) as f32 / 1000.0 - 1.0) * width).collect()
-    };
-    let mut outputs = Vec::new();
-    let mut add =
-        |name: &str, shape: &[usize], values: Vec<f32>| outputs.push(Output::floats(name, shape, &values));
-    add("embeddings.word_embeddings.weight", &[WORDS.len(), HIDDEN], values(WORDS.len() * HIDDEN, 1.0));
-    add("embeddings.position_embeddings.weight", &[16, HIDDEN], values(16 * HIDDEN, 0.3));
-    if !distil {
-        add("embeddings.token_type_embeddings.weight", &[2, HIDDEN], values(2 * HIDDEN, 0.3));
+/// Whose names and layers an encoder has.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Family {
+    Bert,
+    Distil,
+    Modern,
+}
+
+impl Family {
+    pub(crate) const ALL: [Self; 3] = [Self::Bert, Self::Distil, Self::Modern];
+
+    /// What the names of layers begin with.
+    fn layer(self) -> &'static str {
+        match self {
+            Self::Bert => "encoder.layer",
+            Self::Distil => "transformer.layer",
+            Self::Modern => "model.layers",
+        }
     }
-    let mut norms = vec!["embeddings.LayerNorm".to_owned()];
-    for layer in 0..layers {
-        let (prefix, names) = if distil {
-            (
-                format!("transformer.layer.{layer}"),
-                [
-                    "attention.q_lin",
-                    "attention.k_lin",
-                    "attention.v_lin",
-                    "attention.out_lin",
-                    "ffn.lin1",
-                    "ffn.lin2",
-                    "sa_layer_norm",
-                    "output_layer_norm",
-                ],
-            )
-        } else {
-            (
-                format!("encoder.layer.{layer}"),
-                [
+
+    /// The matrices of a layer with their rows and columns.
+    fn matrices(self) -> Vec<(&'static str, usize, usize)> {
+        let square = |names: [&'static str; 4]| names.map(|name| (name, HIDDEN, HIDDEN)).to_vec();
+        match self {
+            Self::Bert => {
+                let attention = [
                     "attention.self.query",
                     "attention.self.key",
                     "attention.self.value",
                     "attention.output.dense",
-                    "intermediate.dense",
-                    "output.dense",
-                    "attention.output.LayerNorm",
-                    "output.LayerNorm",
-                ],
-            )
-        };
-        for (number, name) in names.iter().enumerate().take(6) {
-            let (rows, columns) = match number {
-                4 => (WIDE, HIDDEN),
-                5 => (HIDDEN, WIDE),
-                _ => (HIDDEN, HIDDEN),
-            };
-            add(&format!("{prefix}.{name}.weight"), &[rows, columns], values(rows * columns, 0.5));
-            add(&format!("{prefix}.{name}.bias"), &[rows], values(rows, 0.1));
+                ];
+                let wide = vec![("intermediate.dense", WIDE, HIDDEN), ("output.dense", HIDDEN, WIDE)];
+                [square(attention), wide].concat()
+            }
+            Self::Distil => {
+                let attention =
+                    ["attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin"];
+                [square(attention), vec![("ffn.lin1", WIDE, HIDDEN), ("ffn.lin2", HIDDEN, WIDE)]].concat()
+            }
+            Self::Modern => vec![
+                ("attn.Wqkv", 3 * HIDDEN, HIDDEN),
+                ("attn.Wo", HIDDEN, HIDDEN),
+                ("mlp.Wi", 2 * WIDE, HIDDEN),
+                ("mlp.Wo", HIDDEN, WIDE),
+            ],
         }
-        norms.extend(names[6..].iter().map(|name| format!("{prefix}.{name}")));
+    }
+
+    /// The norms at attention and at the feed-forward matrices.
+    fn norms(self) -> [&'static str; 2] {
+        match self {
+            Self::Bert => ["attention.output.LayerNorm", "output.LayerNorm"],
+            Self::Distil => ["sa_layer_norm", "output_layer_norm"],
+            Self::Modern => ["attn_norm", "mlp_norm"],
+        }
+    }
+
+    fn config(self, layers: usize, activation: &str) -> String {
+        let sizes = format!(
+            r#""vocab_size":{},"max_position_embeddings":16,"hidden_size":{HIDDEN},"num_hidden_layers":{layers},"num_attention_heads":2,"intermediate_size":{WIDE}"#,
+            WORDS.len()
+        );
+        match self {
+            Self::Bert => format!(
+                r#"{{"model_type":"bert",{sizes},"hidden_act":"{activation}","layer_norm_eps":1e-12}}"#
+            ),
+            Self::Distil => format!(
+                r#"{{"model_type":"distilbert","vocab_size":{},"max_position_embeddings":16,"dim":{HIDDEN},"n_layers":{layers},"n_heads":2,"hidden_dim":{WIDE},"activation":"{activation}"}}"#,
+                WORDS.len()
+            ),
+            // Every second layer sees two tokens to either side.
+            Self::Modern => format!(
+                r#"{{"model_type":"modernbert",{sizes},"hidden_activation":"{activation}","norm_eps":1e-5,"local_attention":4,"global_attn_every_n_layers":2,"global_rope_theta":100.0,"local_rope_theta":20.0}}"#
+            ),
+        }
+    }
+}
+
+/// An encoder with random weights.
+pub(crate) fn files(family: Family, layers: usize, activation: &str) -> EncoderFiles<Vec<u8>> {
+    let mut random = Random(17);
+    let mut values = |count: usize, width: f32| -> Vec<f32> {
+        (0..count).map(|_| (random.below(2001) as f32 / 1000.0 - 1.0) * width).collect()
+    };
+    let is_modern = family == Family::Modern;
+    let mut outputs = Vec::new();
+    let mut add =
+        |name: &str, shape: &[usize], values: Vec<f32>| outputs.push(Output::floats(name, shape, &values));
+    let words = if is_modern { "model.embeddings.tok_embeddings" } else { "embeddings.word_embeddings" };
+    add(&format!("{words}.weight"), &[WORDS.len(), HIDDEN], values(WORDS.len() * HIDDEN, 1.0));
+    if !is_modern {
+        add("embeddings.position_embeddings.weight", &[16, HIDDEN], values(16 * HIDDEN, 0.3));
+    }
+    if family == Family::Bert {
+        add("embeddings.token_type_embeddings.weight", &[2, HIDDEN], values(2 * HIDDEN, 0.3));
+    }
+    let mut norms = vec!["embeddings.LayerNorm".to_owned()];
+    if is_modern {
+        norms = vec!["model.embeddings.norm".into(), "model.final_norm".into()];
+    }
+    for layer in 0..layers {
+        let prefix = format!("{}.{layer}", family.layer());
+        for (name, rows, columns) in family.matrices() {
+            add(&format!("{prefix}.{name}.weight"), &[rows, columns], values(rows * columns, 0.5));
+            if !is_modern {
+                add(&format!("{prefix}.{name}.bias"), &[rows], values(rows, 0.1));
+            }
+        }
+        let skipped = usize::from(is_modern && layer == 0);
+        norms.extend(family.norms().iter().skip(skipped).map(|name| format!("{prefix}.{name}")));
     }
     for name in norms {
         add(&format!("{name}.weight"), &[HIDDEN], values(HIDDEN, 0.2).iter().map(|x| 1.0 + x).collect());
-        add(&format!("{name}.bias"), &[HIDDEN], values(HIDDEN, 0.1));
+        if !is_modern {
+            add(&format!("{name}.bias"), &[HIDDEN], values(HIDDEN, 0.1));
+        }
     }
     let vocabulary: Vec<String> =
         WORDS.iter().enumerate().map(|(id, word)| format!("{word:?}:{id}")).collect();
-    let config = match distil {
-        true => format!(
-            r#"{{"model_type":"distilbert","vocab_size":{},"max_position_embeddings":16,"dim":{HIDDEN},"n_layers":{layers},"n_heads":2,"hidden_dim":{WIDE},"activation":"{activation}"}}"#,
-            WORDS.len()
-        ),
-        false => format!(
-            r#"{{"model_type":"bert","vocab_size":{},"max_position_embeddings":16,"hidden_size":{HIDDEN},"num_hidden_layers":{layers},"num_attention_heads":2,"intermediate_size":{WIDE},"hidden_act":"{activation}","layer_norm_eps":1e-12}}"#,
-            WORDS.len()
-        ),
-    };
+    let config = family.config(layers, activation);
     let tokenizer = format!(
         r#"{{"version":"1.0","normalizer":{{"type":"BertNormalizer","clean_text":true,"handle_chinese_chars":true,"strip_accents":null,"lowercase":true}},"pre_tokenizer":{{"type":"BertPreTokenizer"}},"model":{{"type":"WordPiece","unk_token":"[UNK]","continuing_subword_prefix":"{}","max_input_chars_per_word":100,"vocab":{{{}}}}}}}"#,
         "##",
@@ -111,10 +159,16 @@ fn texts() -> Vec<Vec<u32>> {
 
 #[test]
 fn the_training_form_embeds_as_the_run_time_form_does() {
-    for (distil, layers, activation) in
-        [(false, 2, "gelu"), (true, 3, "gelu"), (false, 4, "gelu_new"), (true, 1, "relu")]
-    {
-        let files = files(distil, layers, activation);
+    for (family, layers, activation) in [
+        (Family::Bert, 2, "gelu"),
+        (Family::Distil, 3, "gelu"),
+        (Family::Bert, 4, "gelu_new"),
+        (Family::Distil, 1, "relu"),
+        (Family::Modern, 1, "gelu"),
+        (Family::Modern, 4, "gelu"),
+        (Family::Modern, 3, "relu"),
+    ] {
+        let files = files(family, layers, activation);
         let expected = Encoder::from_files(&files.as_ref()).unwrap().embed_ids(&texts()).unwrap();
         let network = Network::new(BaseWeights::read(&files.as_ref()).unwrap(), &Method::Full);
         let texts = texts();
@@ -138,8 +192,8 @@ fn the_built_in_encoder_embeds_alike_in_both_forms() {
 }
 
 /// The slope of a sum of weighted vectors by every parameter, against finite differences.
-fn check_slopes(method: &Method, dropout: f32, distil: bool) {
-    let files = files(distil, 3, "gelu");
+fn check_slopes(method: &Method, dropout: f32, family: Family) {
+    let files = files(family, 3, "gelu");
     let mut network = Network::new(BaseWeights::read(&files.as_ref()).unwrap(), method);
     let mut parameters = network.weights.initial(3);
     let mut random = Random(5);
@@ -172,16 +226,19 @@ fn check_slopes(method: &Method, dropout: f32, distil: bool) {
 
 #[test]
 fn slopes_of_all_weights_are_those_of_the_function() {
-    check_slopes(&Method::Full, 0.0, false);
-    check_slopes(&Method::Full, 0.2, true);
-    check_slopes(&Method::LastLayers(1), 0.0, false);
+    check_slopes(&Method::Full, 0.0, Family::Bert);
+    check_slopes(&Method::Full, 0.2, Family::Distil);
+    check_slopes(&Method::Full, 0.1, Family::Modern);
+    check_slopes(&Method::LastLayers(1), 0.0, Family::Bert);
+    check_slopes(&Method::LastLayers(2), 0.0, Family::Modern);
 }
 
 #[test]
 fn slopes_of_low_rank_changes_are_those_of_the_function() {
-    check_slopes(&Settings::lora(2), 0.0, false);
+    check_slopes(&Settings::lora(2), 0.0, Family::Bert);
+    check_slopes(&Settings::lora(2), 0.0, Family::Modern);
     let some = Method::Lora { rank: 3, alpha: 1.0, matrices: vec![LoraMatrix::Value, LoraMatrix::Down] };
-    check_slopes(&some, 0.1, true);
+    check_slopes(&some, 0.1, Family::Distil);
 }
 
 #[test]
@@ -246,6 +303,10 @@ fn toy_settings(method: Method) -> Settings {
 }
 
 fn run(settings: &Settings, watch: &Watch<'_>) -> Result<Adapted> {
+    run_of(Family::Bert, settings, watch)
+}
+
+fn run_of(family: Family, settings: &Settings, watch: &Watch<'_>) -> Result<Adapted> {
     let (ids, questions) = toy();
     let rows = Rows {
         ids: &ids,
@@ -254,7 +315,7 @@ fn run(settings: &Settings, watch: &Watch<'_>) -> Result<Adapted> {
         held_out: (128..160).collect(),
         choose: true,
     };
-    train(&files(false, 3, "gelu").as_ref(), &rows, settings, watch)
+    train(&files(family, 3, "gelu").as_ref(), &rows, settings, watch)
 }
 
 #[test]
@@ -262,21 +323,23 @@ fn a_toy_task_is_learnt_by_every_method() {
     let stop = AtomicBool::new(false);
     let watch = Watch { progress: &|_| (), stop: &stop, checkpoint: None, resume: false };
     use Precision::{BFloat16, Float32};
-    for (method, temperature, precision) in [
-        (Method::Full, None, Float32),
-        (Settings::lora(4), None, Float32),
-        (Method::LastLayers(2), None, Float32),
-        (Method::Full, Some(0.1), Float32),
-        (Method::Full, None, BFloat16),
-        (Settings::lora(4), None, BFloat16),
+    for (family, method, temperature, precision) in [
+        (Family::Bert, Method::Full, None, Float32),
+        (Family::Bert, Settings::lora(4), None, Float32),
+        (Family::Bert, Method::LastLayers(2), None, Float32),
+        (Family::Bert, Method::Full, Some(0.1), Float32),
+        (Family::Bert, Method::Full, None, BFloat16),
+        (Family::Bert, Settings::lora(4), None, BFloat16),
+        (Family::Modern, Method::Full, None, Float32),
+        (Family::Modern, Settings::lora(4), None, BFloat16),
     ] {
         let settings = Settings { temperature, precision, ..toy_settings(method) };
-        let adapted = run(&settings, &watch).unwrap();
+        let adapted = run_of(family, &settings, &watch).unwrap();
         let (first, last) = (adapted.epochs[1], adapted.epochs.last().unwrap());
         assert!(last.loss < 0.85 * first.loss, "{settings:?} {:?}", adapted.epochs);
         // Pairs alone do not make classes linear on so small an encoder.
         assert!(temperature.is_some() || last.right >= 30, "{settings:?} {:?}", adapted.epochs);
-        let base = files(false, 3, "gelu");
+        let base = files(family, 3, "gelu");
         let encoder = Encoder::from_files(&adapted.files(&base.as_ref()).unwrap().as_ref()).unwrap();
         assert_ne!(encoder.hash(), Encoder::from_files(&base.as_ref()).unwrap().hash());
     }
@@ -360,8 +423,14 @@ fn equal_texts_are_all_unseen_or_all_seen() {
 fn an_adapter_answers_as_the_changed_encoder_does() {
     let stop = AtomicBool::new(false);
     let watch = Watch { progress: &|_| (), stop: &stop, checkpoint: None, resume: false };
-    let base = files(false, 3, "gelu");
-    let adapted = run(&toy_settings(Settings::lora(4)), &watch).unwrap();
+    for family in Family::ALL {
+        check_adapter(family, &watch);
+    }
+}
+
+fn check_adapter(family: Family, watch: &Watch<'_>) {
+    let base = files(family, 3, "gelu");
+    let adapted = run_of(family, &toy_settings(Settings::lora(4)), watch).unwrap();
     let made = adapted.adapter(&base.as_ref()).unwrap();
     let embed = |encoder: &Encoder| encoder.embed_ids(&texts()).unwrap();
     let before = embed(&Encoder::from_files(&base.as_ref()).unwrap());
@@ -379,6 +448,6 @@ fn an_adapter_answers_as_the_changed_encoder_does() {
     assert!(seen < 0.99, "the training must be seen: {seen}");
     assert_eq!(beside.base_hash(), made.base.as_ref().hash());
     assert!(merge(&base.as_ref(), &made.adapter).is_err(), "the base in 8 bits is another encoder");
-    let full = run(&toy_settings(Method::Full), &watch).unwrap();
+    let full = run_of(family, &toy_settings(Method::Full), watch).unwrap();
     assert!(full.adapter(&base.as_ref()).is_err(), "what is not of low rank is no adapter");
 }

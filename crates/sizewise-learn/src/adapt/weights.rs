@@ -12,7 +12,9 @@ use super::{
 };
 use crate::fit::Random;
 use ndarray::s;
-use sizewise_models::encoder::{BaseMatrix, BaseNorm, BaseWeights, EncoderShape, LoraChange, LoraMatrix};
+use sizewise_models::encoder::{
+    BaseLayer, BaseMatrix, BaseNorm, BaseWeights, EncoderShape, LoraChange, LoraMatrix,
+};
 use std::{collections::BTreeMap, ops::Range};
 
 /// Linear layers of a layer.
@@ -43,9 +45,10 @@ pub enum Method {
 pub(super) struct LinearPlace {
     /// `[outputs, inputs]`
     pub(super) weight: Range<usize>,
-    /// `[outputs]`
+    /// `[outputs]`; empty where the encoder has none.
     pub(super) bias: Range<usize>,
     pub(super) inputs: usize,
+    pub(super) outputs: usize,
     pub(super) layer: usize,
     /// Its place among those of all layers.
     pub(super) number: usize,
@@ -63,10 +66,11 @@ pub(super) struct NormPlace {
 pub(super) struct LayerPlaces {
     pub(super) query_key_value: LinearPlace,
     pub(super) attention_out: LinearPlace,
-    pub(super) attention_norm: NormPlace,
+    pub(super) attention_norm: Option<NormPlace>,
     pub(super) up: LinearPlace,
     pub(super) down: LinearPlace,
     pub(super) norm: NormPlace,
+    pub(super) final_norm: Option<NormPlace>,
     /// From the first weight of the layer on.
     pub(super) begin: usize,
 }
@@ -126,7 +130,14 @@ fn linear(values: &mut Vec<f32>, parts: &[&BaseMatrix], inputs: usize) -> Linear
     let weights: Vec<&[f32]> = parts.iter().map(|part| part.weight.as_slice()).collect();
     let biases: Vec<&[f32]> = parts.iter().map(|part| part.bias.as_slice()).collect();
     // Where it stands is said when all of a layer are there.
-    LinearPlace { weight: place(values, &weights), bias: place(values, &biases), inputs, layer: 0, number: 0 }
+    LinearPlace {
+        weight: place(values, &weights),
+        bias: place(values, &biases),
+        inputs,
+        outputs: parts.iter().map(|part| part.outputs).sum(),
+        layer: 0,
+        number: 0,
+    }
 }
 
 fn norm(values: &mut Vec<f32>, from: &BaseNorm) -> NormPlace {
@@ -149,10 +160,11 @@ impl Weights {
                     &[&layer.attention_out],
                     hidden / heads.max(1) * layer.shape.heads,
                 ),
-                attention_norm: norm(&mut values, &layer.attention_norm),
+                attention_norm: layer.attention_norm.as_ref().map(|of| norm(&mut values, of)),
                 up: linear(&mut values, &[&layer.up], hidden),
                 down: linear(&mut values, &[&layer.down], layer.shape.intermediate),
                 norm: norm(&mut values, &layer.norm),
+                final_norm: final_norm(layer).map(|of| norm(&mut values, of)),
             })
             .collect();
         for (number, layer) in layers.iter_mut().enumerate() {
@@ -285,7 +297,7 @@ impl Weights {
         (inputs, slopes): (&[f32], &[f32]),
         brains: Option<&Brains>,
     ) {
-        let outputs = place.bias.len();
+        let outputs = place.outputs;
         match &self.parameters {
             Parameters::From(first) if place.weight.start >= *first => {
                 let out = gradient.get_mut(place.weight.start - first..place.weight.end - first);
@@ -297,7 +309,8 @@ impl Weights {
                     }
                     (None, _) => {}
                 }
-                if let Some(out) = gradient.get_mut(place.bias.start - first..place.bias.end - first) {
+                let bias = gradient.get_mut(place.bias.start - first..place.bias.end - first);
+                if let Some(out) = bias.filter(|bias| !bias.is_empty()) {
                     add_rows(slopes, out);
                 }
             }
@@ -335,7 +348,7 @@ impl Weights {
         }
     }
 
-    /// Where a normalisation's gradient goes, if it is trained.
+    /// Where a normalisation's gradient goes, if it is trained; that of its bias is empty where it has none.
     pub(super) fn norm_gradient<'a>(
         &self,
         gradient: &'a mut [f32],
@@ -349,35 +362,47 @@ impl Weights {
 
     /// The changed tensors under their names in the files.
     pub(super) fn tensors(&self, base: &BaseWeights) -> BTreeMap<String, Vec<f32>> {
-        let mut tensors = BTreeMap::new();
+        let mut tensors: BTreeMap<String, Vec<f32>> = BTreeMap::new();
+        // Matrices of one name lie there one below the other.
+        let mut add = |name: &str, weight: &Range<usize>, bias: &Range<usize>| {
+            tensors.entry(format!("{name}.weight")).or_default().extend_from_slice(self.slice(weight));
+            if !bias.is_empty() {
+                tensors.entry(format!("{name}.bias")).or_default().extend_from_slice(self.slice(bias));
+            }
+        };
         for (layer, places) in base.layers.iter().zip(&self.layers).skip(self.first_trained()) {
-            let stacked = [&layer.query, &layer.key, &layer.value];
-            for (number, part) in stacked.into_iter().enumerate() {
+            for (number, part) in [&layer.query, &layer.key, &layer.value].into_iter().enumerate() {
                 let place = &places.query_key_value;
                 let third = |range: &Range<usize>| {
                     let size = range.len() / 3;
                     range.start + number * size..range.start + (number + 1) * size
                 };
-                tensors.insert(format!("{}.weight", part.name), self.slice(&third(&place.weight)).to_vec());
-                tensors.insert(format!("{}.bias", part.name), self.slice(&third(&place.bias)).to_vec());
+                add(&part.name, &third(&place.weight), &third(&place.bias));
             }
             for (part, place) in [
                 (&layer.attention_out, &places.attention_out),
                 (&layer.up, &places.up),
                 (&layer.down, &places.down),
             ] {
-                tensors.insert(format!("{}.weight", part.name), self.slice(&place.weight).to_vec());
-                tensors.insert(format!("{}.bias", part.name), self.slice(&place.bias).to_vec());
+                add(&part.name, &place.weight, &place.bias);
             }
-            for (part, place) in
-                [(&layer.attention_norm, &places.attention_norm), (&layer.norm, &places.norm)]
-            {
-                tensors.insert(format!("{}.weight", part.name), self.slice(&place.weight).to_vec());
-                tensors.insert(format!("{}.bias", part.name), self.slice(&place.bias).to_vec());
+            for (part, place) in [
+                (layer.attention_norm.as_ref(), places.attention_norm.as_ref()),
+                (Some(&layer.norm), Some(&places.norm)),
+                (final_norm(layer), places.final_norm.as_ref()),
+            ] {
+                if let (Some(part), Some(place)) = (part, place) {
+                    add(&part.name, &place.weight, &place.bias);
+                }
             }
         }
         tensors
     }
+}
+
+/// What is behind the last layer of an encoder that normalises first.
+fn final_norm(layer: &BaseLayer) -> Option<&BaseNorm> {
+    layer.pre_norm.as_ref().and_then(|own| own.final_norm.as_ref())
 }
 
 /// The low-rank changes of all layers, their factors one after the other.

@@ -10,7 +10,7 @@ use crate::{
 };
 use serde_json::Value;
 use sizewise_models::{
-    encoder::{BaseLayer, BaseMatrix, BaseNorm, BaseWeights, EncoderFiles, EncoderShape},
+    encoder::{BaseLayer, BaseMatrix, BaseWeights, EncoderFiles, EncoderShape},
     tensors::{self, Dtype, Output, Tensors},
 };
 
@@ -64,7 +64,11 @@ pub(crate) fn choose(
     if outline.layers == 0 || outline.layers > shape.layers || small.len() != shape.pooled.len() {
         return Err(Error::Internal("a smaller encoder pools as many layers as the whole one"));
     }
-    let layers = kept_layers(&shape.pooled, &small);
+    let mut layers = kept_layers(&shape.pooled, &small);
+    // The first layer alone has no norm of its own in a family that normalises first, so it stays the first.
+    if base.layers.first().is_some_and(|layer| layer.attention_norm.is_none()) {
+        layers.iter_mut().take(1).for_each(|first| *first = 0);
+    }
     let size = shape.hidden / shape.heads.max(1);
     let part = |parts: &[Vec<f64>]| -> Vec<Vec<f64>> {
         layers.iter().filter_map(|layer| parts.get(*layer)).cloned().collect()
@@ -122,19 +126,21 @@ pub(crate) fn cut(
     kept: &[KeptLayer],
 ) -> Result<EncoderFiles<Vec<u8>>> {
     let mut outputs = Vec::new();
+    let stem = stem(base)?;
     for (name, bytes) in &files.weights {
         let file = Tensors::parse(name, bytes)?;
-        for tensor in file.names().iter().filter(|tensor| !tensor.contains(".layer.")) {
+        for tensor in file.names().iter().filter(|tensor| !tensor.starts_with(&stem)) {
             outputs.extend(copied(&file, tensor)?);
         }
     }
-    let size = base.shape.hidden / base.shape.heads.max(1);
     for (to, kept) in kept.iter().enumerate() {
         let layer =
             base.layers.get(kept.from).ok_or(Error::Internal("a kept layer is one of the encoder"))?;
-        let rename =
-            |name: &str| name.replacen(&format!(".layer.{}.", kept.from), &format!(".layer.{to}."), 1);
-        outputs.extend(cut_layer(layer, kept, (size, base.shape.hidden), &rename));
+        let rename = |name: &str| match name.strip_prefix(&format!("{stem}{}.", kept.from)) {
+            Some(part) => format!("{stem}{to}.{part}"),
+            None => name.to_owned(),
+        };
+        outputs.extend(cut_layer(layer, kept, &base.shape, &rename));
     }
     Ok(EncoderFiles {
         config: with_layers(files.config, kept, base)?,
@@ -155,46 +161,80 @@ pub(crate) fn copied(file: &Tensors<'_>, tensor: &str) -> Result<Option<Output>>
     })
 }
 
+/// What the names of all layers' tensors begin with, up to the layer's number.
+fn stem(base: &BaseWeights) -> Result<String> {
+    let first = base.layers.first().map_or("", |layer| layer.norm.name.as_str());
+    let before = first.split_once(".0.").map(|(before, _)| format!("{before}."));
+    before.ok_or(Error::Internal("the first layer has number 0"))
+}
+
+/// A matrix of which some rows and columns are kept.
+struct Cut<'a> {
+    matrix: &'a BaseMatrix,
+    rows: Vec<usize>,
+    columns: Option<&'a [usize]>,
+}
+
 fn cut_layer(
     layer: &BaseLayer,
     kept: &KeptLayer,
-    (size, hidden): (usize, usize),
+    shape: &EncoderShape,
     rename: &dyn Fn(&str) -> String,
 ) -> Vec<Output> {
+    let size = shape.hidden / shape.heads.max(1);
     let attended: Vec<usize> = kept.heads.iter().flat_map(|head| head * size..(head + 1) * size).collect();
+    // Gates lie below what they gate.
+    let gates = kept.neurons.iter().map(|neuron| layer.shape.intermediate + neuron);
+    let gates: Vec<usize> = gates.filter(|_| layer.pre_norm.is_some()).collect();
+    let all = |matrix: &BaseMatrix| (0..matrix.outputs).collect::<Vec<usize>>();
+    let some = |matrix| Cut { matrix, rows: attended.clone(), columns: None };
+    let cuts = [
+        vec![some(&layer.query), some(&layer.key), some(&layer.value)],
+        vec![Cut { matrix: &layer.attention_out, rows: all(&layer.attention_out), columns: Some(&attended) }],
+        vec![Cut { matrix: &layer.up, rows: [kept.neurons.as_slice(), &gates].concat(), columns: None }],
+        vec![Cut { matrix: &layer.down, rows: all(&layer.down), columns: Some(&kept.neurons) }],
+    ];
     let mut outputs = Vec::new();
-    let mut add = |matrix: &BaseMatrix, rows: Option<&[usize]>, columns: Option<&[usize]>| {
-        let inputs = matrix.weight.len() / matrix.bias.len().max(1);
-        let all_rows: Vec<usize> = (0..matrix.bias.len()).collect();
-        let rows = rows.unwrap_or(&all_rows);
+    // Matrices of one name lie there one below the other.
+    for cuts in cuts.iter().flat_map(|cuts| cuts.chunk_by(|a, b| a.matrix.name == b.matrix.name)) {
+        let Some(Cut { matrix, columns, .. }) = cuts.first() else { continue };
+        let name = rename(&matrix.name);
+        let rows: usize = cuts.iter().map(|cut| cut.rows.len()).sum();
+        let width = columns.map_or(matrix.weight.len() / matrix.outputs.max(1), <[usize]>::len);
+        let weight: Vec<f32> = cuts.iter().flat_map(Cut::weight).collect();
+        outputs.push(Output::floats(&format!("{name}.weight"), &[rows, width], &weight));
+        let bias: Vec<f32> = cuts.iter().flat_map(Cut::bias).collect();
+        if !bias.is_empty() {
+            outputs.push(Output::floats(&format!("{name}.bias"), &[rows], &bias));
+        }
+    }
+    for norm in layer.attention_norm.iter().chain([&layer.norm]) {
+        let name = rename(&norm.name);
+        outputs.push(Output::floats(&format!("{name}.weight"), &[shape.hidden], &norm.weight));
+        if !norm.bias.is_empty() {
+            outputs.push(Output::floats(&format!("{name}.bias"), &[shape.hidden], &norm.bias));
+        }
+    }
+    outputs
+}
+
+impl Cut<'_> {
+    fn weight(&self) -> Vec<f32> {
+        let inputs = self.matrix.weight.len() / self.matrix.outputs.max(1);
         let mut weight = Vec::new();
-        for row in rows {
-            let row = matrix.weight.get(row * inputs..(row + 1) * inputs).unwrap_or_default();
-            match columns {
+        for row in &self.rows {
+            let row = self.matrix.weight.get(row * inputs..(row + 1) * inputs).unwrap_or_default();
+            match self.columns {
                 None => weight.extend_from_slice(row),
                 Some(columns) => weight.extend(columns.iter().filter_map(|column| row.get(*column))),
             }
         }
-        let bias: Vec<f32> = rows.iter().filter_map(|row| matrix.bias.get(*row)).copied().collect();
-        let name = rename(&matrix.name);
-        let width = columns.map_or(inputs, <[usize]>::len);
-        outputs.push(Output::floats(&format!("{name}.weight"), &[rows.len(), width], &weight));
-        outputs.push(Output::floats(&format!("{name}.bias"), &[rows.len()], &bias));
-    };
-    for matrix in [&layer.query, &layer.key, &layer.value] {
-        add(matrix, Some(&attended), None);
+        weight
     }
-    add(&layer.attention_out, None, Some(&attended));
-    add(&layer.up, Some(&kept.neurons), None);
-    add(&layer.down, None, Some(&kept.neurons));
-    let mut add_norm = |norm: &BaseNorm| {
-        let name = rename(&norm.name);
-        outputs.push(Output::floats(&format!("{name}.weight"), &[hidden], &norm.weight));
-        outputs.push(Output::floats(&format!("{name}.bias"), &[hidden], &norm.bias));
-    };
-    add_norm(&layer.attention_norm);
-    add_norm(&layer.norm);
-    outputs
+
+    fn bias(&self) -> Vec<f32> {
+        self.rows.iter().filter_map(|row| self.matrix.bias.get(*row)).copied().collect()
+    }
 }
 
 /// The configuration of the smaller stack. Where all layers are equally narrow in their feed-forward part it says so, which
@@ -205,6 +245,17 @@ fn with_layers(config: &[u8], kept: &[KeptLayer], base: &BaseWeights) -> Result<
     let wide = kept.first().map_or(0, |layer| layer.neurons.len());
     if kept.iter().all(|layer| layer.neurons.len() == wide) && wide < base.shape.intermediate {
         set(&mut json, &["intermediate_size", "hidden_dim"], wide);
+    }
+    let sees = |kept: &KeptLayer| base.layers.get(kept.from)?.pre_norm.as_ref().map(|own| own.window);
+    let windows: Option<Vec<_>> = kept.iter().map(sees).collect();
+    if let Some(windows) = windows {
+        // Which layers see the whole text no longer follows from their numbers.
+        let kinds = windows.iter().map(|window| match window {
+            None => Value::from("full_attention"),
+            Some(_) => Value::from("sliding_attention"),
+        });
+        json.insert("layer_types".into(), kinds.collect());
+        json.remove("global_attn_every_n_layers");
     }
     serde_json::to_vec_pretty(&json).map_err(|_| Error::Internal("a configuration has a JSON form"))
 }

@@ -5,7 +5,10 @@ use super::{
     *,
 };
 use crate::{
-    adapt::{recover::Importance, tests::files},
+    adapt::{
+        recover::Importance,
+        tests::{Family, files},
+    },
     dataset::{Dataset, TrainingRows},
     fit::Random,
     onnx, quantize,
@@ -34,7 +37,7 @@ fn with(files: &EncoderFiles<Vec<u8>>, replaced: &[(&str, &[usize])]) -> Encoder
 
 #[test]
 fn shapes_that_do_not_fit_are_refused_by_name() {
-    let files = files(false, 3, "gelu");
+    let files = files(Family::Bert, 3, "gelu");
     let layer = |part: &str| format!("encoder.layer.1.{part}");
     // Hidden 8, two heads of 4, 12 neurons.
     for (part, shape, named) in [
@@ -77,8 +80,8 @@ fn in_4_bits(files: &EncoderFiles<&[u8]>) -> EncoderFiles<Vec<u8>> {
 
 #[test]
 fn an_encoder_in_4_bits_is_the_bytes_that_it_stands_for_wherever_it_is_read() {
-    for distil in [false, true] {
-        let whole = files(distil, 4, "gelu");
+    for family in Family::ALL {
+        let whole = files(family, 4, "gelu");
         let four = in_4_bits(&whole.as_ref());
         let (name, bytes) = &four.weights[0];
         let file = Tensors::parse(name, bytes).unwrap();
@@ -93,9 +96,10 @@ fn an_encoder_in_4_bits_is_the_bytes_that_it_stands_for_wherever_it_is_read() {
                 outputs.push(Output::floats(tensor, &shape, &file.floats(tensor, &shape).unwrap()));
             }
         }
-        // Six matrices of each layer, and the words.
+        // The matrices of each layer, and the words.
+        let matrices = if family == Family::Modern { 4 } else { 6 };
         let in_4 = file.names().iter().filter(|tensor| file.dtype(tensor).unwrap() == Dtype::U8).count();
-        assert_eq!(in_4, 4 * 6 + 1);
+        assert_eq!(in_4, 4 * matrices + 1);
         let bytes = with_weights(&whole.as_ref(), write("t", &outputs).unwrap());
         let embed = |files: &EncoderFiles<Vec<u8>>| {
             let encoder = Encoder::from_files(&files.as_ref()).unwrap();
@@ -114,7 +118,7 @@ fn an_encoder_in_4_bits_is_the_bytes_that_it_stands_for_wherever_it_is_read() {
 
 #[test]
 fn damaged_weights_in_4_bits_are_refused_by_name() {
-    let four = in_4_bits(&files(false, 3, "gelu").as_ref());
+    let four = in_4_bits(&files(Family::Bert, 3, "gelu").as_ref());
     let layer = |part: &str| format!("encoder.layer.1.{part}");
     for (part, damaged, named) in [
         ("attention.self.query.weight", Output::octets("", &[6, 4], &[0; 24]), "attention.self.query.weight"),
@@ -266,7 +270,7 @@ fn task() -> Task {
 
 #[test]
 fn the_most_accurate_variant_within_the_bound_is_taken_and_an_interrupted_search_goes_on() {
-    let base = files(false, 4, "gelu");
+    let base = files(Family::Bert, 4, "gelu");
     let (task, rows) = (task(), rows());
     let unseen = unseen(&rows, 1);
     let folder = tempfile::tempdir().unwrap();

@@ -109,7 +109,9 @@ pub(super) struct Changed<'a> {
 }
 
 impl LoraMatrix {
-    const ALL: [Self; 6] = [Self::Query, Self::Key, Self::Value, Self::AttentionOut, Self::Up, Self::Down];
+    /// All of them, in the order in which a layer uses them.
+    pub const ALL: [Self; 6] =
+        [Self::Query, Self::Key, Self::Value, Self::AttentionOut, Self::Up, Self::Down];
 
     /// What it is called in a file.
     fn name(self) -> &'static str {
@@ -220,14 +222,12 @@ impl Adapter {
         for (number, (layer, changes)) in stack.layers.iter().zip(&mut layers).enumerate() {
             let hidden = stack.config.hidden;
             let attended = hidden / stack.config.heads * layer.heads;
+            // A gate takes half of the outputs.
+            let wide = layer.up.outputs() / if layer.pre_norm.is_some() { 2 } else { 1 };
             for matrix in LoraMatrix::ALL {
                 let name = |part: &str| format!("{number}.{}.{part}", matrix.name());
                 if !tensors.has(&name("scale")) {
                     continue;
-                }
-                if layer.pre_norm.is_some() {
-                    let problem = "this build reads no adapters of modernbert".into();
-                    return Err(Error::Unsupported { file: FILE.into(), problem });
                 }
                 let (change, inputs, outputs) = match matrix {
                     LoraMatrix::Query => (&mut changes.query_key_value, hidden, 0..attended),
@@ -235,7 +235,7 @@ impl Adapter {
                     LoraMatrix::Value => (&mut changes.query_key_value, hidden, 2 * attended..3 * attended),
                     LoraMatrix::AttentionOut => (&mut changes.attention_out, attended, 0..hidden),
                     LoraMatrix::Up => (&mut changes.up, hidden, 0..layer.up.outputs()),
-                    LoraMatrix::Down => (&mut changes.down, layer.up.outputs(), 0..hidden),
+                    LoraMatrix::Down => (&mut changes.down, wide, 0..hidden),
                 };
                 let rank = tensors.shape(&name("scale"))?.first().copied().unwrap_or(0);
                 if rank == 0 || rank > hidden {

@@ -4,12 +4,13 @@
 //! files, so that what training changed can be written back under them. Bytes are multiplied by their scales.
 
 use super::{
-    config::{Activation, Config, Pooling},
+    config::{Activation, Config, Family, Pooling},
     folder::EncoderFiles,
-    layers::{Names, Source, pooled_layers},
+    layers::{FINAL_NORM, Names, Source, pooled_layers},
+    pre_norm::PreNorm,
     shape::LayerShape,
 };
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Sizes and kinds of an encoder's parts.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,12 +40,14 @@ pub struct EncoderShape {
 /// A linear layer.
 #[derive(Debug, Clone)]
 pub struct BaseMatrix {
-    /// Its name in the file, without `.weight` and `.bias`.
+    /// Its name in the file, without `.weight` and `.bias`. Matrices of one name lie there one below the other.
     pub name: String,
     /// `[outputs, inputs]`
     pub weight: Vec<f32>,
-    /// `[outputs]`
+    /// `[outputs]`; empty where the family has none.
     pub bias: Vec<f32>,
+    /// Numbers that it writes.
+    pub outputs: usize,
 }
 
 /// A layer normalisation.
@@ -54,7 +57,7 @@ pub struct BaseNorm {
     pub name: String,
     /// `[hidden]`
     pub weight: Vec<f32>,
-    /// `[hidden]`
+    /// `[hidden]`; empty where the family has none.
     pub bias: Vec<f32>,
 }
 
@@ -71,14 +74,16 @@ pub struct BaseLayer {
     pub value: BaseMatrix,
     /// `[hidden, attended]`
     pub attention_out: BaseMatrix,
-    /// After attention.
-    pub attention_norm: BaseNorm,
-    /// `[intermediate, hidden]`
+    /// After attention, or before it; none where what it reads is normalised already.
+    pub attention_norm: Option<BaseNorm>,
+    /// `[intermediate, hidden]`, with gates below them twice as many rows.
     pub up: BaseMatrix,
     /// `[hidden, intermediate]`
     pub down: BaseMatrix,
-    /// After the feed-forward matrices.
+    /// After the feed-forward matrices, or before them.
     pub norm: BaseNorm,
+    /// What a layer has that normalises before it computes; none for the others.
+    pub pre_norm: Option<PreNorm<BaseNorm>>,
 }
 
 /// All weights of an encoder in floating point.
@@ -94,6 +99,22 @@ pub struct BaseWeights {
     pub norm: BaseNorm,
     /// From the lowest up.
     pub layers: Vec<BaseLayer>,
+}
+
+impl BaseMatrix {
+    /// The three matrices of which this one is made, one below the other.
+    fn in_three(self) -> [Self; 3] {
+        let part = |values: &[f32], number: usize| {
+            let size = values.len() / 3;
+            values.get(number * size..(number + 1) * size).unwrap_or_default().to_vec()
+        };
+        [0, 1, 2].map(|number| Self {
+            name: self.name.clone(),
+            weight: part(&self.weight, number),
+            bias: part(&self.bias, number),
+            outputs: self.outputs / 3,
+        })
+    }
 }
 
 impl EncoderShape {
@@ -112,59 +133,77 @@ impl BaseWeights {
     pub fn read(files: &EncoderFiles<&[u8]>) -> Result<Self> {
         let config = Config::parse(files.config, files.pooling)?;
         let source = Source::open(files, &config)?;
-        let names = Names::of(&config).ok_or_else(|| Error::Unsupported {
-            file: "config.json".into(),
-            problem: "this build trains bert, distilbert, roberta and xlm-roberta further, not modernbert"
-                .into(),
-        })?;
+        let names = Names::of(&config);
         let hidden = config.hidden;
+        let bias = |name: &str, outputs: usize| match names.has_biases {
+            true => source.bias(names, name, outputs),
+            false => Ok(Vec::new()),
+        };
         let matrix = |name: String, outputs: usize, inputs: usize| -> Result<BaseMatrix> {
             Ok(BaseMatrix {
                 weight: source.float_matrix(&format!("{name}.weight"), outputs, inputs)?,
-                bias: source.floats(&format!("{name}.bias"), &[outputs])?,
+                bias: bias(&name, outputs)?,
                 name: source.name(&name),
+                outputs,
             })
         };
         let norm = |name: String| -> Result<BaseNorm> {
             Ok(BaseNorm {
                 weight: source.floats(&format!("{name}.weight"), &[hidden])?,
-                bias: source.floats(&format!("{name}.bias"), &[hidden])?,
+                bias: bias(&name, hidden)?,
                 name: source.name(&name),
             })
         };
-        let layer = |number: usize| -> Result<BaseLayer> {
+        let layer = |number: usize, pre_norm: Option<PreNorm<BaseNorm>>| -> Result<BaseLayer> {
             let name = |part: &str| format!("{}.{number}.{part}", names.layer);
             let shape = LayerShape::read(&source, &config, names, number)?;
             let (attended, intermediate) = (shape.heads * (hidden / config.heads), shape.intermediate);
+            let [query, key, value] = match names.stacked {
+                1 => [
+                    matrix(name(names.query), attended, hidden)?,
+                    matrix(name(names.key), attended, hidden)?,
+                    matrix(name(names.value), attended, hidden)?,
+                ],
+                stacked => matrix(name(names.query), stacked * attended, hidden)?.in_three(),
+            };
             Ok(BaseLayer {
                 shape,
-                query: matrix(name(names.query), attended, hidden)?,
-                key: matrix(name(names.key), attended, hidden)?,
-                value: matrix(name(names.value), attended, hidden)?,
+                query,
+                key,
+                value,
                 attention_out: matrix(name(names.attention_out), hidden, attended)?,
-                attention_norm: norm(name(names.attention_norm))?,
-                up: matrix(name(names.up), intermediate, hidden)?,
+                attention_norm: names.attention_norm(number).map(|part| norm(name(part))).transpose()?,
+                up: matrix(name(names.up), names.gated * intermediate, hidden)?,
                 down: matrix(name(names.down), hidden, intermediate)?,
                 norm: norm(name(names.norm))?,
+                pre_norm,
             })
         };
+        let pre_norms = match &config.family {
+            Family::ModernBert(modern) => PreNorm::of(modern, &config, norm(FINAL_NORM.into())?),
+            _ => Vec::new(),
+        };
+        let mut pre_norms = pre_norms.into_iter();
+        let layers = (0..config.layers).map(|number| layer(number, pre_norms.next()));
+        let layers = layers.collect::<Result<_>>()?;
+        let positions = source.positions(&config)?;
         Ok(Self {
             words: source.float_matrix(config.family.words(), config.vocabulary, hidden)?,
-            positions: source.positions(&config)?,
-            norm: norm("embeddings.LayerNorm".into())?,
-            layers: (0..config.layers).map(layer).collect::<Result<_>>()?,
+            norm: norm(names.embeddings_norm.into())?,
+            layers,
             shape: EncoderShape {
                 hidden,
                 layers: config.layers,
                 heads: config.heads,
                 intermediate: config.intermediate,
                 vocabulary: config.vocabulary,
-                positions: config.positions,
+                positions: positions.len() / hidden,
                 activation: config.activation,
                 epsilon: config.epsilon,
                 pooling: config.pooling,
                 pooled: pooled_layers(config.layers),
             },
+            positions,
         })
     }
 }

@@ -40,7 +40,7 @@ pub(super) struct Workspace {
     pub(super) attention: Attention,
     pub(super) products: Products,
     /// What low-rank changes read from a few tokens.
-    narrow: Vec<f32>,
+    pub(super) narrow: Vec<f32>,
 }
 
 impl Workspace {
@@ -93,7 +93,7 @@ impl Stack {
             if let Some((below, layer)) = below.and_then(|below| Some((below, self.layers.get(below)?))) {
                 match &layer.pre_norm {
                     None => self.run_layer((below, layer), batch, workspace),
-                    Some(pre) => self.run_pre_norm_layer((layer, pre), batch.texts, workspace),
+                    Some(pre) => self.run_pre_norm_layer((below, layer, pre), batch, workspace),
                 }
             }
             behind(number, &workspace.hidden);
@@ -169,7 +169,9 @@ impl Stack {
             (hidden, size),
             narrow,
         );
-        normalise(&layer.attention_norm, hidden);
+        if let Some(norm) = &layer.attention_norm {
+            normalise(norm, hidden);
+        }
         for (chunk, rows) in hidden.chunks_mut(FEED_ROWS * size).enumerate() {
             let (first, width) = (chunk * FEED_ROWS, layer.up.outputs());
             wide.resize(rows.len() / size * width, 0.0);

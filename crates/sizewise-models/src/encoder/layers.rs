@@ -7,7 +7,6 @@
 use super::{
     config::{Config, Family, Pooling},
     folder::EncoderFiles,
-    modern::Modern,
     pre_norm::{PreNorm, Rotary},
     shape::LayerShape,
 };
@@ -41,12 +40,13 @@ pub(super) struct Layer {
     pub(super) heads: usize,
     pub(super) query_key_value: Linear,
     pub(super) attention_out: Linear,
-    pub(super) attention_norm: Norm,
+    /// After attention, or before it; none where what it reads is normalised already.
+    pub(super) attention_norm: Option<Norm>,
     pub(super) up: Linear,
     pub(super) down: Linear,
     pub(super) norm: Norm,
     /// What a layer has that normalises before it computes; none for the others.
-    pub(super) pre_norm: Option<PreNorm>,
+    pub(super) pre_norm: Option<PreNorm<Norm>>,
 }
 
 /// A layer normalisation (Ba et al. 2016).
@@ -160,11 +160,18 @@ impl Stack {
         let config = Config::parse(files.config, files.pooling)?;
         let source = Source::open(files, &config)?;
         let words = source.table(config.family.words(), config.vocabulary, config.hidden)?;
-        let (positions, norm, layers) = match (&config.family, Names::of(&config)) {
-            (Family::ModernBert(modern), _) => source.modern(&config, modern)?,
-            (_, Some(names)) => source.classic(&config, names)?,
-            (_, None) => return Err(Error::Internal("every family has its names")),
+        let names = Names::of(&config);
+        let norm = source.norm(names, names.embeddings_norm, &config)?;
+        let pre_norms = match &config.family {
+            Family::ModernBert(modern) => {
+                PreNorm::of(modern, &config, source.norm(names, FINAL_NORM, &config)?)
+            }
+            _ => Vec::new(),
         };
+        let mut pre_norms = pre_norms.into_iter();
+        let layer = |number| source.layer((&config, names), number, pre_norms.next());
+        let layers = (0..config.layers).map(layer).collect::<Result<_>>()?;
+        let positions = source.positions(&config)?;
         Ok(Self { words, positions, norm, layers, config })
     }
 
@@ -211,18 +218,34 @@ pub(super) struct Names {
     pub(super) up: &'static str,
     pub(super) down: &'static str,
     pub(super) norm: &'static str,
+    /// After the embeddings.
+    pub(super) embeddings_norm: &'static str,
+    /// Matrices that `query` holds, one below the other: it alone, or keys and values too.
+    pub(super) stacked: usize,
+    /// Rows of `up` for each number between the feed-forward matrices.
+    pub(super) gated: usize,
+    /// Whether matrices and norms have biases.
+    pub(super) has_biases: bool,
 }
 
 impl Names {
-    /// The names of a family whose layers are BERT's.
-    pub(super) fn of(config: &Config) -> Option<&'static Self> {
+    /// The names of a family.
+    pub(super) fn of(config: &Config) -> &'static Self {
         match config.family {
-            Family::DistilBert => Some(&DISTIL),
-            Family::Bert | Family::Roberta { .. } => Some(&BERT),
-            Family::ModernBert(_) => None,
+            Family::DistilBert => &DISTIL,
+            Family::Bert | Family::Roberta { .. } => &BERT,
+            Family::ModernBert(_) => &MODERN,
         }
     }
+
+    /// The norm at a layer's attention; the first layer of a family that normalises first reads what is normalised already.
+    pub(super) fn attention_norm(&self, layer: usize) -> Option<&'static str> {
+        (self.gated == 1 || layer > 0).then_some(self.attention_norm)
+    }
 }
+
+/// What is behind the last layer of a family that normalises first.
+pub(super) const FINAL_NORM: &str = "final_norm";
 
 const BERT: Names = Names {
     layer: "encoder.layer",
@@ -234,6 +257,10 @@ const BERT: Names = Names {
     up: "intermediate.dense",
     down: "output.dense",
     norm: "output.LayerNorm",
+    embeddings_norm: "embeddings.LayerNorm",
+    stacked: 1,
+    gated: 1,
+    has_biases: true,
 };
 
 const DISTIL: Names = Names {
@@ -246,6 +273,26 @@ const DISTIL: Names = Names {
     up: "ffn.lin1",
     down: "ffn.lin2",
     norm: "output_layer_norm",
+    embeddings_norm: "embeddings.LayerNorm",
+    stacked: 1,
+    gated: 1,
+    has_biases: true,
+};
+
+const MODERN: Names = Names {
+    layer: "layers",
+    query: "attn.Wqkv",
+    key: "attn.Wqkv",
+    value: "attn.Wqkv",
+    attention_out: "attn.Wo",
+    attention_norm: "attn_norm",
+    up: "mlp.Wi",
+    down: "mlp.Wo",
+    norm: "mlp_norm",
+    embeddings_norm: "embeddings.norm",
+    stacked: 3,
+    gated: 2,
+    has_biases: false,
 };
 
 /// Some files put the family's name before every tensor.
@@ -278,9 +325,12 @@ impl<'a> Source<'a> {
         Ok(Self { prefix: find_prefix(&parsed, family, words)?, files: parsed })
     }
 
-    /// Position embeddings, the first token type's added. `[positions, hidden]`
+    /// Position embeddings, the first token type's added; zeros where positions turn what attention compares. `[positions, hidden]`
     pub(super) fn positions(&self, config: &Config) -> Result<Vec<f32>> {
         let hidden = config.hidden;
+        if matches!(config.family, Family::ModernBert(_)) {
+            return Ok(vec![0.0; config.positions.min(MOST_TOKENS) * hidden]);
+        }
         let first = match config.family {
             Family::Roberta { first_position } => first_position,
             _ => 0,
@@ -322,9 +372,17 @@ impl<'a> Source<'a> {
         self.file_of(name)?.floats(&self.name(name), shape)
     }
 
-    fn norm(&self, name: &str, config: &Config) -> Result<Norm> {
-        let part = |part: &str| self.floats(&format!("{name}.{part}"), &[config.hidden]);
-        Ok(Norm { weight: part("weight")?, bias: part("bias")?, epsilon: config.epsilon })
+    /// The bias of a matrix or a norm; zeros where the family has none. `[outputs]`
+    pub(super) fn bias(&self, names: &Names, name: &str, outputs: usize) -> Result<Vec<f32>> {
+        match names.has_biases {
+            true => self.floats(&format!("{name}.bias"), &[outputs]),
+            false => Ok(vec![0.0; outputs]),
+        }
+    }
+
+    fn norm(&self, names: &Names, name: &str, config: &Config) -> Result<Norm> {
+        let weight = self.floats(&format!("{name}.weight"), &[config.hidden])?;
+        Ok(Norm { weight, bias: self.bias(names, name, config.hidden)?, epsilon: config.epsilon })
     }
 
     fn is_bytes(&self, name: &str) -> Result<bool> {
@@ -360,16 +418,9 @@ impl<'a> Source<'a> {
     }
 
     /// One linear layer out of several that read the same inputs, stacked.
-    fn linear(&self, names: &[String], outputs: usize, inputs: usize) -> Result<Linear> {
-        let mut bias = Vec::with_capacity(outputs * names.len());
-        for name in names {
-            bias.extend(self.floats(&format!("{name}.bias"), &[outputs])?);
-        }
-        self.matrix(names, (outputs, inputs), bias)
-    }
-
-    /// The same with a bias that is known.
-    fn matrix(&self, names: &[String], (outputs, inputs): (usize, usize), bias: Vec<f32>) -> Result<Linear> {
+    fn linear(&self, of: &Names, names: &[String], (outputs, inputs): (usize, usize)) -> Result<Linear> {
+        let biases = names.iter().map(|name| self.bias(of, name, outputs));
+        let bias = biases.collect::<Result<Vec<_>>>()?.concat();
         let weight_names: Vec<String> = names.iter().map(|name| format!("{name}.weight")).collect();
         let are = |is: &dyn Fn(&String) -> Result<bool>| -> Result<bool> {
             Ok(weight_names.iter().map(is).collect::<Result<Vec<_>>>()?.into_iter().all(|is| is))
@@ -395,66 +446,33 @@ impl<'a> Source<'a> {
         Ok(Linear::Float { weights, bias, inputs })
     }
 
-    /// Positions, the norm of the embeddings, and the layers of every family but ModernBERT.
-    fn classic(&self, config: &Config, names: &Names) -> Result<(Vec<f32>, Norm, Vec<Layer>)> {
-        let layers =
-            (0..config.layers).map(|layer| self.layer(config, names, layer)).collect::<Result<_>>()?;
-        Ok((self.positions(config)?, self.norm("embeddings.LayerNorm", config)?, layers))
-    }
-
-    /// The same of a ModernBERT, whose embeddings know no positions and whose norms and matrices have no bias.
-    fn modern(&self, config: &Config, modern: &Modern) -> Result<(Vec<f32>, Norm, Vec<Layer>)> {
-        let (hidden, intermediate) = (config.hidden, config.intermediate);
-        let positions = config.positions.min(MOST_TOKENS);
-        let norm = |name: &str| -> Result<Norm> {
-            let weight = self.floats(&format!("{name}.weight"), &[hidden])?;
-            Ok(Norm { weight, bias: vec![0.0; hidden], epsilon: config.epsilon })
-        };
-        let matrix = |name: String, outputs: usize, inputs: usize| {
-            self.matrix(&[name], (outputs, inputs), vec![0.0; outputs])
-        };
-        let rotary = |theta: f32| Arc::new(Rotary::new(theta, positions, hidden / config.heads));
-        let (global, local) = (rotary(modern.global_theta), rotary(modern.local_theta));
-        let mut layers = Vec::with_capacity(config.layers);
-        for (number, sees_all) in modern.sees_all.iter().enumerate() {
-            let name = |part: &str| format!("layers.{number}.{part}");
-            let is_first = number == 0;
-            let is_last = number + 1 == config.layers;
-            let attention_norm = if is_first { "embeddings.norm".to_owned() } else { name("attn_norm") };
-            layers.push(Layer {
-                heads: config.heads,
-                query_key_value: matrix(name("attn.Wqkv"), 3 * hidden, hidden)?.with_outliers_apart(),
-                attention_out: matrix(name("attn.Wo"), hidden, hidden)?,
-                attention_norm: norm(&attention_norm)?,
-                up: matrix(name("mlp.Wi"), 2 * intermediate, hidden)?,
-                down: matrix(name("mlp.Wo"), hidden, intermediate)?,
-                norm: norm(&name("mlp_norm"))?,
-                pre_norm: Some(PreNorm {
-                    is_first,
-                    rotary: if *sees_all { global.clone() } else { local.clone() },
-                    window: (!sees_all).then_some(modern.window),
-                    final_norm: if is_last { Some(norm("final_norm")?) } else { None },
-                }),
-            });
-        }
-        Ok((vec![0.0; positions * hidden], norm("embeddings.norm")?, layers))
-    }
-
-    fn layer(&self, config: &Config, names: &Names, layer: usize) -> Result<Layer> {
-        let name = |part: &str| format!("{}.{layer}.{part}", names.layer);
-        let LayerShape { heads, intermediate } = LayerShape::read(self, config, names, layer)?;
+    fn layer(
+        &self,
+        (config, names): (&Config, &Names),
+        number: usize,
+        pre_norm: Option<PreNorm<Norm>>,
+    ) -> Result<Layer> {
+        let name = |part: &str| format!("{}.{number}.{part}", names.layer);
+        let LayerShape { heads, intermediate } = LayerShape::read(self, config, names, number)?;
         let (hidden, attended) = (config.hidden, heads * (config.hidden / config.heads));
+        let linear = |parts: &[&str], outputs: usize, inputs: usize| {
+            let parts: Vec<String> = parts.iter().map(|part| name(part)).collect();
+            self.linear(names, &parts, (outputs, inputs))
+        };
+        let query_key_value = match names.stacked {
+            1 => linear(&[names.query, names.key, names.value], attended, hidden)?,
+            stacked => linear(&[names.query], stacked * attended, hidden)?,
+        };
+        let attention_norm = names.attention_norm(number);
         Ok(Layer {
             heads,
-            query_key_value: self
-                .linear(&[name(names.query), name(names.key), name(names.value)], attended, hidden)?
-                .with_outliers_apart(),
-            attention_out: self.linear(&[name(names.attention_out)], hidden, attended)?,
-            attention_norm: self.norm(&name(names.attention_norm), config)?,
-            up: self.linear(&[name(names.up)], intermediate, hidden)?,
-            down: self.linear(&[name(names.down)], hidden, intermediate)?,
-            norm: self.norm(&name(names.norm), config)?,
-            pre_norm: None,
+            query_key_value: query_key_value.with_outliers_apart(),
+            attention_out: linear(&[names.attention_out], hidden, attended)?,
+            attention_norm: attention_norm.map(|part| self.norm(names, &name(part), config)).transpose()?,
+            up: linear(&[names.up], names.gated * intermediate, hidden)?,
+            down: linear(&[names.down], hidden, intermediate)?,
+            norm: self.norm(names, &name(names.norm), config)?,
+            pre_norm,
         })
     }
 }
@@ -463,10 +481,10 @@ impl InMemory for Stack {
     fn held_bytes(&self) -> usize {
         let layers = each(&self.layers, self.layers.capacity(), |layer| {
             let products = [&layer.query_key_value, &layer.attention_out, &layer.up, &layer.down];
-            let norms = [&layer.attention_norm, &layer.norm];
+            let last = layer.pre_norm.as_ref().and_then(|own| own.final_norm.as_ref());
+            let norms = layer.attention_norm.iter().chain(last).chain([&layer.norm]);
             products.iter().map(|product| product.held_bytes()).sum::<usize>()
-                + norms.iter().map(|norm| norm.held_bytes()).sum::<usize>()
-                + layer.pre_norm.as_ref().and_then(|own| own.final_norm.as_ref()).map_or(0, Norm::held_bytes)
+                + norms.map(Norm::held_bytes).sum::<usize>()
         });
         // Layers with the same angles share them.
         let mut angles: Vec<&Arc<Rotary>> =

@@ -4,34 +4,54 @@
 //! (Su et al. 2021), looks only at a window in most layers, and gates its feed-forward half by the other half (Shazeer 2020).
 
 use super::{
-    config::Activation,
+    adapter::add_changes,
+    config::{Activation, Config},
     floats::{exp, gelu, gelu_tanh, sum},
-    forward::{Workspace, add},
-    layers::{Layer, Norm, Stack},
+    forward::{Batch, Workspace, add},
+    layers::{Layer, MOST_TOKENS, Norm, Stack},
+    modern::Modern,
 };
 use crate::{kernels::widest, memory::InMemory, static_head::dot};
 use std::sync::Arc;
 
-/// What such a layer has beyond BERT's.
-#[derive(Debug)]
-pub(super) struct PreNorm {
-    /// The first layer reads embeddings, which are normalised already.
-    pub(super) is_first: bool,
-    pub(super) rotary: Arc<Rotary>,
+/// What such a layer has beyond BERT's, with norms in one form or another.
+#[derive(Debug, Clone)]
+pub struct PreNorm<N> {
+    /// Turns queries and keys.
+    pub rotary: Arc<Rotary>,
     /// How far a token looks to either side; none for the whole text.
-    pub(super) window: Option<usize>,
+    pub window: Option<usize>,
     /// After the last layer.
-    pub(super) final_norm: Option<Norm>,
+    pub final_norm: Option<N>,
 }
 
 /// Rotary positions: every pair of numbers half a head apart is turned by an angle.
 #[derive(Debug)]
-pub(super) struct Rotary {
+pub struct Rotary {
     /// `[positions, size of a head / 2]`
     cosines: Vec<f32>,
     /// `[positions, size of a head / 2]`
     sines: Vec<f32>,
     half: usize,
+}
+
+impl<N> PreNorm<N> {
+    /// What each layer of a ModernBERT has.
+    pub(super) fn of(modern: &Modern, config: &Config, final_norm: N) -> Vec<Self> {
+        let positions = config.positions.min(MOST_TOKENS);
+        let rotary = |theta: f32| Arc::new(Rotary::new(theta, positions, config.hidden / config.heads));
+        let (global, local) = (rotary(modern.global_theta), rotary(modern.local_theta));
+        let layer = |sees_all: &bool| Self {
+            rotary: if *sees_all { global.clone() } else { local.clone() },
+            window: (!sees_all).then_some(modern.window),
+            final_norm: None,
+        };
+        let mut layers: Vec<Self> = modern.sees_all.iter().map(layer).collect();
+        if let Some(last) = layers.last_mut() {
+            last.final_norm = Some(final_norm);
+        }
+        layers
+    }
 }
 
 impl Rotary {
@@ -45,15 +65,38 @@ impl Rotary {
         Self { cosines: angles().map(f32::cos).collect(), sines: angles().map(f32::sin).collect(), half }
     }
 
-    /// Turns the queries and keys of one text. `rows` is `[tokens, 3 · hidden]`.
+    /// Cosines and sines of every number of a head, both halves alike. `[positions, size of a head]` each
+    #[must_use]
+    pub fn tables(&self) -> [Vec<f32>; 2] {
+        [&self.cosines, &self.sines]
+            .map(|half| half.chunks_exact(self.half).flat_map(|row| row.iter().chain(row)).copied().collect())
+    }
+
+    /// Turns the queries and keys of one text. `rows` is `[tokens, 3 · width]`.
+    pub fn turn(&self, rows: &mut [f32], width: usize) {
+        widest(
+            #[inline(always)]
+            || self.turn_by(1.0, rows, width),
+        );
+    }
+
+    /// Turns them back, or the slopes of turned ones into those of what was turned.
+    pub fn turn_back(&self, rows: &mut [f32], width: usize) {
+        widest(
+            #[inline(always)]
+            || self.turn_by(-1.0, rows, width),
+        );
+    }
+
     #[inline(always)]
-    fn turn(&self, rows: &mut [f32], hidden: usize) {
+    fn turn_by(&self, direction: f32, rows: &mut [f32], width: usize) {
         let angles = self.cosines.chunks_exact(self.half).zip(self.sines.chunks_exact(self.half));
-        for (row, (cosines, sines)) in rows.chunks_exact_mut(3 * hidden).zip(angles) {
-            let (turned, _) = row.split_at_mut(2 * hidden);
+        for (row, (cosines, sines)) in rows.chunks_exact_mut(3 * width).zip(angles) {
+            let (turned, _) = row.split_at_mut(2 * width);
             for head in turned.chunks_exact_mut(2 * self.half) {
                 let (first, second) = head.split_at_mut(self.half);
                 for ((a, b), (cos, sin)) in first.iter_mut().zip(second).zip(cosines.iter().zip(sines)) {
+                    let sin = direction * sin;
                     (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
                 }
             }
@@ -65,43 +108,62 @@ impl Stack {
     /// Runs one layer over all texts.
     pub(super) fn run_pre_norm_layer(
         &self,
-        (layer, pre): (&Layer, &PreNorm),
-        texts: &[&[u32]],
+        (number, layer, pre): (usize, &Layer, &PreNorm<Norm>),
+        batch: &Batch<'_>,
         workspace: &mut Workspace,
     ) {
-        let Workspace { hidden, query_key_value, context, update, wide, attention, products, .. } = workspace;
-        let (size, heads) = (self.config.hidden, self.config.heads);
-        normalised(hidden, update, (!pre.is_first).then_some(&layer.attention_norm));
-        query_key_value.resize(hidden.len() * 3, 0.0);
+        let Workspace { hidden, query_key_value, context, update, wide, attention, products, narrow } =
+            workspace;
+        let changed = &batch.changed;
+        let size = self.config.hidden;
+        // What the heads of this layer write: fewer numbers than `size` where some were taken away.
+        let attended = size / self.config.heads * layer.heads;
+        let tokens = hidden.len() / size;
+        normalised(hidden, update, layer.attention_norm.as_ref());
+        query_key_value.resize(tokens * 3 * attended, 0.0);
         layer.query_key_value.apply(update, query_key_value, products, set);
-        context.resize(hidden.len(), 0.0);
+        add_changes(
+            changed,
+            (number, |changes| &changes.query_key_value),
+            (0, update),
+            (query_key_value, 3 * attended),
+            narrow,
+        );
+        context.resize(tokens * attended, 0.0);
         let mut rest = (query_key_value.as_mut_slice(), context.as_mut_slice());
-        for text in texts {
-            let (rows, below) = rest.0.split_at_mut(text.len() * 3 * size);
-            let (out, out_below) = rest.1.split_at_mut(text.len() * size);
-            widest(
-                #[inline(always)]
-                || pre.rotary.turn(rows, size),
-            );
+        for text in batch.texts {
+            let (rows, below) = rest.0.split_at_mut(text.len() * 3 * attended);
+            let (out, out_below) = rest.1.split_at_mut(text.len() * attended);
+            pre.rotary.turn(rows, attended);
             match pre.window.filter(|window| text.len() > window + 1) {
-                None => attention.attend(rows, out, (size, heads)),
+                None => attention.attend(rows, out, (attended, layer.heads)),
                 Some(window) => widest(
                     #[inline(always)]
-                    || attend_near(rows, out, (size, heads), window),
+                    || attend_near(rows, out, (attended, layer.heads), window),
                 ),
             }
             rest = (below, out_below);
         }
         layer.attention_out.apply(context, hidden, products, add);
+        add_changes(
+            changed,
+            (number, |changes| &changes.attention_out),
+            (0, context),
+            (hidden, size),
+            narrow,
+        );
         normalised(hidden, update, Some(&layer.norm));
-        wide.resize(update.len() / size * layer.up.outputs(), 0.0);
+        let width = layer.up.outputs();
+        wide.resize(tokens * width, 0.0);
         layer.up.apply(update, wide, products, set);
-        let (activation, intermediate) = (self.config.activation, self.config.intermediate);
+        add_changes(changed, (number, |changes| &changes.up), (0, update), (wide, width), narrow);
+        let activation = self.config.activation;
         widest(
             #[inline(always)]
-            || gate(wide, intermediate, activation),
+            || gate(wide, width / 2, activation),
         );
         layer.down.apply(wide, hidden, products, add);
+        add_changes(changed, (number, |changes| &changes.down), (0, wide), (hidden, size), narrow);
         if let Some(norm) = &pre.final_norm {
             widest(
                 #[inline(always)]
@@ -214,5 +276,7 @@ mod tests {
         let at = |token: usize, which: usize| &rows[token * 12 + which * 4..][..4];
         assert!((dot(at(1, 0), at(3, 1)) - dot(at(5, 0), at(7, 1))).abs() < 1e-4);
         assert!((dot(at(6, 0), at(6, 0)) - dot(&row[..4], &row[..4])).abs() < 1e-4);
+        rotary.turn_back(&mut rows, 4);
+        assert!(rows.iter().zip(row.repeat(8)).all(|(back, value)| (back - value).abs() < 1e-5));
     }
 }

@@ -50,8 +50,11 @@ impl LayerShape {
             }
         };
         Ok(Self {
-            heads: rows(names.query, (config.hidden / config.heads, config.hidden))?,
-            intermediate: rows(names.up, (1, config.intermediate))?,
+            heads: rows(
+                names.query,
+                (names.stacked * (config.hidden / config.heads), names.stacked * config.hidden),
+            )?,
+            intermediate: rows(names.up, (names.gated, names.gated * config.intermediate))?,
         })
     }
 }
@@ -64,7 +67,7 @@ impl EncoderFiles<&[u8]> {
     pub fn narrowed_layers(&self) -> Result<Vec<usize>> {
         let config = Config::parse(self.config, self.pooling)?;
         let source = Source::open(self, &config)?;
-        let Some(names) = Names::of(&config) else { return Ok(Vec::new()) };
+        let names = Names::of(&config);
         let mut narrowed = Vec::new();
         for layer in 0..config.layers {
             if LayerShape::read(&source, &config, names, layer)? != LayerShape::whole(&config) {

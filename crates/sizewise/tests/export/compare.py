@@ -7,6 +7,7 @@ as little-endian float32. Runs in the public onnxruntime package with the public
 batches of mixed length, so that padding is tried too. What does not run here is named.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -30,7 +31,9 @@ def main():
     except ImportError:
         print("skipped: onnx.checker: the onnx package is not installed")
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.enable_truncation(512)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    # RoBERTa's first positions are none that a token can have.
+    tokenizer.enable_truncation(min(512, config["max_position_embeddings"] - 2 * ("roberta" in config["model_type"])))
     tokenizer.enable_padding()
     session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
     worst = 1.0
