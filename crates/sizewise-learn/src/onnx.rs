@@ -55,6 +55,16 @@ struct Writer<'a> {
     kinds: BTreeSet<&'static str>,
 }
 
+/// The name of the shape in which each of so many heads stands by itself.
+fn heads_shape(heads: usize) -> String {
+    format!("shape.heads.{heads}")
+}
+
+/// The name of the shape in which what so many heads write stands side by side.
+fn attended_shape(heads: usize) -> String {
+    format!("shape.attended.{heads}")
+}
+
 /// Layers of one kind share their angles.
 fn kind(own: &PreNorm<BaseNorm>) -> &'static str {
     if own.window.is_some() { "window" } else { "whole" }
@@ -76,7 +86,7 @@ impl Writer<'_> {
         self.graph.input("attention_mask", &free);
         self.graph.output("last_hidden_state", &[free[0], free[1], hidden]);
         self.graph.output("sentence_embedding", &[free[0], hidden]);
-        self.constants();
+        self.constants(weights);
         self.embeddings(weights);
         self.positions(weights);
         let mut below = "embedded".to_owned();
@@ -89,7 +99,7 @@ impl Writer<'_> {
         self.pool();
     }
 
-    fn constants(&mut self) {
+    fn constants(&mut self, weights: &BaseWeights) {
         let shape = self.shape;
         let size = shape.hidden / shape.heads;
         let mut numbers = vec![
@@ -111,9 +121,11 @@ impl Writer<'_> {
         self.graph.integers("axis.0", &[0]);
         self.graph.integers("axis.1", &[1]);
         self.graph.integers("axes.heads", &[1, 2]);
-        // Zero: as it was.
-        self.graph.integers("shape.heads", &[0, 0, shape.heads as i64, size as i64]);
-        self.graph.integers("shape.hidden", &[0, 0, shape.hidden as i64]);
+        // Layers may have fewer heads than others. Zero: as it was.
+        for heads in weights.layers.iter().map(|layer| layer.shape.heads).collect::<BTreeSet<_>>() {
+            self.graph.integers(&heads_shape(heads), &[0, 0, heads as i64, size as i64]);
+            self.graph.integers(&attended_shape(heads), &[0, 0, (heads * size) as i64]);
+        }
     }
 
     /// Word embeddings and positions, normalised; the mask in both forms.
@@ -203,7 +215,7 @@ impl Writer<'_> {
             let [flat, split, turned] =
                 [part.to_owned(), format!("{part}.split"), format!("{part}.heads")].map(|part| name(&part));
             self.linear(&with_part(matrix, own.map(|_| part)), (&read, &flat));
-            self.op("Reshape", &[&flat, "shape.heads"], &split);
+            self.op("Reshape", &[&flat, &heads_shape(layer.shape.heads)], &split);
             let Some(own) = own.filter(|_| part != "value") else {
                 self.turn(&split, &turned, &order);
                 continue;
@@ -226,7 +238,7 @@ impl Writer<'_> {
         let [seen, turned, context, attention] = ["seen", "seen.turned", "context", "attention"].map(name);
         self.op("MatMul", &[&shares, &name("value.heads")], &seen);
         self.turn(&seen, &turned, &[0, 2, 1, 3]);
-        self.op("Reshape", &[&turned, "shape.hidden"], &context);
+        self.op("Reshape", &[&turned, &attended_shape(layer.shape.heads)], &context);
         self.linear(&layer.attention_out, (&context, &attention));
         let [middle, active, narrow, sum] = ["middle", "active", "narrow", "sum"].map(name);
         match own {

@@ -214,6 +214,11 @@ fn narrow_layers_fill_panels_and_none_is_empty() {
     let cut = prune::cut(&files, &base, &kept).unwrap();
     assert!(!cut.as_ref().narrowed_layers().unwrap().is_empty());
     Encoder::from_files(&cut.as_ref()).unwrap();
+    let graph = onnx::graph(&cut.as_ref()).unwrap();
+    for layer in &kept {
+        let name = format!("shape.heads.{}", layer.heads.len());
+        assert!(graph.windows(name.len()).any(|part| part == name.as_bytes()), "{name}");
+    }
     let deep = prune::choose(&base, Outline { layers: 3, eighths: EIGHTHS }, &even(&base)).unwrap();
     let deep = prune::cut(&files, &base, &deep).unwrap();
     assert_eq!(deep.as_ref().narrowed_layers().unwrap(), [0usize; 0]);

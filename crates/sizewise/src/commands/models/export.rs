@@ -45,7 +45,7 @@ pub(super) fn run(
     }
     let out = match named(project, name)? {
         Some(files) => {
-            if !as_is {
+            if format == ExportFormat::Safetensors && !as_is {
                 refuse_narrowed(name, &files)?;
             }
             written_as(files, format, as_is)?
@@ -122,7 +122,9 @@ fn refuse_narrowed(name: &str, files: &EncoderFiles<Vec<u8>>) -> Result<()> {
             narrowed.len()
         ),
         code: Code::ModelUnsupported,
-        hint: "export it for this program with --as-is, or compress by layers alone".into(),
+        hint:
+            "export it as a graph (--format onnx) or for this program (--as-is), or compress by layers alone"
+                .into(),
     })
 }
 
