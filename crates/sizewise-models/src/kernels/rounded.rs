@@ -145,24 +145,13 @@ impl Shape {
     /// All numbers.
     #[inline(always)]
     fn of(row: &[f32]) -> Self {
-        let (whole, rest) = in_lanes(row);
-        let mut all = Lanes::default();
-        for chunk in whole {
-            all.add(chunk);
-        }
-        all.add(&rest);
-        all.shape()
+        Lanes::of(row).shape()
     }
 
     /// Without those that are far from the others.
     #[inline(always)]
     fn without_far(row: &[f32]) -> Self {
-        let (whole, rest) = in_lanes(row);
-        let mut lanes = Lanes::default();
-        for chunk in whole {
-            lanes.add(chunk);
-        }
-        lanes.add(&rest);
+        let mut lanes = Lanes::of(row);
         let all = lanes.shape();
         let (low, high) = lanes.limits();
         if all.least >= low && all.most <= high {
@@ -188,25 +177,38 @@ impl Shape {
     }
 }
 
-/// A row in chunks, the last one filled up with zeros.
-#[inline(always)]
-fn in_lanes(row: &[f32]) -> (&[[f32; LANES]], [f32; LANES]) {
-    let (whole, rest) = row.as_chunks::<LANES>();
-    let mut last = [0.0f32; LANES];
-    for (slot, value) in last.iter_mut().zip(rest) {
-        *slot = *value;
-    }
-    (whole, last)
-}
-
 /// The least and the largest number so far, lane by lane, zero among them.
-#[derive(Default)]
+#[derive(Default, Clone, Copy)]
 struct Lanes {
     least: [f32; LANES],
     most: [f32; LANES],
 }
 
+/// Chains of comparisons that do not wait for each other.
+const CHAINS: usize = 4;
+
 impl Lanes {
+    /// Of a whole row.
+    #[inline(always)]
+    fn of(row: &[f32]) -> Self {
+        let (chunks, rest) = row.as_chunks::<LANES>();
+        let (rounds, left) = chunks.as_chunks::<CHAINS>();
+        let mut chains = [Self::default(); CHAINS];
+        for round in rounds {
+            chains.iter_mut().zip(round).for_each(|(chain, chunk)| chain.add(chunk));
+        }
+        chains.iter_mut().zip(left).for_each(|(chain, chunk)| chain.add(chunk));
+        let mut last = [0.0f32; LANES];
+        last.iter_mut().zip(rest).for_each(|(slot, value)| *slot = *value);
+        let [mut all, others @ ..] = chains;
+        all.add(&last);
+        for other in others {
+            all.add(&other.least);
+            all.add(&other.most);
+        }
+        all
+    }
+
     #[inline(always)]
     fn add(&mut self, values: &[f32; LANES]) {
         for ((least, most), value) in self.least.iter_mut().zip(&mut self.most).zip(values) {
@@ -224,8 +226,15 @@ impl Lanes {
 
     #[inline(always)]
     fn shape(&self) -> Shape {
-        let least = self.least.iter().fold(0.0f32, |least, value| least.min(*value));
-        let most = self.most.iter().fold(0.0f32, |most, value| most.max(*value));
+        let Self { mut least, mut most } = *self;
+        // Half against half: a chain of sixteen would be as long as reading the row.
+        for half in [8, 4, 2, 1] {
+            let (low, high) = least.split_at_mut(half);
+            low.iter_mut().zip(high).for_each(|(a, b)| *a = if *b < *a { *b } else { *a });
+            let (low, high) = most.split_at_mut(half);
+            low.iter_mut().zip(high).for_each(|(a, b)| *a = if *b > *a { *b } else { *a });
+        }
+        let ([least, ..], [most, ..]) = (least, most);
         Shape { least, most, far: [None; MOST_OUTLIERS] }
     }
 }
