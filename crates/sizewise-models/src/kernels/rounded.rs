@@ -151,29 +151,33 @@ impl Shape {
     /// Without those that are far from the others.
     #[inline(always)]
     fn without_far(row: &[f32]) -> Self {
-        let mut lanes = Lanes::of(row);
+        let lanes = Lanes::of(row);
         let all = lanes.shape();
         let (low, high) = lanes.limits();
         if all.least >= low && all.most <= high {
             return all;
         }
+        let is_far = |value: f32| value < low || value > high;
         let (mut far, mut found) = ([None; MOST_OUTLIERS], 0);
-        for (lane, (least, most)) in lanes.least.iter_mut().zip(&mut lanes.most).enumerate() {
-            if *least >= low && *most <= high {
+        let mut near = Lanes::default();
+        for (number, chunk) in row.chunks(LANES).enumerate() {
+            let mut kept = [0.0f32; LANES];
+            let mut beyond = 0;
+            for (slot, value) in kept.iter_mut().zip(chunk) {
+                *slot = if is_far(*value) { 0.0 } else { *value };
+                beyond |= u32::from(is_far(*value));
+            }
+            near.add(&kept);
+            if beyond == 0 {
                 continue;
             }
-            (*least, *most) = (0.0, 0.0);
-            for (input, value) in row.iter().enumerate().skip(lane).step_by(LANES) {
-                if *value >= low && *value <= high {
-                    (*least, *most) = (least.min(*value), most.max(*value));
-                    continue;
-                }
+            for (lane, value) in chunk.iter().enumerate().filter(|(_, value)| is_far(**value)) {
                 let Some(slot) = far.get_mut(found) else { return all };
-                *slot = Some((input, *value));
+                *slot = Some((number * LANES + lane, *value));
                 found += 1;
             }
         }
-        Self { far, ..lanes.shape() }
+        Self { far, ..near.shape() }
     }
 }
 
